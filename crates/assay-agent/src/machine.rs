@@ -1,0 +1,172 @@
+//! The real machine: its network addresses, its sensors, and the host pipeline's collectors.
+
+use std::fs;
+
+use assay_model::host::spec::HostSpec;
+use assay_model::{Mac, StageName, text};
+use assay_pipelines::{CollectContext, host};
+use assay_probes::Machine;
+use assay_probes::hwmon::Hwmon;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::{Collector, Evidence, Identity, Readings};
+
+/// Drivers appear while a machine comes up, and a card may be reset under load: sensors are looked for again
+/// after this many readings.
+const REDISCOVER_EVERY: u32 = 6;
+
+/// ARPHRD_ETHER, as `/sys/class/net/*/type` has it.
+const ETHERNET: &str = "1";
+
+/// The collector that reads a machine: this one, or a captured one.
+pub struct MachineCollector {
+    machine: Machine,
+    sensors: Mutex<Sidecar>,
+}
+
+#[derive(Default)]
+struct Sidecar {
+    hwmon: Option<Hwmon>,
+    readings: u32,
+}
+
+impl MachineCollector {
+    /// Reads the machine given.
+    pub fn new(machine: Machine) -> Self {
+        Self { machine, sensors: Mutex::default() }
+    }
+
+    fn read_identity(&self) -> Identity {
+        let mut macs: Vec<Mac> = fs::read_dir(self.machine.path("sys/class/net"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|card| read_word(&card.path().join("type")).as_deref() == Some(ETHERNET))
+            .filter_map(|card| read_word(&card.path().join("address"))?.parse().ok())
+            .filter(|mac: &Mac| mac.is_unicast())
+            .collect();
+        macs.sort_unstable();
+        macs.dedup();
+        Identity { macs, system_uuid: read_word(&self.machine.path("sys/class/dmi/id/product_uuid")) }
+    }
+
+    async fn read_sensors(&self) -> Readings {
+        let mut sidecar = self.sensors.lock().await;
+        sidecar.readings = sidecar.readings.wrapping_add(1);
+        let again = sidecar.readings.is_multiple_of(REDISCOVER_EVERY);
+        let hwmon = match &mut sidecar.hwmon {
+            Some(hwmon) => {
+                if again {
+                    hwmon.rediscover().await;
+                }
+                hwmon
+            }
+            none => none.insert(Hwmon::discover(&self.machine).await),
+        };
+        let values = hwmon.read().await;
+        Readings { sensors: hwmon.infos(), values }
+    }
+
+    async fn collect_stage(
+        &self,
+        name: &StageName,
+        spec: &Value,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Evidence, String> {
+        let stage = host::stage(name.as_str()).ok_or_else(|| {
+            format!(
+                "this agent ({}) does not know the stage {name}; build the live image from the control plane's version",
+                env!("CARGO_PKG_VERSION")
+            )
+        })?;
+        let spec: HostSpec = serde_json::from_value(spec.clone())
+            .map_err(|error| format!("the expected spec cannot be read by this agent: {error}"))?;
+        let context = CollectContext { machine: &self.machine, spec: &spec, progress: &progress };
+        let collected = stage.collect(&context).await.map_err(|error| error.problem)?;
+        Ok(Evidence { evidence: collected.evidence, artifacts: collected.artifacts })
+    }
+}
+
+impl Collector for MachineCollector {
+    fn identity(&self) -> BoxFuture<'_, Identity> {
+        async { self.read_identity() }.boxed()
+    }
+
+    fn sensors(&self) -> BoxFuture<'_, Readings> {
+        self.read_sensors().boxed()
+    }
+
+    fn collect<'a>(
+        &'a self,
+        stage: &'a StageName,
+        spec: &'a Value,
+        progress: &'a (dyn Fn(&str) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Evidence, String>> {
+        self.collect_stage(stage, spec, progress).boxed()
+    }
+}
+
+fn read_word(file: &std::path::Path) -> Option<String> {
+    let word = text::clean(&fs::read_to_string(file).ok()?);
+    (!word.is_empty()).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use assay_model::host::spec::HostSpec;
+    use assay_probes::Machine;
+    use serde_json::json;
+
+    use super::MachineCollector;
+    use crate::Collector as _;
+
+    fn write(root: &Path, path: &str, content: &str) {
+        let file = root.join(path);
+        fs::create_dir_all(file.parent().expect("has a parent")).expect("folder");
+        fs::write(file, content).expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_machine_is_known_by_its_ethernet_cards_and_its_uuid() {
+        let root = tempfile::tempdir().expect("folder");
+        write(root.path(), "sys/class/net/lo/type", "772\n");
+        write(root.path(), "sys/class/net/lo/address", "00:00:00:00:00:00\n");
+        write(root.path(), "sys/class/net/eno2/type", "1\n");
+        write(root.path(), "sys/class/net/eno2/address", "52:54:00:00:00:02\n");
+        write(root.path(), "sys/class/net/eno1/type", "1\n");
+        write(root.path(), "sys/class/net/eno1/address", "52:54:00:00:00:01\n");
+        write(root.path(), "sys/class/net/ib0/type", "32\n");
+        write(root.path(), "sys/class/net/ib0/address", "80:00:02:08\n");
+        write(root.path(), "sys/class/dmi/id/product_uuid", "4c4c4544-0042\n");
+        let seen = MachineCollector::new(Machine::captured(root.path(), None)).identity().await;
+        let macs: Vec<String> = seen.macs.iter().map(ToString::to_string).collect();
+        assert_eq!(macs, ["52:54:00:00:00:01", "52:54:00:00:00:02"]);
+        assert_eq!(seen.system_uuid.as_deref(), Some("4c4c4544-0042"));
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_tells_nothing_is_not_an_error() {
+        let root = tempfile::tempdir().expect("folder");
+        let collector = MachineCollector::new(Machine::captured(root.path(), None));
+        assert_eq!(collector.identity().await, crate::Identity::default());
+        assert_eq!(collector.sensors().await, crate::Readings::default());
+    }
+
+    #[tokio::test]
+    async fn a_stage_or_a_spec_that_is_not_understood_is_a_problem_that_says_so() {
+        let root = tempfile::tempdir().expect("folder");
+        let collector = MachineCollector::new(Machine::captured(root.path(), None));
+        let spec = serde_json::to_value(HostSpec::default()).expect("plain data");
+        let unknown = collector.collect(&"Telepathy".into(), &spec, &|_| ()).await.expect_err("no such stage");
+        assert!(unknown.contains("does not know the stage Telepathy"), "{unknown}");
+        let spec = json!({"format": "eleven"});
+        let unreadable = collector.collect(&"Inventory".into(), &spec, &|_| ()).await.expect_err("no such spec");
+        assert!(unreadable.contains("the expected spec cannot be read"), "{unreadable}");
+    }
+}

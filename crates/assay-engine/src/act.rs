@@ -1,0 +1,358 @@
+//! Doing what [`crate::decide`] decided. Each act is one journal transaction, or work whose
+//! repetition is harmless followed by one; a crash in between costs nothing but the work.
+
+use assay_model::event::PowerAction;
+use std::sync::Arc;
+
+use assay_model::host::spec::HostSpec;
+use assay_model::state::FailedAt;
+use assay_model::view::AttemptOutcome;
+use assay_model::{
+    EventBody, Finding, Judgement, Micros, RunResult, RunState, RunView, Severity, Sha256, StageName,
+    Verdict, journal,
+};
+use assay_pipelines::{JudgeInput, SensorSummary, host};
+use assay_store::{Changes, Write};
+use serde_json::{Value, json};
+
+use crate::decide::Action;
+use crate::{Engine, EngineError, ReportFacts};
+
+/// Kinds of rows that live outside the chain and are bound to it by digest.
+const BULK: [&str; 2] = ["sensors", "log"];
+
+impl Engine {
+    /// Does one thing. The journal is re-read inside the transaction, so an action that no longer
+    /// fits (somebody else was faster) is refused by the transition function and changes nothing.
+    pub async fn act(&self, run: &RunView, action: Action) -> Result<(), EngineError> {
+        let id = run.id;
+        let one = |event: EventBody| Changes { events: vec![event], writes: Vec::new() };
+        let changes = match action {
+            Action::Wait { .. } => return Ok(()),
+            Action::Admit { runner } => {
+                let started = notify(run, "RunStarted", json!({ "runner": runner }));
+                Changes { events: vec![EventBody::Admitted { runner }], writes: vec![started] }
+            }
+            Action::Power { action } => return self.request_power(run, action).await,
+            Action::BootFailed { message } => boot_failed(run, message),
+            Action::Start { index, attempt } => return self.start(run, index, attempt).await,
+            Action::Collect => return self.collect_integrity(run).await,
+            Action::Judge => return self.judge(run).await,
+            Action::GiveUp { reason } => return self.close(run, Judgement::error(reason)).await,
+            Action::Lose { reason, rebooted } => return self.lose(run, reason, rebooted).await,
+            Action::Suspect => {
+                let last_seen = self.live.last_seen(id);
+                let silent = notify(run, "AgentSuspect", json!({ "last_seen": last_seen }));
+                Changes { events: vec![EventBody::AgentSuspect { last_seen }], writes: vec![silent] }
+            }
+            Action::Returned => one(EventBody::AgentReturned),
+            Action::Bind => {
+                self.live.set_bound(id, self.now());
+                let events = self.bind(run).await?;
+                Changes { events, writes: Vec::new() }
+            }
+            Action::Hold => self.hold(run),
+            Action::ExpireHold => {
+                let released = notify(run, "RunReleased", json!({ "why": "the hold ran out" }));
+                Changes { events: vec![EventBody::HoldExpired], writes: vec![released] }
+            }
+            Action::Complete => {
+                let result = run.aggregate();
+                let body = json!({ "result": result, "overridden": run.overridden });
+                let completed = notify(run, "RunCompleted", body);
+                let events = vec![EventBody::RunCompleted { result }];
+                Changes { events, writes: vec![completed] }
+            }
+            Action::ConfirmCancel { how } => one(EventBody::CancelConfirmed { how }),
+            Action::Seal => return self.seal(run).await,
+        };
+        if changes.events.is_empty() && changes.writes.is_empty() {
+            return Ok(());
+        }
+        self.transact(id, |_| Ok(changes)).await.map(drop)
+    }
+
+    async fn request_power(&self, run: &RunView, action: PowerAction) -> Result<(), EngineError> {
+        self.live.set_off(run.id, false);
+        let known = run.power.len();
+        self.transact(run.id, |fresh| {
+            if fresh.power.len() != known {
+                return Err(EngineError::Refused("power was requested meanwhile".to_owned()));
+            }
+            let job = format!("{}-power-{}", fresh.created.number, known + 1);
+            let events = vec![EventBody::PowerRequested { job, action }];
+            Ok(Changes { events, writes: Vec::new() })
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn start(&self, run: &RunView, index: usize, attempt: u32) -> Result<(), EngineError> {
+        let stage = run.stages[index].plan.name.clone();
+        let generation = run.generation + 1;
+        let events = vec![EventBody::StageStarted { stage, index, attempt, generation }];
+        self.transact(run.id, |_| Ok(Changes { events, writes: Vec::new() })).await?;
+        let until = self.now().plus(self.tuning.lease);
+        self.store.lease_put(run.id, generation, "agent", until).await?;
+        Ok(())
+    }
+
+    async fn lose(&self, run: &RunView, reason: String, rebooted: bool) -> Result<(), EngineError> {
+        let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
+        let (stage, attempt) = (stage.plan.name.clone(), attempt.attempt);
+        let mut events = self.bind(run).await?;
+        if rebooted {
+            let finding = Finding::new(
+                "MachineRebooted",
+                Severity::Warning,
+                format!("The machine rebooted during {stage} (attempt {attempt})"),
+                "Read the console log around the reboot; if nobody touched the machine, suspect power, memory or overheating.",
+            )
+            .part("system", None, None);
+            events.push(EventBody::FindingRaised { finding });
+        }
+        events.push(EventBody::AttemptLost { stage, attempt, reason });
+        self.transact(run.id, |_| Ok(Changes { events, writes: Vec::new() })).await.map(drop)
+    }
+
+    /// Judges the open attempt's evidence.
+    async fn judge(&self, run: &RunView) -> Result<(), EngineError> {
+        let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
+        let Some(evidence) = &attempt.evidence else { return Ok(()) };
+        let judgement = match (&evidence.problem, host::stage(stage.plan.name.as_str())) {
+            (Some(problem), _) => Judgement::error(problem.clone()),
+            (None, None) => {
+                Judgement::error(format!("this Assay knows no stage {}", stage.plan.name))
+            }
+            (None, Some(judge)) => {
+                let facts = self.facts(run, evidence.digest).await?;
+                let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    judge.judge(&facts.input())
+                }));
+                judged.unwrap_or_else(|_| {
+                    Judgement::error("the judge stumbled over this evidence; please report it")
+                })
+            }
+        };
+        self.close(run, judgement.mute(&run.created.muted)).await
+    }
+
+    async fn close(&self, run: &RunView, judgement: Judgement) -> Result<(), EngineError> {
+        let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
+        let plan = &stage.plan;
+        let mut events = self.bind(run).await?;
+        let mut writes = Vec::new();
+        if plan.name == "SpecValidate" && judgement.verdict == Verdict::Fail {
+            let said: Vec<_> = judgement.findings.iter().map(|f| f.message.clone()).collect();
+            writes.push(notify(run, "SpecMismatch", json!({ "findings": said })));
+        }
+        events.push(EventBody::StageJudged {
+            stage: plan.name.clone(),
+            index: run.status.stage,
+            attempt: attempt.attempt,
+            required: plan.required,
+            judgement,
+        });
+        self.transact(run.id, |_| Ok(Changes { events, writes })).await.map(drop)
+    }
+
+    fn hold(&self, run: &RunView) -> Changes {
+        let until = self.now().plus(Micros::seconds(i64::from(run.created.hold_s)));
+        let body = json!({ "failed_stage": run.failed_stage(), "hold_until": until });
+        Changes {
+            events: vec![EventBody::Held { until }],
+            writes: vec![notify(run, "RunHeld", body)],
+        }
+    }
+
+    /// What the Reporting stage judges: whether the evidence is whole.
+    async fn collect_integrity(&self, run: &RunView) -> Result<(), EngineError> {
+        let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
+        let (stage, attempt) = (stage.plan.name.clone(), attempt.attempt);
+        let events = self.store.journal(run.id).await?;
+        let chain = journal::verify(run.id, Sha256::ZERO, &events);
+        let (mut missing, mut altered) = (Vec::new(), Vec::new());
+        for artifact in &run.artifacts {
+            match self.artifacts.verify(artifact.digest).await? {
+                assay_artifacts::Integrity::Ok => {}
+                assay_artifacts::Integrity::Missing => missing.push(artifact.name.clone()),
+                assay_artifacts::Integrity::Altered => altered.push(artifact.name.clone()),
+            }
+        }
+        let evidence = json!({
+            "chain_ok": chain.is_ok(),
+            "chain_problem": chain.err().map(|e| e.to_string()),
+            "events": events.len(),
+            "artifacts": run.artifacts.len(),
+            "missing_artifacts": missing,
+            "altered_artifacts": altered,
+        });
+        let digest = self.artifacts.put(evidence.to_string().into_bytes().into()).await?;
+        let event =
+            EventBody::EvidenceReceived { stage, attempt, digest, problem: None, late: false };
+        self.transact(run.id, |_| Ok(Changes { events: vec![event], writes: Vec::new() }))
+            .await
+            .map(drop)
+    }
+
+    /// Binds what is left, signs, and stores the final report.
+    async fn seal(&self, run: &RunView) -> Result<(), EngineError> {
+        let bound = self.bind(run).await?;
+        if !bound.is_empty() {
+            // The head must be known before it is signed: bind first, seal on the next turn.
+            let changes = Changes { events: bound, writes: Vec::new() };
+            return self.transact(run.id, |_| Ok(changes)).await.map(drop);
+        }
+        let events = self.store.journal(run.id).await?;
+        let head = events.last().map_or(Sha256::ZERO, |e| e.hash);
+        let sealed = self.sealer.seal(run, head);
+        let known = run.seq;
+        let committed = self
+            .transact(run.id, |fresh| {
+                if fresh.seq != known {
+                    return Err(EngineError::Refused("news came in before the seal".to_owned()));
+                }
+                let events = vec![EventBody::Sealed(Box::new(sealed))];
+                Ok(Changes { events, writes: Vec::new() })
+            })
+            .await?;
+        self.finish(&committed.view).await
+    }
+
+    /// Stores the reports of a sealed run and says so in its addendum. Safe to repeat.
+    pub(crate) async fn finish(&self, run: &Arc<RunView>) -> Result<(), EngineError> {
+        let facts = self.report_facts(run).await?;
+        let mut stored = serde_json::Map::new();
+        for (name, bytes) in self.sealer.reports(&facts) {
+            let digest = self.artifacts.put(bytes.into()).await?;
+            self.artifacts.link_run(run.created.number, &name, digest).await?;
+            stored.insert(name, digest.to_string().into());
+        }
+        self.store
+            .addendum(run.id, self.now(), "ReportStored@1", &Value::Object(stored))
+            .await?;
+        Ok(())
+    }
+
+    /// Everything that a report on the run shows, as it stands now.
+    pub async fn report_facts(&self, run: &Arc<RunView>) -> Result<ReportFacts, EngineError> {
+        let evidence = |name: &str| {
+            let stage = run.stages.iter().find(|s| s.plan.name == name)?;
+            stage.attempts.iter().rev().find_map(|a| a.evidence.as_ref().map(|e| e.digest))
+        };
+        let inventory = match evidence("SpecValidate").or_else(|| evidence("Inventory")) {
+            Some(digest) => Some(self.json(digest).await?),
+            None => None,
+        };
+        Ok(ReportFacts {
+            run: Arc::clone(run),
+            events: self.store.events_after(run.id, 0, u64::MAX >> 1).await?,
+            sensors: self.store.sensor_batches(run.id, None, usize::MAX >> 1).await?,
+            inventory,
+        })
+    }
+
+    async fn bind(&self, run: &RunView) -> Result<Vec<EventBody>, EngineError> {
+        let mut events = Vec::new();
+        for what in BULK {
+            if let Some(rows) = self.store.bulk_unsealed(run.id, what).await? {
+                events.push(EventBody::BulkSealed {
+                    what: what.to_owned(),
+                    from: rows.from,
+                    to: rows.to,
+                    rows: rows.rows,
+                    digest: rows.digest,
+                });
+            }
+        }
+        Ok(events)
+    }
+
+    async fn facts(&self, run: &RunView, evidence: Sha256) -> Result<Facts, EngineError> {
+        let mut earlier = Vec::new();
+        for stage in &run.stages {
+            let latest = stage.attempts.iter().rev().find_map(|a| match (&a.outcome, &a.evidence) {
+                (AttemptOutcome::Judged(_), Some(evidence)) => Some(evidence.digest),
+                _ => None,
+            });
+            if let Some(digest) = latest {
+                earlier.push((stage.plan.name.clone(), self.json(digest).await?));
+            }
+        }
+        let sensors = self.store.sensor_summaries(run.id).await?;
+        Ok(Facts {
+            spec: serde_json::from_value(run.created.spec.clone())
+                .map_err(|e| EngineError::Invalid(format!("the run's spec does not read: {e}")))?,
+            evidence: self.json(evidence).await?,
+            earlier,
+            sensors: sensors
+                .into_iter()
+                .map(|s| SensorSummary {
+                    sensor: s.sensor,
+                    samples: s.samples,
+                    missing: s.missing,
+                    min: s.min,
+                    max: s.max,
+                })
+                .collect(),
+        })
+    }
+
+    async fn json(&self, digest: Sha256) -> Result<Value, EngineError> {
+        let bytes = self.artifacts.get(digest).await?;
+        // Evidence was JSON when it was taken in; bytes that no longer read are judged as such.
+        Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+}
+
+/// What a judge is shown, owned.
+struct Facts {
+    spec: HostSpec,
+    evidence: Value,
+    earlier: Vec<(StageName, Value)>,
+    sensors: Vec<SensorSummary>,
+}
+
+impl Facts {
+    fn input(&self) -> JudgeInput<'_> {
+        JudgeInput {
+            spec: &self.spec,
+            evidence: &self.evidence,
+            earlier: &self.earlier,
+            sensors: &self.sensors,
+        }
+    }
+}
+
+fn boot_failed(run: &RunView, message: String) -> Changes {
+    let came_back = run.state() == RunState::Running;
+    let finding = Finding::new(
+        if came_back { "MachineDidNotReturn" } else { "MachineNeverBooted" },
+        Severity::Critical,
+        message.clone(),
+        "Look at the machine's console: is it powered, is the registered port cabled, does it boot from the network first?",
+    )
+    .part("system", None, None);
+    let body = json!({ "message": message });
+    Changes {
+        events: vec![EventBody::FindingRaised { finding }, EventBody::BootFailed { message }],
+        writes: vec![notify(run, "BootFailed", body)],
+    }
+}
+
+/// An outbox row; its id makes it unique per run, event and place in the journal.
+pub(crate) fn notify(run: &RunView, event: &str, mut payload: Value) -> Write {
+    payload["run"] = run.created.number.into();
+    payload["host"] = run.created.target.name.clone().into();
+    Write::Notify { id: format!("{}:{event}:{}", run.id, run.seq), event: event.to_owned(), payload }
+}
+
+/// The result to print beside a state, for logs.
+pub(crate) fn result_word(result: Option<RunResult>) -> &'static str {
+    result.map_or("none", RunResult::as_str)
+}
+
+/// Whether the failed run failed before any stage.
+pub(crate) fn failed_at_boot(run: &RunView) -> bool {
+    run.status.failed_at == Some(FailedAt::Boot)
+}

@@ -1,0 +1,175 @@
+//! The engine: it moves runs through their lives.
+//!
+//! Reading order: [`decide`] is the heart, one pure function from what is known about a run to the
+//! one thing to do next. [`act`] does that one thing, so that doing it twice is harmless.
+//! [`dispatcher`] is the single loop that alternates the two; it re-reads the store on every turn,
+//! so a restart is nothing special. [`agents`], [`runners`] and [`requests`] are the intake: what
+//! agents, runners and operators say becomes evidence or a request in the journal, never a
+//! change of state behind the dispatcher's back.
+//!
+//! What it is not: it knows no HTTP, no HTML, and no signature algorithm (a [`Sealer`] is given).
+
+pub mod act;
+pub mod agents;
+pub mod clock;
+pub mod decide;
+pub mod dispatcher;
+pub mod live;
+pub mod requests;
+pub mod runners;
+
+use std::sync::Arc;
+
+use assay_artifacts::{ArtifactError, Artifacts};
+use assay_model::event::Sealed;
+use assay_model::{Clock, Event, IllegalEvent, Micros, RunId, RunView, Sha256};
+use assay_store::{Changes, Committed, SensorRow, Store, StoreError, TransactError};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::live::Live;
+
+/// Signs verdicts and renders reports: what the engine needs done to a finished run and does not
+/// know how to do.
+pub trait Sealer: Send + Sync {
+    /// The signed seal over the verdict and the journal's head.
+    fn seal(&self, run: &RunView, head: Sha256) -> Sealed;
+
+    /// The files of the final report, by name.
+    fn reports(&self, facts: &ReportFacts) -> Vec<(String, Vec<u8>)>;
+}
+
+/// All that a report shows.
+#[derive(Clone, Debug)]
+pub struct ReportFacts {
+    /// The run, folded.
+    pub run: Arc<RunView>,
+    /// Its journal.
+    pub events: Vec<Event>,
+    /// Its sensor readings, oldest first.
+    pub sensors: Vec<SensorRow>,
+    /// The latest inventory's evidence.
+    pub inventory: Option<Value>,
+}
+
+/// Everything that moving runs needs.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) store: Store,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sealer: Arc<dyn Sealer>,
+    pub(crate) live: Live,
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) tuning: Tuning,
+}
+
+/// The engine's time limits. The defaults are the documented contract; tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Silence after which an agent is shown as suspect.
+    pub suspect_after: Micros,
+    /// Silence after which its attempt is given up.
+    pub lease: Micros,
+    /// Tries of one stage before the runner, not the target, is said to have failed.
+    pub attempts: u32,
+    /// How often bulk rows are bound to the chain while a stage runs.
+    pub bind_every: Micros,
+    /// How long a boot token is good.
+    pub boot_token: Micros,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            suspect_after: Micros::seconds(15),
+            lease: Micros::seconds(120),
+            attempts: 3,
+            bind_every: Micros::seconds(60),
+            boot_token: Micros::seconds(900),
+        }
+    }
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No such run, host or token.
+    #[error("there is no {0}")]
+    NotFound(String),
+    /// The request does not fit the run's state.
+    #[error("{0}")]
+    Refused(String),
+    /// What was sent does not read or is too large.
+    #[error("{0}")]
+    Invalid(String),
+    /// The transition function says no.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The artifact store failed.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+impl Engine {
+    /// An engine over a store. Nothing moves until [`dispatcher::run`] is started.
+    pub fn new(
+        store: Store,
+        artifacts: Artifacts,
+        clock: Arc<dyn Clock>,
+        sealer: Arc<dyn Sealer>,
+        tuning: Tuning,
+    ) -> Self {
+        let live = Live::new(clock.now());
+        Self { store, artifacts, clock, sealer, live, wake: Arc::new(Notify::new()), tuning }
+    }
+
+    /// The store, for reading.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The artifact store, for reading.
+    pub const fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// What is known of agents and runners right now.
+    pub const fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The current time.
+    pub fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// A run, folded.
+    pub async fn view(&self, run: RunId) -> Result<Arc<RunView>, EngineError> {
+        self.store.view(run).await?.ok_or_else(|| EngineError::NotFound(format!("run {run}")))
+    }
+
+    /// Appends what `change` makes of the freshly read run, and wakes the dispatcher.
+    pub(crate) async fn transact(
+        &self,
+        run: RunId,
+        change: impl FnOnce(&RunView) -> Result<Changes, EngineError> + Send,
+    ) -> Result<Committed, EngineError> {
+        let committed = self.store.transact(run, self.now(), change).await.map_err(|e| match e {
+            TransactError::Refused(refused) => refused,
+            TransactError::Illegal(illegal) => EngineError::Illegal(illegal),
+            TransactError::NoSuchRun => EngineError::NotFound(format!("run {run}")),
+            TransactError::Store(store) => EngineError::Store(store),
+        })?;
+        self.wake.notify_one();
+        Ok(committed)
+    }
+}
+
+/// 32 random bytes as hex: a secret for a token.
+pub(crate) fn secret() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
+}

@@ -1,0 +1,107 @@
+//! Intake from runners: claims, orders, outcomes.
+
+use std::sync::Arc;
+
+use assay_model::event::PowerAction;
+use assay_model::{EventBody, RunId, RunState, RunView, Sha256, text};
+use assay_store::{Changes, Write};
+
+use crate::{Engine, EngineError, secret};
+
+/// What a runner is to do for a run. Pure, read off the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Switch power.
+    Power {
+        /// Names the job.
+        job: String,
+        /// What.
+        action: PowerAction,
+    },
+    /// Nothing now.
+    Wait,
+    /// The run is over.
+    End,
+}
+
+/// The runner's next order for a run.
+pub fn order(run: &RunView) -> Order {
+    if run.status.sealed {
+        return Order::End;
+    }
+    let open = run.power.iter().rfind(|p| p.outcome.is_none());
+    open.map_or(Order::Wait, |p| Order::Power { job: p.job.clone(), action: p.action })
+}
+
+impl Engine {
+    /// A run for this runner that it does not hold yet, with a fresh token; the token before it is
+    /// void. `None` when there is nothing.
+    pub async fn grant(
+        &self,
+        runner: &str,
+        holding: &[RunId],
+    ) -> Result<Option<(Arc<RunView>, String)>, EngineError> {
+        for id in self.store.open_runs().await? {
+            let run = self.view(id).await?;
+            let mine = run.runner.as_deref() == Some(runner) && run.state() != RunState::Queued;
+            if !mine || holding.contains(&id) {
+                continue;
+            }
+            let token = secret();
+            let hash = Sha256::of(token.as_bytes());
+            let runner = runner.to_owned();
+            let writes = vec![Write::RunnerToken { hash, runner }];
+            let committed = self.transact(id, |_| Ok(Changes { events: Vec::new(), writes })).await?;
+            return Ok(Some((committed.view, token)));
+        }
+        Ok(None)
+    }
+
+    /// Says that a runner waits for work; undone when the guard is dropped.
+    pub fn waiting(&self, runner: &str, power: &[String]) -> Waiting {
+        self.live.runner_waits(runner, power);
+        self.wake.notify_one();
+        Waiting { engine: self.clone(), runner: runner.to_owned() }
+    }
+
+    /// The run that a runner's token is good for.
+    pub async fn runner(&self, token: &str) -> Result<Option<RunId>, EngineError> {
+        let found = self.store.runner_by_token(Sha256::of(token.as_bytes())).await?;
+        Ok(found.map(|(run, _)| run))
+    }
+
+    /// What became of a power job. Said again, it changes nothing.
+    pub async fn power_done(
+        &self,
+        run: RunId,
+        job: String,
+        ok: bool,
+        message: &str,
+    ) -> Result<(), EngineError> {
+        let message = text::clean_to(message, 1000);
+        self.transact(run, |fresh| {
+            match fresh.power.iter().find(|p| p.job == job) {
+                None => Err(EngineError::NotFound(format!("power job {job}"))),
+                Some(known) if known.outcome.is_some() || fresh.status.sealed => Ok(Changes::default()),
+                Some(_) => {
+                    let events = vec![EventBody::PowerDone { job, ok, message }];
+                    Ok(Changes { events, writes: Vec::new() })
+                }
+            }
+        })
+        .await
+        .map(drop)
+    }
+}
+
+/// While this lives, the runner counts as waiting for work.
+pub struct Waiting {
+    engine: Engine,
+    runner: String,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.engine.live.runner_left(&self.runner);
+    }
+}

@@ -1,0 +1,5 @@
+//! What the host pipeline talks about: inventories, expected specs, disk health.
+
+pub mod inventory;
+pub mod smart;
+pub mod spec;

@@ -1,0 +1,43 @@
+//! Text that a machine under test chose, made safe to store and show.
+//!
+//! Escaping for HTML happens where HTML is made. This is about size and control characters:
+//! a serial number with an escape sequence in it must not repaint an operator's terminal.
+
+/// Longest text taken from a machine for one field, in characters.
+pub const MAX_FIELD: usize = 256;
+
+/// Trims, replaces control and bidirectional-override characters by `\u{fffd}`, and cuts to [`MAX_FIELD`].
+pub fn clean(raw: &str) -> String {
+    clean_to(raw, MAX_FIELD)
+}
+
+/// As [`clean`], with a limit of the caller's.
+pub fn clean_to(raw: &str, limit: usize) -> String {
+    let mut out: String = raw
+        .trim()
+        .chars()
+        .take(limit)
+        .map(|c| if is_hostile(c) { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if raw.trim().chars().nth(limit).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_defused_and_bounded() {
+        assert_eq!(clean("  SN-1 \u{1b}[2J\u{202e}x "), "SN-1 \u{fffd}[2J\u{fffd}x");
+        assert_eq!(clean(&"a".repeat(1000)).chars().count(), MAX_FIELD + 1);
+        assert_eq!(clean("plain"), "plain");
+    }
+}

@@ -1,0 +1,22 @@
+//! Hardware facts, read on the machine under test.
+//!
+//! Probes return data and raw output; they judge nothing. Everything is read below a
+//! [`Machine`]'s root with tools found on its path, so that a test can stand a captured machine
+//! in front of the same code.
+
+mod block;
+mod bmc;
+mod cpu;
+mod files;
+pub mod hwmon;
+mod inventory;
+mod machine;
+mod net;
+mod pci;
+pub mod smart;
+mod smbios;
+mod tools;
+
+pub use inventory::{Artifact, facts, inventory};
+pub use machine::Machine;
+pub use smbios::{Smbios, parse as parse_smbios};

@@ -1,0 +1,33 @@
+//! The virtual machine driver: QEMU machines that look, boot and break like real ones.
+//!
+//! A [`Lab`] is a folder of machine files and a private network. Its machines are powered on and off like
+//! hardware: they live on when the program that started them ends, keep their disks between power cycles, and
+//! are found again by any other [`Lab`] on the same state folder. A machine file may name a fault; what was
+//! ordered and what is really there are then two different [`Machine`]s, which is what a test of a test needs.
+//!
+//! This crate knows nothing of runs, stages or verdicts. Reading order: `machine` (what a machine is), `fault`
+//! (how it breaks), `smbios` and `command` (how QEMU is told), `qmp` (how a running one is spoken to), `accel`
+//! (with or without KVM), `network`, and `lab`, which puts them together.
+
+mod accel;
+mod command;
+mod error;
+mod fault;
+mod file;
+mod lab;
+mod machine;
+mod network;
+mod process;
+mod qmp;
+mod smbios;
+
+pub use accel::{Accel, AccelProbe};
+pub use command::{FirmwareFiles, VmFolder, arguments};
+pub use error::QemuError;
+pub use fault::{DimmFault, DiskFault, Fault, NicFault, SmbiosFault};
+pub use file::LabMachine;
+pub use lab::{Lab, LabConfig, Status};
+pub use machine::{Dimm, Disk, DiskBus, Firmware, Machine, Nic, NicModel, PowerOn, Smbios};
+pub use network::{Network, NetworkConfig, tap_name};
+pub use qmp::{Qmp, QmpEvent};
+pub use smbios::{MemoryTable, memory_tables};

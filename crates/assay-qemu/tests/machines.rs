@@ -1,0 +1,282 @@
+//! Machine files: what the shipped ones mean to QEMU, and how wrong ones are refused.
+
+use std::{fs, path::PathBuf};
+
+use assay_qemu::{
+    Accel, DiskFault, Fault, FirmwareFiles, Lab, LabConfig, LabMachine, QemuError, VmFolder,
+    arguments,
+};
+
+fn shipped() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../lab/machines")
+}
+
+fn emulated() -> Accel {
+    Accel::Tcg {
+        reason: "for the test".to_owned(),
+    }
+}
+
+fn command(machine: &LabMachine, accel: &Accel) -> String {
+    let folder = VmFolder::new("/s");
+    let list = arguments(
+        &machine.name,
+        &machine.actual,
+        &folder,
+        &FirmwareFiles::default(),
+        accel,
+    );
+    list.join(" ").replace(" -", "\n-")
+}
+
+fn load(name: &str) -> LabMachine {
+    LabMachine::load(&shipped(), name).expect("a shipped machine")
+}
+
+/// The lines of a machine's command that its healthy self does not have (`+`), and the other way round (`-`).
+fn difference(name: &str) -> String {
+    let machine = load(name);
+    let healthy = machine
+        .clone()
+        .with_fault(Fault::default())
+        .expect("healthy");
+    let [before, after] = [&healthy, &machine].map(|machine| command(machine, &emulated()));
+    let only = |sign: &str, these: &str, those: &str| -> Vec<String> {
+        let new = these
+            .lines()
+            .filter(|line| those.lines().all(|other| other != *line));
+        new.map(|line| format!("{sign}{line}")).collect()
+    };
+    [only("-", &before, &after), only("+", &after, &before)]
+        .concat()
+        .join("\n")
+}
+
+#[test]
+fn a_healthy_bios_machine() {
+    insta::assert_snapshot!(command(&load("healthy-bios"), &emulated()), @r#"
+    -name guest=healthy-bios
+    -nodefaults
+    -machine q35
+    -accel tcg,thread=multi
+    -cpu max
+    -smp 2
+    -m 2048M
+    -display none
+    -vga std
+    -boot menu=off,strict=on
+    -smbios type=0,vendor=Assay Lab,version=2.4.1
+    -smbios type=1,manufacturer=Assay Lab,product=Sparrow 2100,serial=SPW21010007,uuid=5e55a110-1ab0-4000-8000-000000000001
+    -smbios type=2,manufacturer=Assay Lab,product=Sparrow 2100,serial=MB21010031,asset=LAB-01
+    -smbios type=3,manufacturer=Assay Lab,serial=SPW21010007,asset=LAB-01
+    -smbios file=/s/smbios-16.bin
+    -smbios file=/s/smbios-17-0.bin
+    -smbios file=/s/smbios-17-1.bin
+    -smbios file=/s/smbios-17-2.bin
+    -smbios file=/s/smbios-17-3.bin
+    -chardev socket,id=serial0,path=/s/serial,server=on,wait=off,logfile=/s/console.log,logappend=on
+    -serial chardev:serial0
+    -chardev socket,id=qmp0,path=/s/qmp,server=on,wait=off
+    -mon chardev=qmp0,mode=control
+    -chardev socket,id=control0,path=/s/control,server=on,wait=off
+    -mon chardev=control0,mode=control
+    -pidfile /s/pid
+    -D /s/qemu.log
+    -daemonize
+    -netdev tap,id=net-lan0,ifname=tap525400a50100,script=no,downscript=no
+    -device pcie-root-port,id=port1,bus=pcie.0,chassis=1,slot=1
+    -device virtio-net-pci,bus=port1,id=lan0,netdev=net-lan0,mac=52:54:00:a5:01:00,speed=1000,duplex=full,bootindex=1
+    -netdev tap,id=net-lan1,ifname=tap525400a50101,script=no,downscript=no
+    -device pcie-root-port,id=port2,bus=pcie.0,chassis=2,slot=2
+    -device e1000e,bus=port2,id=lan1,netdev=net-lan1,mac=52:54:00:a5:01:01,romfile=
+    -blockdev driver=file,filename=/s/disk-nvme0.raw,discard=unmap,node-name=disk-nvme0
+    -device pcie-root-port,id=port3,bus=pcie.0,chassis=3,slot=3
+    -device nvme,bus=port3,id=nvme0,serial=NV21014401,drive=disk-nvme0,bootindex=2
+    -blockdev driver=file,filename=/s/disk-sata0.raw,discard=unmap,node-name=disk-sata0
+    -device ide-hd,id=sata0,bus=ide.0,serial=SA21017702,drive=disk-sata0,bootindex=3,wwn=5764824129537703937,rotation_rate=7200,model=ASSAY HDD 7K2
+    -blockdev driver=file,filename=/s/disk-vd0.raw,discard=unmap,node-name=disk-vd0
+    -device pcie-root-port,id=port4,bus=pcie.0,chassis=4,slot=4
+    -device virtio-blk-pci,bus=port4,id=vd0,serial=VD21010903,drive=disk-vd0,bootindex=4
+    -device pcie-root-port,id=port5,bus=pcie.0,chassis=5,slot=5
+    -device virtio-rng-pci,bus=port5,id=rng0
+    "#);
+}
+
+#[test]
+fn a_healthy_uefi_machine_with_kvm() {
+    let text = command(&load("healthy-uefi"), &Accel::Kvm);
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| {
+            ["-accel", "-cpu", "-drive"]
+                .iter()
+                .any(|option| line.starts_with(option))
+                || line.contains("type=0,")
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    -accel kvm
+    -cpu host
+    -smbios type=0,vendor=Assay Lab,version=2.4.1,uefi=on
+    -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd
+    -drive if=pflash,format=raw,file=/s/vars.fd
+    "#);
+}
+
+#[test]
+fn the_faults_and_nothing_else() {
+    insta::assert_snapshot!(difference("missing-dimm"), @r#"
+    --m 2048M
+    +-m 1024M
+    "#);
+    insta::assert_snapshot!(difference("swapped-disk"), @r#"
+    --device ide-hd,id=sata0,bus=ide.0,serial=SA21127702,drive=disk-sata0,bootindex=3,wwn=5764824129537703954,rotation_rate=7200,model=ASSAY HDD 7K2
+    +-device ide-hd,id=sata0,bus=ide.0,serial=SA9900006666,drive=disk-sata0,bootindex=3,wwn=5764824131119834726,rotation_rate=7200,model=ASSAY HDD 7K2
+    "#);
+    insta::assert_snapshot!(difference("failing-nvme"), @r#"
+    --device nvme,bus=port3,id=nvme0,serial=NV21144401,drive=disk-nvme0,bootindex=2
+    +-device nvme,bus=port3,id=nvme0,serial=NV21144401,drive=disk-nvme0,bootindex=2,smart_critical_warning=5
+    "#);
+    let both = load("missing-dimm-swapped-disk");
+    assert_eq!(
+        (both.ordered.memory_mib(), both.actual.memory_mib()),
+        (2048, 1024)
+    );
+    assert_eq!(both.actual.dimms.len(), 4, "the empty slot is still a slot");
+    assert_eq!(both.ordered.disks[1].serial, "SA21137702");
+    assert_eq!(both.actual.disks[1].serial, "SA9900006667");
+}
+
+#[test]
+fn broken_and_slow_disks() {
+    let fault = DiskFault {
+        unreadable_sectors: Some(vec![100, 2048]),
+        iops_limit: Some(120),
+        ..DiskFault::default()
+    };
+    let fault = Fault {
+        disks: [("nvme0".to_owned(), fault)].into(),
+        ..Fault::default()
+    };
+    let machine = load("healthy-bios").with_fault(fault).expect("it fits");
+    let text = command(&machine, &emulated());
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("-nvme0"))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    -blockdev driver=file,filename=/s/disk-nvme0.raw,discard=unmap,node-name=file-nvme0
+    -blockdev driver=blkdebug,node-name=fast-nvme0,image=file-nvme0,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5,inject-error.0.sector=100,inject-error.1.event=none,inject-error.1.iotype=read,inject-error.1.errno=5,inject-error.1.sector=2048
+    -object throttle-group,id=limit-nvme0,x-iops-total=120
+    -blockdev driver=throttle,node-name=disk-nvme0,throttle-group=limit-nvme0,file=fast-nvme0
+    -device nvme,bus=port3,id=nvme0,serial=NV21014401,drive=disk-nvme0,bootindex=2
+    "#);
+}
+
+#[test]
+fn all_shipped_machines_can_run_at_once() {
+    let state = tempfile::tempdir().expect("a folder");
+    let lab = Lab::open(LabConfig::new(state.path(), shipped())).expect("opened");
+    let machines = lab
+        .list()
+        .expect("all files are right and no address is used twice");
+    let names: Vec<_> = machines
+        .iter()
+        .map(|machine| machine.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "failing-nvme",
+            "healthy-bios",
+            "healthy-uefi",
+            "missing-dimm",
+            "missing-dimm-swapped-disk",
+            "swapped-disk"
+        ]
+    );
+    for machine in &machines {
+        assert_eq!(
+            machine.fault.is_none(),
+            machine.name.starts_with("healthy"),
+            "{}",
+            machine.name
+        );
+        assert_eq!(
+            machine.fault.is_none(),
+            machine.actual == machine.ordered,
+            "{}",
+            machine.name
+        );
+    }
+    let mut uuids: Vec<_> = machines
+        .iter()
+        .map(|machine| machine.actual.smbios.uuid)
+        .collect();
+    uuids.sort();
+    uuids.dedup();
+    assert_eq!(uuids.len(), machines.len());
+}
+
+/// A folder with the healthy machine and a variation of it with `text`.
+fn variation(text: &str) -> (tempfile::TempDir, Result<LabMachine, QemuError>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(
+        shipped().join("healthy-bios.toml"),
+        folder.path().join("healthy-bios.toml"),
+    )
+    .expect("copied");
+    fs::write(folder.path().join("odd.toml"), text).expect("written");
+    let machine = LabMachine::load(folder.path(), "odd");
+    (folder, machine)
+}
+
+fn refusal(text: &str) -> String {
+    let (folder, machine) = variation(text);
+    let error = machine.expect_err("refused").to_string();
+    error.replace(&folder.path().display().to_string(), "DIR")
+}
+
+const HEAD: &str = "base = \"healthy-bios\"\nunit = \"aa\"\ndescription = \"odd\"\n";
+
+#[test]
+fn wrong_files_say_where_and_what() {
+    insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.dimms.DIMM_C1]\nmissing = true")), @r#"machine `odd`, fault.dimms.DIMM_C1: there is no such part; the machine has DIMM_A1, DIMM_A2, DIMM_B1, DIMM_B2"#);
+    insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.disks.nvme0]\nserail = \"X\"")), @r#"
+    DIR/odd.toml: TOML parse error at line 5, column 1
+      |
+    5 | serail = "X"
+      | ^^^^^^
+    unknown field `serail`, expected one of `missing`, `serial`, `wwn`, `model`, `size_mib`, `smart_critical_warning`, `unreadable_sectors`, `iops_limit`
+    "#);
+    insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.disks.nvme0]\n")), @r#"machine `odd`, fault.disks.nvme0: changes nothing; say what is different, such as missing = true or another serial"#);
+    insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.disks.nvme0]\nmodel = \"X\"")), @r#"machine `odd`, disks.nvme0.model: QEMU fixes the model of nvme and virtio disks; leave it out"#);
+    insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.nics.lan1]\nspeed = 100")), @r#"machine `odd`, nics.lan1: speed can be set on model = "virtio" only; the others always say 1000"#);
+    insta::assert_snapshot!(refusal(&HEAD.replace("\"aa\"", "\"AA\"")), @r#"
+    DIR/odd.toml: TOML parse error at line 2, column 8
+      |
+    2 | unit = "AA"
+      |        ^^^^
+    `AA` must be two lower-case hexadecimal digits, such as "1f"
+    "#);
+    insta::assert_snapshot!(refusal(&HEAD.replace("healthy-bios", "healthy-bois")), @r#"there is no lab machine `healthy-bois` in DIR; did you mean `healthy-bios`?"#);
+    insta::assert_snapshot!(refusal(&HEAD.replace("healthy-bios", "odd")), @r#"DIR/odd.toml: base `odd` has a base itself; name that one"#);
+    insta::assert_snapshot!(refusal(&HEAD.replace("healthy-bios", "../healthy-bios")), @r#"machine `../healthy-bios`, name: `../healthy-bios` must begin with a lower-case letter and hold at most 40 of a-z, 0-9 and `-`"#);
+}
+
+#[test]
+fn a_machine_without_memory_is_refused() {
+    let text = format!(
+        "{HEAD}[fault.dimms.DIMM_A1]\nmissing = true\n[fault.dimms.DIMM_B1]\nmissing = true"
+    );
+    insta::assert_snapshot!(refusal(&text), @r#"machine `odd`, dimms: the modules make 0 MiB; at least 64 MiB are needed"#);
+}
+
+#[test]
+fn two_machines_with_one_unit_cannot_be_on_one_network() {
+    let (folder, machine) = variation(&HEAD.replace("aa", "01"));
+    machine.expect("alone it is fine");
+    let state = tempfile::tempdir().expect("a folder");
+    let lab = Lab::open(LabConfig::new(state.path(), folder.path())).expect("opened");
+    insta::assert_snapshot!(lab.list().expect_err("refused"), @r#"machine `odd`, nics.lan0: 52:54:00:a5:01:00 belongs to `healthy-bios` too; give each file a unit of its own"#);
+}

@@ -1,0 +1,68 @@
+//! A finished run as a document: `report.html`, `report.json`, the signed statement of its verdict,
+//! and the bundle that a stranger can check without us.
+//!
+//! Everything here is a fold of a journal that someone else kept. This crate knows no store, no
+//! engine and no network; it never decides a verdict, it only says again what the journal says,
+//! and [`bundle`] finds out when somebody made it say something else.
+
+pub mod attest;
+pub mod bundle;
+mod chart;
+pub mod envelope;
+pub mod key;
+mod page;
+mod words;
+
+use assay_model::host::inventory::Inventory;
+use assay_model::report::Report;
+use assay_model::{Event, Micros, RunView};
+
+pub use bundle::{Bundle, Verification, verify_bundle, write_bundle, write_folder};
+pub use key::{PublicKey, SigningKey};
+
+/// What a report shows beyond the fold of its journal. Everything is optional: a section without
+/// data says so or is left out.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// The machine as its last inventory told it.
+    pub inventory: Option<Inventory>,
+    /// Readings over time: temperatures, voltages, fans.
+    pub series: Vec<Series>,
+    /// The journal, for the timeline.
+    pub events: Vec<Event>,
+    /// When each check was last seen red on this runner.
+    pub last_red: Vec<LastRed>,
+}
+
+/// One sensor's readings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The sensor's stable name.
+    pub name: String,
+    /// Unit of the values: `°C`, `V`, `RPM`, `W`. Series of one unit share a chart.
+    pub unit: String,
+    /// Seconds since the run started, and the value; oldest first.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A check and when it was last seen to catch its fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRed {
+    /// The finding's code.
+    pub code: String,
+    /// When the proof catalogue last saw it; none when it never did.
+    pub at: Option<Micros>,
+}
+
+/// `report.html`: one file, complete in itself, without script and without requests.
+pub fn html(view: &RunView, report: &Report, extras: &Extras) -> String {
+    page::render(view, report, extras)
+}
+
+/// `report.json`: pretty, keys in the order of the contract, a newline at the end.
+pub fn json(report: &Report) -> String {
+    let mut text = serde_json::to_string_pretty(report)
+        .expect("a report has only string keys and finite numbers or null");
+    text.push('\n');
+    text
+}

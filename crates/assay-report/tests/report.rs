@@ -1,0 +1,150 @@
+//! `report.html` and `report.json`, read as an operator and a script would.
+
+mod common;
+
+use assay_model::journal::StoredEvent;
+use assay_model::report::Report;
+use assay_report::{Extras, SigningKey, html, json};
+use common::Story;
+
+fn page(story: &Story) -> String {
+    let view = story.view();
+    html(&view, &Report::of(&view), &common::extras(story))
+}
+
+/// The page's words from the verdict to the stages, without markup.
+fn top(page: &str) -> String {
+    let from = page.find("<header>").expect("a header");
+    let to = page.find("<h2>Machine and run").expect("the machine");
+    let (mut out, mut inside) = (String::new(), false);
+    for c in page[from..to].chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            _ if !inside => out.push(c),
+            _ => {}
+        }
+    }
+    out.replace("&#39;", "'").lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_top_of_the_page_says_verdict_gaps_and_next_steps_in_words() {
+    let key = SigningKey::generate().expect("random");
+    insta::assert_snapshot!(top(&page(&common::passed(&key))), @"");
+    insta::assert_snapshot!(top(&page(&common::held())), @"");
+    insta::assert_snapshot!(top(&page(&common::overridden(&key))), @"");
+    insta::assert_snapshot!(top(&page(&common::cancelled(&key))), @"");
+    insta::assert_snapshot!(top(&page(&common::muted(&key))), @"");
+}
+
+#[test]
+fn the_page_is_complete_in_itself_and_forbids_everything_else() {
+    let key = SigningKey::generate().expect("random");
+    let story = common::passed(&key);
+    let page = page(&story);
+    assert!(page.contains("default-src 'none'"));
+    for fetching in ["<script", "<link", "<img", "<iframe", "url(", "@import", "src=", "href=", "http://", "https://"] {
+        assert!(!page.contains(fetching), "the page has {fetching}");
+    }
+    for told in [
+        "S452911X2A04217", "k10temp/Tctl@pci0000:00", "smart-NV1.txt", "attempt 1: the agent restarted",
+        "assay verify BUNDLE", &key.key_id(), &story.view().seal.expect("sealed").head.to_string(),
+        "never seen red on this runner", "Sealed: pass", "0 of 4 ports",
+    ] {
+        assert!(page.contains(told), "the page lacks {told}");
+    }
+    assert_eq!(page.matches("<path class=\"line").count(), 4);
+}
+
+#[test]
+fn findings_stand_with_the_worst_first() {
+    let page = page(&common::held());
+    let table = &page[page.find("<h2>Findings").expect("findings")..];
+    let place = |code: &str| table.find(code).expect(code);
+    assert!(place("DimmMissing") < place("DiskSwapped") && place("DiskSwapped") < place("BiosDate"));
+}
+
+#[test]
+fn text_from_the_machine_stays_text_in_every_field() {
+    const HOSTILE: &str = "<script>alert(1)</script>\"'>]]><!--&\u{202e}gpj\u{1b}[2J";
+    let key = SigningKey::generate().expect("random");
+    let mut seen = 0;
+    for story in [common::passed(&key), common::held(), common::overridden(&key), common::cancelled(&key), common::muted(&key)] {
+        // Every string in every event that is free text becomes hostile.
+        let mut hostile = Story::begin(1, |_| {});
+        hostile.id = story.id;
+        hostile.journal.clear();
+        for event in &story.journal {
+            let mut body: serde_json::Value = serde_json::from_slice(&event.body).expect("JSON");
+            seen += poison(&mut body, "", HOSTILE);
+            let bytes = serde_json::to_vec(&body).expect("JSON");
+            let chained = StoredEvent::chain(story.id, event.seq, event.at, event.kind.clone(), bytes, hostile.head());
+            hostile.journal.push(chained);
+        }
+        let mut extras = common::extras(&hostile);
+        let mut inventory = serde_json::to_value(extras.inventory.take()).expect("JSON");
+        poison(&mut inventory, "", HOSTILE);
+        extras.inventory = serde_json::from_value(inventory).expect("still an inventory");
+        for series in &mut extras.series {
+            // Units keep apart, so that the honest page has as many charts.
+            (series.name, series.unit) = (HOSTILE.into(), format!("{HOSTILE}{}", series.unit));
+        }
+        for red in &mut extras.last_red {
+            red.code = HOSTILE.into();
+        }
+        let view = hostile.view();
+        let page = html(&view, &Report::of(&view), &extras);
+        for live in ["<script", "]]><!--", "\u{202e}", "\u{1b}", "\"'>"] {
+            assert!(!page.contains(live), "{live:?} went through");
+        }
+        assert!(page.contains("alert(1)"), "the text itself is shown");
+        // Nothing opens that the template did not open: the same tags as on the honest page.
+        let honest = html(&story.view(), &Report::of(&story.view()), &common::extras(&story));
+        assert_eq!(page.matches("<details").count(), honest.matches("<details").count());
+        assert_eq!(page.matches("<tr>").count(), honest.matches("<tr>").count());
+    }
+    assert!(seen > 300, "only {seen} fields were poisoned");
+}
+
+/// Replaces free text and leaves what is an enum, a digest or an id.
+fn poison(value: &mut serde_json::Value, key: &str, with: &str) -> usize {
+    use serde_json::Value;
+    const FIXED: [&str; 15] = [
+        "verdict", "severity", "kind", "owner", "action", "digest", "host", "head", "result", "macs", "mac", "envelope",
+        "transport", "reason", "pipeline",
+    ];
+    match value {
+        _ if FIXED.contains(&key) && !(key == "kind" && value == "dimm") => 0,
+        Value::String(text) => {
+            with.clone_into(text);
+            1
+        }
+        Value::Array(items) => items.iter_mut().map(|v| poison(v, key, with)).sum(),
+        Value::Object(fields) => fields.iter_mut().map(|(k, v)| poison(v, k, with)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+#[test]
+fn report_json_begins_as_the_contract_says() {
+    let key = SigningKey::generate().expect("random");
+    let report = Report::of(&common::passed(&key).view());
+    let text = json(&report);
+    assert!(text.ends_with("}\n"));
+    let head: String = text.lines().take(28).map(|l| format!("{l}\n")).collect();
+    insta::assert_snapshot!(head, @"");
+    let back: Report = serde_json::from_str(&text).expect("reads back");
+    assert_eq!(back, report);
+}
+
+#[test]
+fn a_run_that_never_came_up_says_so() {
+    let mut story = Story::begin(46, |_| {});
+    story.add(1, assay_model::EventBody::Admitted { runner: "r".into() });
+    story.add(600, assay_model::EventBody::BootFailed { message: "no DHCP request was seen".into() });
+    story.hold();
+    insta::assert_snapshot!(top(&page(&story)), @"");
+    let view = story.view();
+    assert!(html(&view, &Report::of(&view), &Extras::default()).contains("did not come up in time"));
+}

@@ -1,0 +1,97 @@
+//! The runner's side of the runner protocol (`assay_api::runner`).
+
+use std::time::Duration;
+
+use assay_api::Problem;
+use assay_api::runner::{Claim, Done, Grant, Order, Seen};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::RunnerError;
+
+/// How long the control plane may keep a question open.
+const WAIT_S: u64 = 25;
+/// Beyond that, the connection is taken for dead.
+const TIMEOUT: Duration = Duration::from_secs(WAIT_S + 15);
+
+/// Talks to the control plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: String,
+    join: String,
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Not reached, or the answer did not read: ask again.
+    #[error("the control plane cannot be reached: {0}")]
+    Away(String),
+    /// It said no.
+    #[error("{message}")]
+    Refused { status: StatusCode, message: String },
+}
+
+impl ClientError {
+    /// Whether the token that was sent is no longer good.
+    pub(crate) fn is_void(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED, .. })
+    }
+}
+
+impl Client {
+    pub(crate) fn new(server: &str, join: &str) -> Result<Self, RunnerError> {
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|e| RunnerError::Server(e.to_string()))?;
+        Ok(Self { http, server: server.trim_end_matches('/').to_owned(), join: join.to_owned() })
+    }
+
+    /// Asks for a run.
+    pub(crate) async fn claim(&self, claim: &Claim) -> Result<Option<Grant>, ClientError> {
+        let url = format!("{}/runner/v1/claim?wait_s={WAIT_S}", self.server);
+        let answer = send(self.http.post(url).bearer_auth(&self.join).json(claim)).await?;
+        if answer.status() == StatusCode::NO_CONTENT { Ok(None) } else { read(answer).await.map(Some) }
+    }
+
+    /// Says what goes on on the network.
+    pub(crate) async fn seen(&self, seen: &Seen) -> Result<(), ClientError> {
+        let url = format!("{}/runner/v1/seen", self.server);
+        send(self.http.post(url).bearer_auth(&self.join).json(seen)).await.map(drop)
+    }
+
+    /// Asks for the next order of a run.
+    pub(crate) async fn next(&self, token: &str) -> Result<Order, ClientError> {
+        let url = format!("{}/runner/v1/next?wait_s={WAIT_S}", self.server);
+        read(send(self.http.get(url).bearer_auth(token)).await?).await
+    }
+
+    /// Says what became of a job.
+    pub(crate) async fn done(&self, token: &str, done: &Done) -> Result<(), ClientError> {
+        let url = format!("{}/runner/v1/done", self.server);
+        send(self.http.post(url).bearer_auth(token).json(done)).await.map(drop)
+    }
+}
+
+async fn send(request: RequestBuilder) -> Result<Response, ClientError> {
+    let answer = request.send().await.map_err(|e| ClientError::Away(e.to_string()))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let message = answer
+        .json::<Problem>()
+        .await
+        .map_or_else(|_| format!("the control plane answered {status}"), |p| p.message);
+    if status.is_server_error() {
+        return Err(ClientError::Away(message));
+    }
+    Err(ClientError::Refused { status, message })
+}
+
+async fn read<T: DeserializeOwned>(answer: Response) -> Result<T, ClientError> {
+    answer.json().await.map_err(|e| ClientError::Away(e.to_string()))
+}

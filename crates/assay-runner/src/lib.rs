@@ -1,0 +1,113 @@
+//! The runner: the side of Assay that needs privileges.
+//!
+//! It asks the control plane for runs, lets their machines netboot, and switches their power. It
+//! has one foot in the provisioning network ([`provision`]: dnsmasq, and relays to the control
+//! plane) and knows how to switch machines ([`power`]). It keeps one token per run while the run
+//! lasts, no database, no signing key, and it judges nothing.
+
+mod client;
+mod power;
+mod provision;
+mod work;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use assay_netboot::{NetbootError, RelayError};
+use assay_qemu::QemuError;
+
+use crate::client::Client;
+use crate::power::Power;
+use crate::provision::Provision;
+
+/// The port on the provisioning network under which firmware finds boot scripts.
+pub const BOOT_PORT: u16 = 8080;
+/// The port on the provisioning network under which agents find the control plane.
+pub const AGENT_PORT: u16 = 8443;
+
+/// How a runner is to be run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name: unique and stable, since runs stay with their runner over restarts.
+    pub name: String,
+    /// The control plane for runners: `http://127.0.0.1:7300`.
+    pub server: String,
+    /// The join token.
+    pub token: String,
+    /// Where the control plane serves boot files.
+    pub boot: SocketAddr,
+    /// Where the control plane serves agents.
+    pub agents: SocketAddr,
+    /// A folder of its own.
+    pub state_dir: PathBuf,
+    /// The provisioning network.
+    pub network: Network,
+}
+
+/// The network that machines boot from.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// A network interface of this host that belongs to Assay.
+    Interface {
+        /// Its name.
+        name: String,
+        /// Our address on it.
+        address: Ipv4Addr,
+        /// The prefix length.
+        prefix_len: u8,
+    },
+    /// Simulated machines on a private network.
+    Lab {
+        /// The folder with the machine files.
+        machines: PathBuf,
+        /// The lab's state folder.
+        state: PathBuf,
+        /// The network namespace.
+        netns: String,
+    },
+}
+
+/// Why the runner did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// Netboot.
+    #[error(transparent)]
+    Netboot(#[from] NetbootError),
+    /// The relays.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// The lab.
+    #[error(transparent)]
+    Lab(#[from] QemuError),
+    /// Its folder.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The control plane does not want it.
+    #[error("{0}")]
+    Server(String),
+}
+
+/// Works until `stop` resolves, then takes down what it brought up. Machines stay as they are:
+/// a runner that ends says nothing about the machine on the bench.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), RunnerError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    std::fs::create_dir_all(&settings.state_dir)
+        .map_err(|source| RunnerError::File { path: settings.state_dir.clone(), source })?;
+    let power = Arc::new(Power::open(&settings)?);
+    let client = Client::new(&settings.server, &settings.token)?;
+    power.bring_up().await?;
+    let provision = Arc::new(Provision::start(&settings, client.clone()).await?);
+    tracing::info!(runner.name = settings.name, "ready: waiting for runs from {}", settings.server);
+    tokio::select! {
+        ended = work::claim_forever(&settings.name, &client, &provision, &power) => ended?,
+        () = stop => {}
+    }
+    provision.stop().await;
+    Ok(())
+}

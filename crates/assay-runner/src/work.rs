@@ -1,0 +1,99 @@
+//! The runner's work: claim runs, follow each one's orders until it ends.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use assay_api::runner::{Claim, Done, Grant, Order};
+use assay_model::RunId;
+use tracing::{info, warn};
+
+use crate::RunnerError;
+use crate::client::{Client, ClientError};
+use crate::power::Power;
+use crate::provision::Provision;
+
+/// Pause after the control plane could not be reached.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// Asks for runs for ever and works on each beside the others.
+pub(crate) async fn claim_forever(
+    name: &str,
+    client: &Client,
+    provision: &Arc<Provision>,
+    power: &Arc<Power>,
+) -> Result<(), RunnerError> {
+    let holding: Arc<Mutex<BTreeSet<RunId>>> = Arc::default();
+    let mut was_away = false;
+    loop {
+        let claim = Claim {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            holding: lock(&holding).iter().copied().collect(),
+            power: power.methods(),
+        };
+        match client.claim(&claim).await {
+            Ok(None) => was_away = false,
+            Ok(Some(grant)) => {
+                was_away = false;
+                info!(run.number = grant.number, host = grant.host, "took run {}", grant.number);
+                let run = grant.run;
+                lock(&holding).insert(run);
+                let (client, provision, power) = (client.clone(), Arc::clone(provision), Arc::clone(power));
+                let holding = Arc::clone(&holding);
+                tokio::spawn(async move {
+                    follow(&client, &provision, &power, grant).await;
+                    lock(&holding).remove(&run);
+                });
+            }
+            Err(ClientError::Away(why)) => {
+                if !was_away {
+                    warn!("{why}; trying again");
+                }
+                was_away = true;
+                tokio::time::sleep(AWAY).await;
+            }
+            Err(refused @ ClientError::Refused { .. }) => {
+                return Err(RunnerError::Server(format!(
+                    "the control plane refuses this runner: {refused}; check --token"
+                )));
+            }
+        }
+    }
+}
+
+/// Follows one run's orders until it is over or its token is void.
+async fn follow(client: &Client, provision: &Provision, power: &Power, grant: Grant) {
+    if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
+        warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
+    }
+    loop {
+        match client.next(&grant.token).await {
+            Ok(Order::Wait) => {}
+            Ok(Order::End) => break,
+            Ok(Order::Power { job, action }) => {
+                let outcome = power.once(grant.run, &job, &grant.power, action).await;
+                let done = Done { job, ok: outcome.ok, message: outcome.message };
+                // Not told: the order comes again, and the remembered outcome is told then.
+                if let Err(problem) = client.done(&grant.token, &done).await {
+                    warn!(run.number = grant.number, "{problem}");
+                    tokio::time::sleep(AWAY).await;
+                }
+            }
+            Err(problem) if problem.is_void() => {
+                info!(run.number = grant.number, "the run was given anew; this token is void");
+                return;
+            }
+            Err(_) => tokio::time::sleep(AWAY).await,
+        }
+    }
+    info!(run.number = grant.number, "run {} is over", grant.number);
+    power.forget(grant.run);
+    if let Err(problem) = provision.forbid(grant.run).await {
+        warn!(run.number = grant.number, "netboot cannot be closed for the run: {problem}");
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,242 @@
+//! The agent protocol's endpoints; `assay_api::agent` is the contract.
+
+use std::time::Duration;
+
+use assay_api::agent::{
+    Ack, ArtifactQuery, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, MAX_ARTIFACT, MAX_JSON, PROTOCOL,
+    ResultAck, Sensors, StageResult, Welcome,
+};
+use assay_engine::agents::{Applicant, Todo, todo};
+use assay_model::RunId;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use futures::TryStreamExt as _;
+use serde::Deserialize;
+
+use crate::auth::bearer;
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Read the sensors this often, in seconds (design: hwmon every 5 s).
+const SENSOR_S: u32 = 5;
+/// Heartbeat period, in seconds: three fit into the 15 s after which an agent is suspect.
+const HEARTBEAT_S: u32 = 5;
+/// Longest long poll, in seconds.
+const MAX_WAIT_S: u64 = 30;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/agent/v1/hello", post(hello))
+        .route("/agent/v1/next", get(next))
+        .route("/agent/v1/heartbeat", post(heartbeat))
+        .route("/agent/v1/sensor", post(sensor))
+        .route("/agent/v1/log", post(log))
+        .route("/agent/v1/result", post(result))
+        .route("/agent/v1/off", post(off))
+        .layer(DefaultBodyLimit::max(MAX_JSON))
+        .route("/agent/v1/artifact", put(artifact).layer(DefaultBodyLimit::disable()))
+}
+
+/// The run whose agent sends this.
+struct Agent(RunId);
+
+impl FromRequestParts<App> for Agent {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let void = || ApiError::unauthorized("this credential is not, or no longer, good");
+        let credential = bearer(&parts.headers).ok_or_else(void)?;
+        app.engine.agent(credential).await?.map(Self).ok_or_else(void)
+    }
+}
+
+/// JSON whose refusals have our shape.
+pub(crate) struct Body422<T>(pub(crate) T);
+
+impl<T: serde::de::DeserializeOwned> FromRequest<App> for Body422<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        match Json::<T>::from_request(request, app).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too_large",
+                    format!("the body is larger than {} MiB", MAX_JSON >> 20),
+                ))
+            }
+            Err(rejection) => Err(ApiError::invalid(rejection.body_text())),
+        }
+    }
+}
+
+async fn hello(State(app): State<App>, Body422(hello): Body422<Hello>) -> Result<Json<Welcome>, ApiError> {
+    if hello.protocol != PROTOCOL {
+        return Err(ApiError::invalid(format!(
+            "this server speaks protocol {PROTOCOL}, the agent {}; rebuild the live image",
+            hello.protocol
+        )));
+    }
+    let applicant = Applicant {
+        token: hello.token,
+        credential: hello.credential,
+        macs: hello.macs,
+        system_uuid: hello.system_uuid,
+        agent: hello.agent,
+        clock: hello.clock,
+    };
+    let (run, boot) = app.engine.hello(&applicant).await?;
+    Ok(Json(Welcome {
+        run: run.id,
+        number: run.created.number,
+        host: run.created.target.name.clone(),
+        boot,
+        generation: run.enrolled.as_ref().map_or(run.generation, |e| e.generation),
+        server_time: app.engine.now(),
+        heartbeat_s: HEARTBEAT_S,
+        sensor_s: SENSOR_S,
+        spec: run.created.spec.clone(),
+    }))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Wait {
+    #[serde(default)]
+    pub(crate) wait_s: u64,
+}
+
+async fn next(
+    State(app): State<App>,
+    Agent(run): Agent,
+    Query(wait): Query<Wait>,
+) -> Result<Json<Command>, ApiError> {
+    let mut changes = app.engine.store().subscribe();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
+    let mut held_before = false;
+    loop {
+        let view = app.engine.view(run).await?;
+        let command = match todo(&view) {
+            Todo::Stage { stage, attempt, generation, timeout_s } => {
+                Command::Stage { stage, attempt, generation, timeout_s }
+            }
+            Todo::Shutdown { reason } => Command::Shutdown { reason },
+            Todo::Hold { message } if !held_before && wait.wait_s == 0 => Command::Hold { message },
+            Todo::Hold { message } => {
+                held_before = true;
+                if tokio::time::Instant::now() >= deadline {
+                    return Ok(Json(Command::Hold { message }));
+                }
+                wait_for_news(&mut changes, run, deadline).await;
+                continue;
+            }
+            Todo::Wait => Command::Wait,
+        };
+        if command != Command::Wait || tokio::time::Instant::now() >= deadline {
+            return Ok(Json(command));
+        }
+        wait_for_news(&mut changes, run, deadline).await;
+    }
+}
+
+/// Until something was committed for the run, or the deadline.
+pub(crate) async fn wait_for_news(
+    changes: &mut tokio::sync::broadcast::Receiver<assay_store::Changed>,
+    run: RunId,
+    deadline: tokio::time::Instant,
+) {
+    let news = async {
+        loop {
+            match changes.recv().await {
+                Ok(changed) if changed.run != run => {}
+                // A lagging receiver has missed something: look again.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout_at(deadline, news).await;
+}
+
+async fn heartbeat(
+    State(app): State<App>,
+    Agent(run): Agent,
+    Body422(beat): Body422<Heartbeat>,
+) -> Result<Json<HeartbeatAck>, ApiError> {
+    app.engine.heartbeat(run, beat.step.as_deref());
+    Ok(Json(HeartbeatAck { server_time: app.engine.now() }))
+}
+
+async fn sensor(
+    State(app): State<App>,
+    Agent(run): Agent,
+    Body422(sensors): Body422<Sensors>,
+) -> Result<Json<Ack>, ApiError> {
+    let mut batch = sensors.batch;
+    let width = batch.sensors.len();
+    if width > 4096 || batch.samples.len() > 4096 || batch.samples.iter().any(|s| s.values.len() != width) {
+        return Err(ApiError::invalid("a sample does not have one value per sensor, or there are too many"));
+    }
+    for sensor in &mut batch.sensors {
+        sensor.name = assay_model::text::clean(&sensor.name);
+        sensor.unit = assay_model::text::clean(&sensor.unit);
+    }
+    app.engine.sensors(run, sensors.seq, batch).await?;
+    Ok(Json(Ack { seq: sensors.seq }))
+}
+
+async fn log(
+    State(app): State<App>,
+    Agent(run): Agent,
+    Body422(mut chunk): Body422<LogChunk>,
+) -> Result<Json<Ack>, ApiError> {
+    for line in &mut chunk.lines {
+        line.source = assay_model::text::clean(&line.source);
+        line.text = assay_model::text::clean_to(&line.text, 4096);
+    }
+    let lines = serde_json::to_vec(&chunk.lines).map_err(|e| ApiError::invalid(e.to_string()))?;
+    app.engine.log(run, chunk.seq, lines).await?;
+    Ok(Json(Ack { seq: chunk.seq }))
+}
+
+async fn result(
+    State(app): State<App>,
+    Agent(run): Agent,
+    Body422(result): Body422<StageResult>,
+) -> Result<Json<ResultAck>, ApiError> {
+    let evidence = serde_json::to_vec(&result.evidence).map_err(|e| ApiError::invalid(e.to_string()))?;
+    let late = app
+        .engine
+        .result(run, result.stage, result.attempt, result.generation, evidence, result.problem)
+        .await?;
+    Ok(Json(ResultAck { late }))
+}
+
+async fn artifact(
+    State(app): State<App>,
+    Agent(run): Agent,
+    Query(query): Query<ArtifactQuery>,
+    body: Body,
+) -> Result<Json<Ack>, ApiError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if query.name.is_empty() || query.name.len() > 128 || query.name.starts_with('.') || !query.name.bytes().all(plain) {
+        return Err(ApiError::invalid("an artifact's name has letters, digits, `.`, `_` and `-`, at most 128"));
+    }
+    let view = app.engine.view(run).await?;
+    if !view.stages.iter().any(|s| s.plan.name == query.stage && s.attempts.iter().any(|a| a.attempt == query.attempt)) {
+        return Err(ApiError::invalid(format!("the run has no attempt {} of {}", query.attempt, query.stage)));
+    }
+    let stream = body.into_data_stream().map_err(std::io::Error::other);
+    let stored = app.engine.artifacts().put_stream(stream, MAX_ARTIFACT, Some(query.sha256)).await?;
+    let (digest, bytes) = stored;
+    app.engine.artifact(run, query.stage, query.attempt, query.name, digest, bytes).await?;
+    Ok(Json(Ack { seq: 0 }))
+}
+
+async fn off(State(app): State<App>, Agent(run): Agent) -> StatusCode {
+    app.engine.off(run);
+    StatusCode::NO_CONTENT
+}

@@ -1,0 +1,197 @@
+//! `/api/v1/hosts`: registered machines.
+
+use assay_api::operator::{Host, NewHost, RunSummary, Vet};
+use assay_engine::requests::VetOptions;
+use assay_model::host::spec::HostSpec;
+use assay_model::{Decision, DecisionKind, HostId};
+use assay_store::{HostRow, RunFilter};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::runs::{row_summary, summary};
+use crate::agent::Body422;
+use crate::auth::Operator;
+use crate::error::ApiError;
+use crate::state::App;
+
+/// A machine may take this long from power-on to enrolment: server firmware is slow.
+const BOOT_TIMEOUT_S: u32 = 600;
+/// A failed run keeps its machine this long.
+const HOLD_S: u32 = 7 * 24 * 3600;
+/// Longest spec taken, in bytes.
+const MAX_SPEC: usize = 256 << 10;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/hosts", get(list).post(add))
+        .route("/api/v1/hosts/{name}", get(show).put(replace).delete(remove))
+        .route("/api/v1/hosts/{name}/vet", post(vet_host))
+        .route("/api/v1/hosts/{name}/release", post(release))
+}
+
+/// How a vet was asked for, by API or by form.
+pub(crate) type VetForm = Vet;
+
+/// Registers (or replaces) a host after checking everything that can be checked now.
+pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<Host, ApiError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if new.name.is_empty() || new.name.len() > 64 || !new.name.bytes().all(plain) {
+        return Err(ApiError::invalid("a host's name has letters, digits, `.`, `_` and `-`, at most 64"));
+    }
+    if new.macs.is_empty() {
+        return Err(ApiError::invalid("a host needs at least one MAC address to boot from"));
+    }
+    if let Some(yaml) = &new.spec_yaml {
+        if yaml.len() > MAX_SPEC {
+            return Err(ApiError::invalid(format!("the spec is larger than {} KiB", MAX_SPEC >> 10)));
+        }
+        HostSpec::from_yaml(yaml).map_err(|e| ApiError::invalid(e.to_string()))?;
+    }
+    let known = app.engine.store().host_by_name(&new.name).await?;
+    if known.is_some() && !replace {
+        return Err(ApiError::new(StatusCode::CONFLICT, "exists", format!("{} is registered already", new.name))
+            .hint("use `assay host add --replace` to change it"));
+    }
+    let row = HostRow {
+        id: known.as_ref().map_or_else(|| HostId(uuid::Uuid::now_v7()), |k| k.id),
+        name: new.name,
+        macs: new.macs,
+        spec_yaml: new.spec_yaml,
+        power: new.power.unwrap_or_else(|| json!({ "method": "manual" })),
+        created_at: known.map_or(app.engine.now(), |k| k.created_at),
+    };
+    app.engine.store().host_put(row.clone()).await.map_err(|e| match e {
+        assay_store::HostError::MacTaken { mac, host } => {
+            ApiError::new(StatusCode::CONFLICT, "mac_taken", format!("{mac} belongs to {host} already"))
+        }
+        assay_store::HostError::Store(store) => store.into(),
+    })?;
+    for mac in &row.macs {
+        app.engine.store().unknown_forget(*mac).await?;
+    }
+    Ok(host(row, None))
+}
+
+/// Queues a run.
+pub(crate) async fn vet(app: &App, name: &str, vet: Vet, by: &str) -> Result<RunSummary, ApiError> {
+    let row = find(app, name).await?;
+    let options = VetOptions {
+        profile: vet.profile.unwrap_or_else(|| "standard".to_owned()),
+        boot_timeout_s: vet.boot_timeout_s.unwrap_or(BOOT_TIMEOUT_S),
+        hold_s: vet.hold_s.unwrap_or(HOLD_S),
+        holds: !vet.no_hold,
+        muted: vet.muted,
+        by: by.to_owned(),
+    };
+    let run = app.engine.vet(&row, options).await?;
+    Ok(summary(app, &run))
+}
+
+/// All hosts, each with its latest run.
+pub(crate) async fn hosts_with_latest(app: &App) -> Result<Vec<Host>, ApiError> {
+    let mut out = Vec::new();
+    for row in app.engine.store().hosts().await? {
+        let latest = latest(app, row.id).await?;
+        out.push(host(row, latest));
+    }
+    Ok(out)
+}
+
+async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Host>>, ApiError> {
+    Ok(Json(hosts_with_latest(&app).await?))
+}
+
+async fn add(
+    State(app): State<App>,
+    _: Operator,
+    Body422(new): Body422<NewHost>,
+) -> Result<(StatusCode, Json<Host>), ApiError> {
+    Ok((StatusCode::CREATED, Json(register(&app, new, false).await?)))
+}
+
+async fn replace(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    Body422(mut new): Body422<NewHost>,
+) -> Result<Json<Host>, ApiError> {
+    new.name = name;
+    Ok(Json(register(&app, new, true).await?))
+}
+
+async fn show(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<Json<Host>, ApiError> {
+    let row = find(&app, &name).await?;
+    let latest = latest(&app, row.id).await?;
+    Ok(Json(host(row, latest)))
+}
+
+async fn remove(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    let row = find(&app, &name).await?;
+    if app.engine.store().open_run_of(row.id).await?.is_some() {
+        return Err(ApiError::new(StatusCode::CONFLICT, "busy", format!("{name} has an open run"))
+            .hint("decide about the run first: `assay run list`"));
+    }
+    app.engine.store().host_remove(&row.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn vet_host(
+    State(app): State<App>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Body422(options): Body422<Vet>,
+) -> Result<(StatusCode, Json<RunSummary>), ApiError> {
+    Ok((StatusCode::CREATED, Json(vet(&app, &name, options, &operator.name).await?)))
+}
+
+#[derive(Deserialize)]
+struct Release {
+    #[serde(default)]
+    why: String,
+}
+
+/// Gives a held machine back: the same as abandoning its run.
+async fn release(
+    State(app): State<App>,
+    operator: Operator,
+    Path(name): Path<String>,
+    Body422(release): Body422<Release>,
+) -> Result<Json<RunSummary>, ApiError> {
+    let row = find(&app, &name).await?;
+    let run = app
+        .engine
+        .store()
+        .open_run_of(row.id)
+        .await?
+        .ok_or_else(|| ApiError::not_found(format!("open run of {name}")))?;
+    let decision = Decision { kind: DecisionKind::Abandon, by: operator.name, why: release.why };
+    let view = app.engine.decide(run, decision).await?;
+    Ok(Json(summary(&app, &view)))
+}
+
+async fn find(app: &App, name: &str) -> Result<HostRow, ApiError> {
+    app.engine.store().host_by_name(name).await?.ok_or_else(|| {
+        ApiError::not_found(format!("host `{name}`")).hint("see `assay host list`, or register it with `assay host add`")
+    })
+}
+
+async fn latest(app: &App, host: HostId) -> Result<Option<RunSummary>, ApiError> {
+    let filter = RunFilter { host: Some(host), limit: 1, ..RunFilter::default() };
+    let rows = app.engine.store().list_runs(filter).await?;
+    Ok(rows.into_iter().next().map(|row| row_summary(row, None)))
+}
+
+fn host(row: HostRow, latest: Option<RunSummary>) -> Host {
+    Host {
+        name: row.name,
+        macs: row.macs,
+        spec_yaml: row.spec_yaml,
+        power: row.power,
+        created_at: row.created_at,
+        latest,
+    }
+}

@@ -1,0 +1,203 @@
+//! `/api/v1/runs`: runs, decisions, reports, evidence.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use assay_api::operator::{Decide, RunDetail, RunSummary};
+use assay_model::report::Report;
+use assay_model::{Decision, RunState, RunView, Sha256};
+use assay_store::{RunFilter, RunRow};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use crate::agent::Body422;
+use crate::auth::Operator;
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Most runs in one answer.
+const MAX_LIST: u64 = 500;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/runs", get(list))
+        .route("/api/v1/runs/{number}", get(show))
+        .route("/api/v1/runs/{number}/decisions", post(decide))
+        .route("/api/v1/runs/{number}/report.json", get(report_json))
+        .route("/api/v1/runs/{number}/report.html", get(report_html))
+        .route("/api/v1/runs/{number}/bundle", get(bundle))
+        .route("/api/v1/runs/{number}/artifacts/{name}", get(artifact))
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    host: Option<String>,
+    state: Option<RunState>,
+    limit: Option<u64>,
+    before: Option<i64>,
+}
+
+async fn list(
+    State(app): State<App>,
+    _: Operator,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<RunSummary>>, ApiError> {
+    let store = app.engine.store();
+    let host = match query.host {
+        Some(name) => {
+            let row = store.host_by_name(&name).await?;
+            Some(row.ok_or_else(|| ApiError::not_found(format!("host `{name}`")))?.id)
+        }
+        None => None,
+    };
+    let filter = RunFilter {
+        host,
+        state: query.state,
+        limit: query.limit.unwrap_or(50).min(MAX_LIST),
+        before_number: query.before,
+    };
+    let mut out = Vec::new();
+    for row in store.list_runs(filter).await? {
+        let waiting = match row.state {
+            RunState::Queued => Some(app.engine.waiting_reason(&*app.engine.view(row.id).await?)),
+            _ => None,
+        };
+        out.push(row_summary(row, waiting));
+    }
+    Ok(Json(out))
+}
+
+async fn show(State(app): State<App>, _: Operator, Path(number): Path<i64>) -> Result<Json<RunDetail>, ApiError> {
+    let run = detail(&app, number).await?;
+    Ok(Json(RunDetail {
+        summary: summary(&app, &run),
+        report: Report::of(&run),
+        seq: run.seq,
+        hold_until: run.hold_until,
+        step: app.engine.live().step(run.id),
+    }))
+}
+
+async fn decide(
+    State(app): State<App>,
+    operator: Operator,
+    Path(number): Path<i64>,
+    Body422(decide): Body422<Decide>,
+) -> Result<Json<RunSummary>, ApiError> {
+    let run = detail(&app, number).await?;
+    let why = assay_model::text::clean_to(&decide.why, 1000);
+    let decision = Decision { kind: decide.kind, by: operator.name, why };
+    let view = app.engine.decide(run.id, decision).await?;
+    Ok(Json(summary(&app, &view)))
+}
+
+async fn report_json(
+    State(app): State<App>,
+    _: Operator,
+    Path(number): Path<i64>,
+) -> Result<Response, ApiError> {
+    let run = detail(&app, number).await?;
+    let text = assay_report::json(&Report::of(&run));
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+async fn report_html(
+    State(app): State<App>,
+    _: Operator,
+    Path(number): Path<i64>,
+) -> Result<Html<String>, ApiError> {
+    let run = detail(&app, number).await?;
+    Ok(Html(crate::sealer::render_html(&app.engine.report_facts(&run).await?)))
+}
+
+async fn bundle(State(app): State<App>, _: Operator, Path(number): Path<i64>) -> Result<Response, ApiError> {
+    let run = detail(&app, number).await?;
+    let tar = evidence_bundle(&app, &run).await?;
+    let name = format!("attachment; filename=\"assay-run-{number}.tar\"");
+    Ok(([(CONTENT_TYPE, "application/x-tar".to_owned()), (CONTENT_DISPOSITION, name)], tar).into_response())
+}
+
+async fn artifact(
+    State(app): State<App>,
+    _: Operator,
+    Path((number, name)): Path<(i64, String)>,
+) -> Result<Response, ApiError> {
+    let run = detail(&app, number).await?;
+    let found = run.artifacts.iter().rfind(|a| a.name == name);
+    let found = found.ok_or_else(|| ApiError::not_found(format!("artifact `{name}` in run {number}")))?;
+    let bytes = app.engine.artifacts().get(found.digest).await?;
+    // Text a machine chose: never let a browser take it for a page.
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let kind = if name.ends_with(".json") { "application/json" } else { "text/plain; charset=utf-8" };
+    Ok(([(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, disposition)], bytes).into_response())
+}
+
+/// Everything that `assay verify` needs, as a tar.
+pub(crate) async fn evidence_bundle(app: &App, run: &Arc<RunView>) -> Result<Vec<u8>, ApiError> {
+    let store = app.engine.store();
+    let evidence = run.stages.iter().flat_map(|s| &s.attempts).filter_map(|a| Some(a.evidence.as_ref()?.digest));
+    let mut blobs = BTreeMap::new();
+    for digest in run.artifacts.iter().map(|a| a.digest).chain(evidence) {
+        // A blob that is gone is left out; `assay verify` names it.
+        if let Ok(bytes) = app.engine.artifacts().get(digest).await {
+            blobs.insert(digest, bytes);
+        }
+    }
+    let facts = app.engine.report_facts(run).await?;
+    let journal = store.journal(run.id).await?;
+    let addenda = store.addenda(run.id).await?;
+    let mut source = |digest: &Sha256| Ok(blobs.get(digest).map(|bytes| bytes.to_vec()));
+    crate::sealer::bundle(&facts, &journal, &addenda, &mut source, &app.shared.key)
+        .map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "bundle", e))
+}
+
+/// A run by its number, folded.
+pub(crate) async fn detail(app: &App, number: i64) -> Result<Arc<RunView>, ApiError> {
+    let id = app.engine.store().run_id(number).await?;
+    let id = id.ok_or_else(|| ApiError::not_found(format!("run {number}")).hint("see `assay run list`"))?;
+    Ok(app.engine.view(id).await?)
+}
+
+/// A run as it stands in lists.
+pub(crate) fn summary(app: &App, run: &RunView) -> RunSummary {
+    let running = run.state() == RunState::Running;
+    RunSummary {
+        number: run.created.number,
+        id: run.id.to_string(),
+        target: run.created.target.name.clone(),
+        pipeline: run.created.pipeline.clone(),
+        profile: run.created.profile.clone(),
+        state: run.state(),
+        result: run.result,
+        overridden: run.overridden,
+        stage: running.then(|| run.current_stage().map(|s| s.plan.name.0.clone())).flatten(),
+        failed_stage: run.failed_stage().map(str::to_owned),
+        created_at: run.created_at,
+        completed_at: run.completed_at,
+        waiting: (run.state() == RunState::Queued).then(|| app.engine.waiting_reason(run)),
+    }
+}
+
+/// The same from a row.
+pub(super) fn row_summary(row: RunRow, waiting: Option<String>) -> RunSummary {
+    RunSummary {
+        number: row.number,
+        id: row.id.to_string(),
+        target: row.target,
+        pipeline: row.pipeline,
+        profile: row.profile,
+        state: row.state,
+        result: row.result,
+        overridden: row.overridden,
+        stage: if row.state == RunState::Running { row.stage_name } else { None },
+        failed_stage: row.failed_stage,
+        created_at: row.created_at,
+        completed_at: row.completed_at,
+        waiting,
+    }
+}

@@ -1,0 +1,23 @@
+//! The control plane over HTTP.
+//!
+//! Three listeners, so that who can reach what is plain: operators and runners (loopback unless
+//! told otherwise), boot files over plain HTTP for firmware, and the agent protocol over TLS. It
+//! runs without privileges; whatever needs them is a runner's work.
+
+mod agent;
+mod api;
+mod auth;
+mod boot;
+mod error;
+mod live_image;
+mod outbox;
+mod pages;
+mod runner;
+mod sealer;
+mod start;
+mod state;
+mod tls;
+
+pub use live_image::LiveImage;
+pub use start::{Addresses, Server, Settings, StartError};
+pub use state::App;

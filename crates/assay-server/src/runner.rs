@@ -1,0 +1,124 @@
+//! The runner protocol's endpoints; `assay_api::runner` is the contract.
+
+use std::time::Duration;
+
+use assay_api::runner::{Claim, Done, Grant, Order, Seen};
+use assay_engine::runners::order;
+use assay_model::{RunId, text};
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use crate::agent::{Body422, Wait, wait_for_news};
+use crate::auth::{JoinedRunner, bearer};
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Longest long poll, in seconds.
+const MAX_WAIT_S: u64 = 30;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/runner/v1/claim", post(claim))
+        .route("/runner/v1/seen", post(seen))
+        .route("/runner/v1/next", get(next))
+        .route("/runner/v1/done", post(done))
+}
+
+/// The run whose token a runner sends.
+struct RunToken(RunId);
+
+impl FromRequestParts<App> for RunToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let void = || ApiError::unauthorized("this run token is not, or no longer, good");
+        let token = bearer(&parts.headers).ok_or_else(void)?;
+        app.engine.runner(token).await?.map(Self).ok_or_else(void)
+    }
+}
+
+async fn claim(
+    State(app): State<App>,
+    _: JoinedRunner,
+    Query(wait): Query<Wait>,
+    Body422(claim): Body422<Claim>,
+) -> Result<Response, ApiError> {
+    let name = text::clean(&claim.name);
+    let store = app.engine.store();
+    store.runner_seen(&name, &text::clean(&claim.version), None, app.engine.now()).await?;
+    let mut changes = store.subscribe();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
+    let _waiting = app.engine.waiting(&name, &claim.power);
+    loop {
+        if let Some((run, token)) = app.engine.grant(&name, &claim.holding).await? {
+            return Ok(Json(Grant {
+                run: run.id,
+                number: run.created.number,
+                host: run.created.target.name.clone(),
+                token,
+                macs: run.created.macs.clone(),
+                power: run.created.power.clone(),
+            })
+            .into_response());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+        let _ = tokio::time::timeout_at(deadline, changes.recv()).await;
+    }
+}
+
+async fn next(
+    State(app): State<App>,
+    RunToken(run): RunToken,
+    Query(wait): Query<Wait>,
+) -> Result<Json<Order>, ApiError> {
+    use assay_engine::runners::Order as Todo;
+    let mut changes = app.engine.store().subscribe();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
+    loop {
+        let view = app.engine.view(run).await?;
+        let answer = match order(&view) {
+            Todo::Power { job, action } => Order::Power { job, action },
+            Todo::End => Order::End,
+            Todo::Wait => Order::Wait,
+        };
+        if answer != Order::Wait || tokio::time::Instant::now() >= deadline {
+            return Ok(Json(answer));
+        }
+        wait_for_news(&mut changes, run, deadline).await;
+    }
+}
+
+async fn done(
+    State(app): State<App>,
+    RunToken(run): RunToken,
+    Body422(done): Body422<Done>,
+) -> Result<StatusCode, ApiError> {
+    app.engine.power_done(run, done.job, done.ok, &done.message).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn seen(
+    State(app): State<App>,
+    _: JoinedRunner,
+    Body422(seen): Body422<Seen>,
+) -> Result<StatusCode, ApiError> {
+    let now = app.engine.now();
+    let store = app.engine.store();
+    let runner = text::clean(&seen.runner);
+    let mut unknown = Vec::new();
+    for mac in seen.macs.into_iter().take(1024) {
+        if store.host_by_mac(mac).await?.is_none() {
+            unknown.push(mac);
+        }
+    }
+    store.unknown_seen(&unknown, &runner, now).await?;
+    let problem = seen.netboot_problem.map(|p| text::clean_to(&p, 500));
+    store.runner_problem(&runner, problem.as_deref(), now).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,319 @@
+//! Starting and stopping: opens everything, binds the ports, says clearly what is in the way.
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_artifacts::{ArtifactError, Artifacts};
+use assay_engine::clock::SystemClock;
+use assay_engine::{Engine, Tuning, dispatcher};
+use assay_notify::{NotifyError, Webhook};
+use assay_report::SigningKey;
+use assay_store::{Store, StoreError};
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::info;
+
+use crate::live_image::LiveImage;
+use crate::sealer::ReportSealer;
+use crate::state::{App, Shared};
+use crate::tls::Identity;
+use crate::{agent, api, auth, boot, outbox, pages, runner};
+
+/// How long open requests may take when the server is told to stop.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How the control plane is to be run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// `sqlite://…` or `postgres://…`; SQLite in the data folder without one.
+    pub database: Option<String>,
+    /// For operators and runners.
+    pub listen: SocketAddr,
+    /// For firmware: boot scripts and the live image, plain HTTP.
+    pub boot_listen: SocketAddr,
+    /// For agents, TLS.
+    pub agent_listen: SocketAddr,
+    /// The port under which agents reach us on the provisioning network.
+    pub agent_port: u16,
+    /// The folder with the live image.
+    pub live_image: PathBuf,
+    /// Where notifications go.
+    pub webhooks: Vec<String>,
+    /// Whether notifications may go to internal addresses.
+    pub webhook_internal: bool,
+    /// Sets the first operator's password at first start.
+    pub password: Option<String>,
+    /// Time limits; the documented ones unless a test says otherwise.
+    pub tuning: Tuning,
+}
+
+/// Why the control plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else listens there.
+    #[error("{what}: cannot listen on {addr}: {why}")]
+    Listen {
+        /// Which listener.
+        what: &'static str,
+        /// Where.
+        addr: SocketAddr,
+        /// The reason and what to do.
+        why: String,
+    },
+    /// Another server uses the data folder.
+    #[error("{} is in use by another `assay serve`; stop that one or name another folder with --data", .0.display())]
+    Locked(PathBuf),
+    /// A file or folder could not be used.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The artifact store.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
+    /// The signing key.
+    #[error(transparent)]
+    Key(#[from] assay_report::key::KeyError),
+    /// A notification receiver.
+    #[error("--webhook: {0}")]
+    Webhook(#[from] NotifyError),
+    /// The first password.
+    #[error("the first operator's password: {0}")]
+    Password(String),
+}
+
+/// Where the control plane listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// For operators and runners.
+    pub operators: SocketAddr,
+    /// For firmware.
+    pub boot: SocketAddr,
+    /// For agents.
+    pub agents: SocketAddr,
+}
+
+/// A control plane that is ready to serve.
+pub struct Server {
+    app: App,
+    listeners: [TcpListener; 3],
+    tls: RustlsConfig,
+    sinks: Arc<Vec<Webhook>>,
+    /// Held as long as the server lives.
+    _lock: std::fs::File,
+}
+
+impl Server {
+    /// Opens the store, the keys and the ports.
+    pub async fn open(settings: Settings) -> Result<Self, StartError> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let data = &settings.data_dir;
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StartError::File { path, source }
+        };
+        std::fs::create_dir_all(data).map_err(file(data))?;
+        let lock = lock(data)?;
+        let listeners = [
+            listen("operators and runners", settings.listen)?,
+            listen("boot files", settings.boot_listen)?,
+            listen("agents", settings.agent_listen)?,
+        ];
+        let default_url = format!("sqlite://{}", data.join("assay.db").display());
+        let store = Store::open(settings.database.as_deref().unwrap_or(&default_url)).await?;
+        let artifacts = Artifacts::folder(data.join("artifacts"))?;
+        let key_path = data.join("signing-key.pem");
+        let key = Arc::new(SigningKey::load_or_create(&key_path)?);
+        let tls_dir = data.join("tls");
+        let identity = Identity::load_or_create(&tls_dir).map_err(file(&tls_dir))?;
+        let fingerprint = identity.fingerprint();
+        let tls = RustlsConfig::from_der(vec![identity.certificate], identity.key)
+            .await
+            .map_err(file(&tls_dir))?;
+        let sinks = settings
+            .webhooks
+            .iter()
+            .map(|url| Webhook::new(url, settings.webhook_internal))
+            .collect::<Result<Vec<_>, _>>()?;
+        let sealer = Arc::new(ReportSealer::new(Arc::clone(&key)));
+        let engine = Engine::new(store, artifacts, Arc::new(SystemClock), sealer, settings.tuning);
+        let shared = Shared {
+            image: LiveImage::open(&settings.live_image),
+            fingerprint,
+            agent_port: settings.agent_port,
+            setup_code: tokio::sync::RwLock::new(None),
+            key,
+            attempts: auth::Attempts::default(),
+            data_dir: settings.data_dir.clone(),
+        };
+        let app = App { engine, shared: Arc::new(shared) };
+        first_start(&app, settings.password.as_deref()).await?;
+        local_tokens(&app, data).await?;
+        Ok(Self { app, listeners, tls, sinks: Arc::new(sinks), _lock: lock })
+    }
+
+    /// Where it listens; the ports are known even when the system chose them.
+    pub fn addresses(&self) -> io::Result<Addresses> {
+        let [operators, boot, agents] = &self.listeners;
+        Ok(Addresses {
+            operators: operators.local_addr()?,
+            boot: boot.local_addr()?,
+            agents: agents.local_addr()?,
+        })
+    }
+
+    /// The shared state, for programs that embed the server.
+    pub const fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The code that lets someone set the first password; none once there is an operator.
+    pub async fn setup_code(&self) -> Option<String> {
+        self.app.shared.setup_code.read().await.clone()
+    }
+
+    /// Why machines cannot be booted, if so.
+    pub fn image_problem(&self) -> Option<&str> {
+        self.app.shared.image.problem()
+    }
+
+    /// Serves until `stop` resolves.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> io::Result<()> {
+        let [operators, boot, agents] = self.listeners;
+        let handle = Handle::new();
+        let app = self.app;
+        let dispatcher = tokio::spawn(dispatcher::run(app.engine.clone()));
+        let outbox = tokio::spawn(outbox::run(app.engine.clone(), self.sinks));
+        let serving = async {
+            tokio::try_join!(
+                axum_server::from_tcp(operators)?
+                    .handle(handle.clone())
+                    .serve(operator_routes(&app).into_make_service()),
+                axum_server::from_tcp(boot)?
+                    .handle(handle.clone())
+                    .serve(boot::routes().with_state(app.clone()).into_make_service()),
+                axum_server::from_tcp_rustls(agents, self.tls)?
+                    .handle(handle.clone())
+                    .serve(machine_routes(&app).into_make_service()),
+            )
+        };
+        let ended = tokio::select! {
+            ended = serving => ended.map(drop),
+            () = async { stop.await; handle.graceful_shutdown(Some(GRACE)); std::future::pending().await } => Ok(()),
+        };
+        dispatcher.abort();
+        outbox.abort();
+        info!("stopped");
+        ended
+    }
+}
+
+/// Everything for people and runners; strict about what a page may load.
+fn operator_routes(app: &App) -> Router {
+    let header = |name, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    let guarded = pages::routes()
+        .merge(api::routes())
+        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::guard_csrf));
+    guarded
+        .merge(runner::routes())
+        .merge(pages::open_routes())
+        .layer(header(CONTENT_SECURITY_POLICY, "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"))
+        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(REFERRER_POLICY, "no-referrer"))
+        .layer(header(CACHE_CONTROL, "no-store"))
+        .with_state(app.clone())
+}
+
+/// What machines and remote runners reach over TLS.
+fn machine_routes(app: &App) -> Router {
+    agent::routes().merge(runner::routes()).with_state(app.clone())
+}
+
+/// Until an operator exists, a code from the terminal lets someone set the first password.
+async fn first_start(app: &App, password: Option<&str>) -> Result<(), StartError> {
+    if !app.engine.store().operators().await?.is_empty() {
+        return Ok(());
+    }
+    if let Some(password) = password {
+        return auth::set_password(app, "operator", password)
+            .await
+            .map_err(|e| StartError::Password(e.message().to_owned()));
+    }
+    *app.shared.setup_code.write().await = Some(auth::secret()[..16].to_owned());
+    Ok(())
+}
+
+/// The command line and the runner on this machine find their tokens in the data folder.
+async fn local_tokens(app: &App, data: &Path) -> Result<(), StartError> {
+    for (file, role) in [("cli.token", auth::ROLE_OPERATOR), ("runner.token", auth::ROLE_RUNNER)] {
+        let path = data.join(file);
+        if path.exists() {
+            continue;
+        }
+        let token = auth::mint_token(app, file.trim_end_matches(".token"), role).await?;
+        write_secret(&path, token.as_bytes()).map_err(|source| StartError::File { path, source })?;
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)
+}
+
+fn lock(data: &Path) -> Result<std::fs::File, StartError> {
+    let path = data.join("lock");
+    let file = std::fs::File::create(&path).map_err(|source| StartError::File { path, source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(data.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => {
+            Err(StartError::File { path: data.join("lock"), source })
+        }
+    }
+}
+
+fn listen(what: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    let fail = |e: &io::Error| {
+        let why = match e.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there already; stop it or choose another port".to_owned()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need privileges that the control plane does not have; choose a higher one".to_owned()
+            }
+            _ => e.to_string(),
+        };
+        StartError::Listen { what, addr, why }
+    };
+    let listener = TcpListener::bind(addr).map_err(|e| fail(&e))?;
+    listener.set_nonblocking(true).map_err(|e| fail(&e))?;
+    Ok(listener)
+}

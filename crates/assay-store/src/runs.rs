@@ -1,0 +1,150 @@
+//! Runs as lists: numbers, states, and which are still open.
+
+use assay_model::{HostId, Micros, RunId, RunResult, RunState};
+use sea_orm::FromQueryResult;
+use uuid::Uuid;
+
+use crate::db::{self, values};
+use crate::error::{Doing as _, StoreError};
+use crate::journal::RunRef;
+use crate::Store;
+
+const LIST: &str = "list runs";
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only of this host.
+    pub host: Option<HostId>,
+    /// Only in this state.
+    pub state: Option<RunState>,
+    /// At most so many; 0 stands for 100.
+    pub limit: u32,
+    /// Only with a smaller number: the next page.
+    pub before_number: Option<i64>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    /// As people say it.
+    pub number: i64,
+    /// Its id.
+    pub id: RunId,
+    /// What is tested.
+    pub host: HostId,
+    /// Its name at the time.
+    pub target: String,
+    /// `host`.
+    pub pipeline: String,
+    /// `quick`, `standard` or `burnin`.
+    pub profile: String,
+    /// Where it is in its life.
+    pub state: RunState,
+    /// The stage that is running or next, from 0.
+    pub stage_index: usize,
+    /// Its name; none when all are behind.
+    pub stage_name: Option<String>,
+    /// The result, once there is one.
+    pub result: Option<RunResult>,
+    /// Whether anything was waived.
+    pub overridden: bool,
+    /// Where it failed, while it stands failed.
+    pub failed_stage: Option<String>,
+    /// When it was created.
+    pub created_at: Micros,
+    /// When it left the queue.
+    pub started_at: Option<Micros>,
+    /// When it came to its end.
+    pub completed_at: Option<Micros>,
+    /// Whether its verdict is sealed.
+    pub sealed: bool,
+}
+
+impl Store {
+    /// The run with this number.
+    pub async fn run_id(&self, number: i64) -> Result<Option<RunId>, StoreError> {
+        let sql = "SELECT id AS run FROM runs WHERE number = $1";
+        let row: Option<RunRef> =
+            db::one(self.db().reader(), sql, values![number]).await.doing("look up a run by its number")?;
+        Ok(row.map(|r| RunId(r.run)))
+    }
+
+    /// Runs that are not sealed yet, oldest first: what a dispatcher has to look after.
+    pub async fn open_runs(&self) -> Result<Vec<RunId>, StoreError> {
+        let sql = "SELECT id AS run FROM runs WHERE NOT sealed ORDER BY number";
+        let rows: Vec<RunRef> = db::all(self.db().reader(), sql, values![]).await.doing("list open runs")?;
+        Ok(rows.into_iter().map(|r| RunId(r.run)).collect())
+    }
+
+    /// Runs, newest first.
+    pub async fn list_runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
+        let mut sql = "SELECT number, id, host, target, pipeline, profile, state, stage_index, stage_name, result,
+                overridden, failed_stage, created_at, started_at, completed_at, sealed
+            FROM runs WHERE number < $1"
+            .to_owned();
+        let mut values = values![filter.before_number.unwrap_or(i64::MAX)];
+        if let Some(host) = filter.host {
+            values.push(host.0.into());
+            sql.push_str(&format!(" AND host = ${}", values.len()));
+        }
+        if let Some(state) = filter.state {
+            values.push(state.as_str().into());
+            sql.push_str(&format!(" AND state = ${}", values.len()));
+        }
+        values.push(i64::from(if filter.limit == 0 { 100 } else { filter.limit }).into());
+        sql.push_str(&format!(" ORDER BY number DESC LIMIT ${}", values.len()));
+        let rows: Vec<Row> = db::all(self.db().reader(), &sql, values).await.doing(LIST)?;
+        rows.into_iter().map(Row::decode).collect()
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    number: i64,
+    id: Uuid,
+    host: Uuid,
+    target: String,
+    pipeline: String,
+    profile: String,
+    state: String,
+    stage_index: i64,
+    stage_name: Option<String>,
+    result: Option<String>,
+    overridden: bool,
+    failed_stage: Option<String>,
+    created_at: i64,
+    started_at: Option<i64>,
+    completed_at: Option<i64>,
+    sealed: bool,
+}
+
+impl Row {
+    fn decode(self) -> Result<RunRow, StoreError> {
+        let unreadable = |why: String| StoreError::unreadable(LIST, "run", format!("run {}: {why}", self.number));
+        let result = match self.result.as_deref() {
+            None => None,
+            Some("pass") => Some(RunResult::Pass),
+            Some("fail") => Some(RunResult::Fail),
+            Some(other) => return Err(unreadable(format!("`{other}` is not a result"))),
+        };
+        Ok(RunRow {
+            state: self.state.parse().map_err(|e: assay_model::state::UnknownState| unreadable(e.to_string()))?,
+            stage_index: usize::try_from(self.stage_index).map_err(|e| unreadable(e.to_string()))?,
+            number: self.number,
+            id: RunId(self.id),
+            host: HostId(self.host),
+            target: self.target,
+            pipeline: self.pipeline,
+            profile: self.profile,
+            stage_name: self.stage_name,
+            result,
+            overridden: self.overridden,
+            failed_stage: self.failed_stage,
+            created_at: Micros(self.created_at),
+            started_at: self.started_at.map(Micros),
+            completed_at: self.completed_at.map(Micros),
+            sealed: self.sealed,
+        })
+    }
+}
