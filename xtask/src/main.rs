@@ -1,5 +1,6 @@
 //! The project's own chores, run as `cargo xtask <chore>`. Nothing here ships to users.
 
+mod assets;
 mod live_image;
 
 use anyhow::Result;
@@ -14,12 +15,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Fetches and copies what the pages load in a browser; run it before building the server.
+    Assets(assets::Assets),
     /// Builds and checks the netbooted live image.
     LiveImage(live_image::LiveImage),
 }
 
 fn main() -> Result<()> {
     match Cli::parse().chore {
+        Chore::Assets(options) => assets::run(&options),
         Chore::LiveImage(options) => live_image::run(&options),
     }
 }

@@ -146,7 +146,9 @@ async fn become_someone(
     let session = session::enrol(&settings, &client, pass, collector.as_ref(), console).await?;
     let spool = Spool::open(settings.spool.as_deref(), &session.owner(), settings.bounds).or_else(|error| {
         let place = settings.spool.as_deref().unwrap_or(Path::new("")).display();
-        console.say(&format!("the spool {place} cannot be used ({error}); undelivered items are kept in memory only"));
+        console.say(&format!(
+            "the spool {place} cannot be used ({error}); undelivered items are kept in memory only"
+        ));
         Spool::open(None, &session.owner(), settings.bounds)
     });
     let spool = spool.map_err(|error| failed(format!("no spool: {error}")))?;
@@ -168,7 +170,8 @@ async fn become_someone(
 /// The three lanes and the heartbeat. Each ends only when the credential is void.
 fn couriers(context: &Arc<Context>) -> JoinSet<Void> {
     let mut couriers = JoinSet::new();
-    let lanes: [fn(&Spool) -> &Lane; 3] = [|spool| &spool.sensors, |spool| &spool.logs, |spool| &spool.evidence];
+    let lanes: [fn(&Spool) -> &Lane; 3] =
+        [|spool| &spool.sensors, |spool| &spool.logs, |spool| &spool.evidence];
     for lane in lanes {
         let context = Arc::clone(context);
         couriers.spawn(async move { deliver(&context, lane(&context.spool)).await });
@@ -213,7 +216,7 @@ async fn farewell(context: &Context, shipper: &mut JoinSet<()>) {
     let goodbye = async {
         loop {
             match context.client.off().await {
-                Answer::Again(why) => context.console.failing(&why),
+                Answer::Again(why) => context.console.failing("off", &why),
                 _ => return,
             }
             backoff.pause().await;
@@ -225,7 +228,9 @@ async fn farewell(context: &Context, shipper: &mut JoinSet<()>) {
 }
 
 async fn power_off(context: &Context) -> ExitReason {
-    let [program, args @ ..] = context.settings.poweroff.as_slice() else { return ExitReason::PoweredOff };
+    let [program, args @ ..] = context.settings.poweroff.as_slice() else {
+        return ExitReason::PoweredOff;
+    };
     let command = Cmd::new(program).args(args);
     context.console.print(&format!("{command}"));
     let why = match timeout(POWEROFF_LIMIT, command.run_ok()).await {

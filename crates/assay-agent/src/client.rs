@@ -52,7 +52,10 @@ impl Client {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(5))
+            // A control plane that lost its power does not close its connections.
             .tcp_keepalive(Duration::from_secs(10))
+            .tcp_keepalive_interval(Duration::from_secs(5))
+            .tcp_keepalive_retries(3)
             .user_agent(concat!("assay-agent/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| error.to_string())?;

@@ -3,6 +3,7 @@
 //! A console line goes to both. Log lines are stamped with the machine's monotonic clock, because before the
 //! enrolment nobody knows what time it is; the shipping task turns that into server time.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::clock;
 
 /// Lines waiting for the shipping task. More are dropped and counted: a log must not take the machine's memory.
 const WAITING_LINES: usize = 20_000;
+
+/// Kinds of failure that are told of one outage.
+const MAX_KINDS: usize = 16;
 
 /// A log line before its time is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +40,8 @@ pub(crate) struct Console {
 /// Whether the control plane answers, so that each new kind of failure is said once.
 #[derive(Default)]
 struct Link {
-    failure: Option<String>,
+    failing: BTreeSet<&'static str>,
+    said: Vec<String>,
     since: Duration,
     dropped: u64,
 }
@@ -60,7 +65,12 @@ impl Console {
 
     /// For the log only.
     pub(crate) fn note(&self, text: &str) {
-        self.ship(RawLine { at: clock::since_boot(), source: "agent", text: text.to_owned(), kernel_seq: None });
+        self.ship(RawLine {
+            at: clock::since_boot(),
+            source: "agent",
+            text: text.to_owned(),
+            kernel_seq: None,
+        });
     }
 
     pub(crate) fn ship(&self, line: RawLine) {
@@ -78,26 +88,29 @@ impl Console {
         std::mem::take(&mut self.link().dropped)
     }
 
-    /// The control plane could not be reached, or could not do what was asked. `kind` is said when it is news.
-    pub(crate) fn failing(&self, kind: &str) {
+    /// A request could not be answered. `kind` is said when it is news: once until all is well again, however many
+    /// channels (the lanes, the heartbeat, the poll) meet it.
+    pub(crate) fn failing(&self, channel: &'static str, kind: &str) {
         let mut link = self.link();
-        if link.failure.as_deref() == Some(kind) {
-            return;
-        }
-        if link.failure.is_none() {
+        if link.failing.is_empty() {
             link.since = clock::since_boot();
         }
-        link.failure = Some(kind.to_owned());
+        link.failing.insert(channel);
+        if link.said.len() >= MAX_KINDS || link.said.iter().any(|said| said == kind) {
+            return;
+        }
+        link.said.push(kind.to_owned());
         drop(link);
         self.say(&format!("{kind}; trying again"));
     }
 
-    /// The control plane answered.
-    pub(crate) fn working(&self) {
+    /// A request was answered. All is well when that is so for every channel that had failed.
+    pub(crate) fn working(&self, channel: &'static str) {
         let mut link = self.link();
-        if link.failure.take().is_none() {
+        if !link.failing.remove(channel) || !link.failing.is_empty() {
             return;
         }
+        link.said.clear();
         let silent = clock::since_boot().saturating_sub(link.since);
         drop(link);
         self.say(&format!("the control plane answers again after {} s", silent.as_secs()));
@@ -118,14 +131,22 @@ mod tests {
     fn each_new_kind_of_failure_is_said_once() {
         let said = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&said);
-        let (console, mut lines) = Console::new(Arc::new(move |line: &str| sink.lock().expect("free").push(line.to_owned())));
-        console.working();
-        console.failing("no route");
-        console.failing("no route");
-        console.failing("refused");
-        console.working();
-        console.working();
-        console.failing("no route");
+        let (console, mut lines) = Console::new(Arc::new(move |line: &str| {
+            sink.lock().expect("free").push(line.to_owned());
+        }));
+        console.working("poll");
+        console.failing("poll", "no route");
+        console.failing("poll", "no route");
+        console.failing("log", "no route");
+        console.failing("log", "refused");
+        console.failing("poll", "no route");
+        console.working("log");
+        console.working("heartbeat");
+        console.failing("log", "refused");
+        console.working("poll");
+        console.working("log");
+        console.working("log");
+        console.failing("poll", "no route");
         assert_eq!(
             *said.lock().expect("free"),
             [

@@ -18,35 +18,36 @@ pub(crate) async fn deliver(context: &Context, lane: &Lane) -> Void {
     let mut backoff = Backoff::new(context.settings.pacing);
     loop {
         let mut item = lane.front().await;
+        let mut replaced = false;
         loop {
             match send(context, &item).await {
                 Answer::Done(()) => {
-                    context.console.working();
+                    context.console.working(lane.name);
                     backoff.reset();
                     break;
                 }
                 Answer::Again(why) => {
-                    context.console.failing(&why);
+                    context.console.failing(lane.name, &why);
                     backoff.pause().await;
                 }
                 Answer::Refused(why) => {
-                    context.console.say(&format!("{} was refused and is given up: {why}", name(&item.header)));
+                    context
+                        .console
+                        .say(&format!("{} was refused and is given up: {why}", name(&item.header)));
                     break;
                 }
-                Answer::TooLarge(why) => match smaller(&item, &why) {
-                    Some(body) => {
-                        context.console.say(&format!("{} is too large ({why}); saying so instead", name(&item.header)));
-                        item.body = body;
-                    }
-                    None => {
-                        context.console.say(&format!(
-                            "{} ({} bytes) is too large and is given up: {why}",
-                            name(&item.header),
-                            item.body.len()
-                        ));
+                Answer::TooLarge(why) => {
+                    let name = name(&item.header);
+                    let Some(body) = smaller(&item, &why).filter(|_| !replaced) else {
+                        let size = item.body.len();
+                        context
+                            .console
+                            .say(&format!("{name} ({size} bytes) is too large and is given up: {why}"));
                         break;
-                    }
-                },
+                    };
+                    context.console.say(&format!("{name} is too large ({why}); saying so instead"));
+                    (item.body, replaced) = (body, true);
+                }
                 Answer::Void(why) => return Void(why),
             }
         }
@@ -66,7 +67,9 @@ async fn send(context: &Context, item: &Item) -> Answer<()> {
         Header::Result { .. } => match client.post_json::<ResultAck>("result", item.body.clone()).await {
             Answer::Done(ack) => {
                 if ack.late {
-                    context.console.say(&format!("{} came too late; kept as evidence only", name(&item.header)));
+                    context
+                        .console
+                        .say(&format!("{} came too late; kept as evidence only", name(&item.header)));
                 }
                 Answer::Done(())
             }
@@ -78,17 +81,19 @@ async fn send(context: &Context, item: &Item) -> Answer<()> {
 /// An acknowledgement counts only for the number that it names.
 fn acknowledged(item: &Item, answer: Answer<Ack>) -> Answer<()> {
     match answer {
-        Answer::Done(ack) if ack.seq != item.seq => {
-            Answer::Again(format!("the control plane acknowledged number {} instead of {}", ack.seq, item.seq))
-        }
+        Answer::Done(ack) if ack.seq != item.seq => Answer::Again(format!(
+            "the control plane acknowledged number {} instead of {}",
+            ack.seq, item.seq
+        )),
         other => other.map(drop),
     }
 }
 
-/// What can be said in the place of a result that is too large. Nothing can be said in the place of the rest,
-/// and nothing smaller than this.
+/// What can be said in the place of a result that is too large. Nothing can be said in the place of the rest.
 fn smaller(item: &Item, why: &str) -> Option<Bytes> {
-    let Header::Result { stage, attempt, generation } = &item.header else { return None };
+    let Header::Result { stage, attempt, generation } = &item.header else {
+        return None;
+    };
     let problem = format!(
         "the evidence has {} bytes, more than the control plane takes: {why}. Large files belong into artifacts",
         item.body.len()
@@ -100,8 +105,7 @@ fn smaller(item: &Item, why: &str) -> Option<Bytes> {
         evidence: Value::Null,
         problem: Some(problem),
     };
-    let body = Bytes::from(serde_json::to_vec(&result).expect("plain data"));
-    (body.len() < item.body.len()).then_some(body)
+    Some(serde_json::to_vec(&result).expect("plain data").into())
 }
 
 fn name(header: &Header) -> String {

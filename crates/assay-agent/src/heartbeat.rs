@@ -22,11 +22,13 @@ pub(crate) async fn beat(context: &Context) -> Void {
             spooled: context.spool.len() as u64,
         };
         match context.client.heartbeat(&beat).await {
-            Answer::Done(_) => context.console.working(),
-            Answer::Again(why) | Answer::Refused(why) | Answer::TooLarge(why) => context.console.failing(&why),
+            Answer::Done(_) => context.console.working("heartbeat"),
+            Answer::Again(why) | Answer::Refused(why) | Answer::TooLarge(why) => {
+                context.console.failing("heartbeat", &why);
+            }
             Answer::Void(why) => return Void(why),
         }
-        let changed = async {
+        let step = async {
             // Steps can follow one another fast.
             sleep(second).await;
             if changes.changed().await.is_err() {
@@ -35,7 +37,7 @@ pub(crate) async fn beat(context: &Context) -> Void {
         };
         tokio::select! {
             () = sleep(period) => {}
-            () = changed => {}
+            () = step => {}
         }
     }
 }

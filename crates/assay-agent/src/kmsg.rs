@@ -67,6 +67,7 @@ fn parse(record: &str) -> Option<RawLine> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -103,17 +104,37 @@ mod tests {
         assert!(line.starts_with("kernel messages cannot be read from"), "{line}");
     }
 
+    /// The real log of the kernel that runs this test, where it may be read.
+    #[tokio::test]
+    async fn the_running_kernels_messages_come_one_after_the_other() {
+        let path = Path::new("/dev/kmsg");
+        let readable = std::fs::File::open(path).is_ok();
+        let (console, mut lines) = Console::new(Arc::new(|_: &str| ()));
+        let follower = tokio::spawn(async move { follow(path, &console).await });
+        let first = lines.recv().await.expect("a line");
+        if readable {
+            let second = lines.recv().await.expect("another line");
+            assert_eq!((first.source, second.source), ("kernel", "kernel"));
+            assert!(first.kernel_seq < second.kernel_seq && first.at <= second.at);
+        } else {
+            assert!(first.text.starts_with("kernel messages cannot be read from /dev/kmsg"), "{first:?}");
+        }
+        follower.abort();
+    }
+
     #[tokio::test]
     async fn messages_arrive_as_they_are_written() {
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join("kmsg");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .expect("a pipe");
         // Opened for both, so that the reading side does not see an end before the first message.
         let mut writer = std::fs::OpenOptions::new().read(true).write(true).open(&path).expect("opens");
         let (console, mut lines) = Console::new(Arc::new(|_: &str| ()));
         let follower = tokio::spawn(async move { follow(&path, &console).await });
         for number in 1..=2 {
-            std::io::Write::write_all(&mut writer, format!("6,{number},7,-;message\n").as_bytes()).expect("written");
+            std::io::Write::write_all(&mut writer, format!("6,{number},7,-;message\n").as_bytes())
+                .expect("written");
             assert_eq!(lines.recv().await.expect("a line").kernel_seq, Some(number));
         }
         follower.abort();

@@ -30,7 +30,11 @@ fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(Asked::Run(options)) => options,
         Ok(Asked::Print(text)) => {
-            return if writeln!(std::io::stdout(), "{text}").is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            return if writeln!(std::io::stdout(), "{text}").is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
         }
         Err(problem) => {
             say(&format!("assay: {problem}\n{USAGE}"));

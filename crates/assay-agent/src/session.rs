@@ -51,7 +51,9 @@ impl Session {
 
 /// Whether this boot's enrolment came to its end before.
 pub(crate) fn has_ended(settings: &Settings) -> bool {
-    let Some(dir) = &settings.run_dir else { return false };
+    let Some(dir) = &settings.run_dir else {
+        return false;
+    };
     fs::read_to_string(dir.join(ENDED)).is_ok_and(|token| token == token_digest(settings).to_string())
 }
 
@@ -59,7 +61,9 @@ pub(crate) fn has_ended(settings: &Settings) -> bool {
 pub(crate) fn set_ended(settings: &Settings, console: &Console) {
     let Some(dir) = &settings.run_dir else { return };
     let token = token_digest(settings).to_string();
-    if let Err(error) = fs::create_dir_all(dir).and_then(|()| write_secret(&dir.join(ENDED), token.as_bytes())) {
+    if let Err(error) =
+        fs::create_dir_all(dir).and_then(|()| write_secret(&dir.join(ENDED), token.as_bytes()))
+    {
         console.say(&format!("{} cannot be written: {error}", dir.join(ENDED).display()));
     }
 }
@@ -107,13 +111,13 @@ pub(crate) async fn enrol(
         match client.hello(&hello).await {
             Answer::Done(welcome) => {
                 let clock = ServerClock::set(welcome.server_time, clock::since_boot());
-                console.working();
+                console.working("hello");
                 console.say(&format!("enrolled as run {} (host {})", welcome.number, welcome.host));
                 let session = Session { clock, welcome };
                 save(settings, console, &Pass { session: Some(session.clone()), ..pass });
                 return Ok(session);
             }
-            Answer::Again(why) => console.failing(&why),
+            Answer::Again(why) => console.failing("hello", &why),
             Answer::Refused(why) | Answer::TooLarge(why) | Answer::Void(why) => {
                 console.say(&format!("this machine may not enrol: {why}"));
                 set_ended(settings, console);
@@ -135,7 +139,10 @@ fn save(settings: &Settings, console: &Console, pass: &Pass) {
     let file = dir.join(CREDENTIAL);
     let content = serde_json::to_vec(pass).expect("plain data");
     if let Err(error) = fs::create_dir_all(dir).and_then(|()| write_secret(&file, &content)) {
-        console.say(&format!("{} cannot be written, a crash of the agent would end the run: {error}", file.display()));
+        console.say(&format!(
+            "{} cannot be written, a crash of the agent would end the run: {error}",
+            file.display()
+        ));
     }
 }
 

@@ -77,7 +77,7 @@ impl Default for Pacing {
             poll_s: 20,
             again: Duration::from_secs(1),
             log_flush: Duration::from_secs(1),
-            farewell: Duration::from_secs(60),
+            farewell: Duration::from_mins(1),
         }
     }
 }
@@ -104,7 +104,9 @@ impl Default for Bounds {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// One of the three is not there.
-    #[error("the kernel command line has no `{key}=`; boot this machine through the control plane's boot script")]
+    #[error(
+        "the kernel command line has no `{key}=`; boot this machine through the control plane's boot script"
+    )]
     Missing {
         /// Which.
         key: &'static str,
@@ -134,7 +136,11 @@ impl BootSettings {
                 .ok_or(SettingsError::Missing { key })
         };
         let (url, token, fingerprint) = (value("assay.url")?, value("assay.token")?, value("assay.fp")?);
-        Ok(Self { url: parse_url(url)?, token: token.to_owned(), fingerprint: parse_fingerprint(fingerprint)? })
+        Ok(Self {
+            url: parse_url(url)?,
+            token: token.to_owned(),
+            fingerprint: parse_fingerprint(fingerprint)?,
+        })
     }
 }
 
@@ -150,9 +156,12 @@ impl std::fmt::Debug for BootSettings {
 
 fn parse_url(text: &str) -> Result<Url, SettingsError> {
     let invalid = |problem: String| SettingsError::Invalid { key: "assay.url", problem };
-    let mut url = Url::parse(text).map_err(|error| invalid(format!("{error}; expected https://ADDRESS:PORT")))?;
+    let mut url =
+        Url::parse(text).map_err(|error| invalid(format!("{error}; expected https://ADDRESS:PORT")))?;
     if url.scheme() != "https" || !url.has_host() {
-        return Err(invalid(format!("`{text}` is not an https address; the agent speaks to nobody it cannot verify")));
+        return Err(invalid(format!(
+            "`{text}` is not an https address; the agent speaks to nobody it cannot verify"
+        )));
     }
     // A path without a final slash would lose its last part when joined.
     if !url.path().ends_with('/') {
@@ -178,7 +187,9 @@ mod tests {
 
     #[test]
     fn the_three_keys_are_found_among_others() {
-        let line = format!("BOOT_IMAGE=/v quiet assay.url=https://10.77.0.1:8443 assay.token=t0k assay.fp={FP} panic=5\n");
+        let line = format!(
+            "BOOT_IMAGE=/v quiet assay.url=https://10.77.0.1:8443 assay.token=t0k assay.fp={FP} panic=5\n"
+        );
         let boot = BootSettings::from_cmdline(&line).expect("complete");
         assert_eq!(boot.url.as_str(), "https://10.77.0.1:8443/");
         assert_eq!(boot.token, "t0k");
@@ -188,7 +199,8 @@ mod tests {
 
     #[test]
     fn the_last_word_counts_and_lookalikes_do_not() {
-        let line = format!("assay.tokens=x assay.token=old assay.token=new assay.url=https://h/a assay.fp={FP}");
+        let line =
+            format!("assay.tokens=x assay.token=old assay.token=new assay.url=https://h/a assay.fp={FP}");
         let boot = BootSettings::from_cmdline(&line).expect("complete");
         assert_eq!((boot.token.as_str(), boot.url.join("agent").expect("joins").path()), ("new", "/a/agent"));
     }

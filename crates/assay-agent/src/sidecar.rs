@@ -46,7 +46,8 @@ pub(crate) async fn watch_sensors(
             pending.push(Reading { at, values: readings.values });
         }
         let enrolled = context.borrow_and_update().clone();
-        let period_s = enrolled.as_ref().map_or(FIRST_PERIOD_S, |context| context.session.welcome.sensor_s.max(1));
+        let period_s =
+            enrolled.as_ref().map_or(FIRST_PERIOD_S, |context| context.session.welcome.sensor_s.max(1));
         if let Some(context) = &enrolled {
             lost = spool(context, &readings.sensors, &mut pending, lost);
         }

@@ -84,6 +84,8 @@ pub(crate) struct Spool {
 
 /// One queue.
 pub(crate) struct Lane {
+    /// `sensors`, `logs` or `evidence`.
+    pub(crate) name: &'static str,
     dir: Option<PathBuf>,
     bound: u64,
     inner: Mutex<Inner>,
@@ -117,7 +119,7 @@ impl Spool {
                 replace(&dir.join(OWNER), owner.as_bytes())?;
             }
         }
-        let lane = |name: &str, bound| Lane::open(dir.map(|dir| dir.join(name)), bound);
+        let lane = |name, bound| Lane::open(name, dir.map(|dir| dir.join(name)), bound);
         Ok(Self {
             dir: dir.map(Path::to_owned),
             sensors: lane("sensors", bounds.sensors)?,
@@ -170,7 +172,7 @@ impl Spool {
 }
 
 impl Lane {
-    fn open(dir: Option<PathBuf>, bound: u64) -> io::Result<Self> {
+    fn open(name: &'static str, dir: Option<PathBuf>, bound: u64) -> io::Result<Self> {
         let inner = match &dir {
             Some(dir) => {
                 fs::create_dir_all(dir)?;
@@ -178,7 +180,7 @@ impl Lane {
             }
             None => Inner::default(),
         };
-        Ok(Self { dir, bound, inner: Mutex::new(inner), changed: Notify::new() })
+        Ok(Self { name, dir, bound, inner: Mutex::new(inner), changed: Notify::new() })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -207,7 +209,9 @@ impl Lane {
         }
         let written = self.dir.as_ref().is_some_and(|dir| {
             replace(&item_path(dir, seq), &content)
-                .inspect_err(|error| tracing::warn!(%error, "the spool cannot be written; kept in memory only"))
+                .inspect_err(
+                    |error| tracing::warn!(%error, "the spool cannot be written; kept in memory only"),
+                )
                 .is_ok()
         });
         inner.waiting.push_back(Waiting { seq, size, held: (!written).then(|| content.into()) });
@@ -241,7 +245,9 @@ impl Lane {
     /// Forgets an item that was acknowledged, or refused for good.
     pub(crate) fn remove(&self, seq: i64) {
         let mut inner = self.lock();
-        let Some(place) = inner.waiting.iter().position(|waiting| waiting.seq == seq) else { return };
+        let Some(place) = inner.waiting.iter().position(|waiting| waiting.seq == seq) else {
+            return;
+        };
         if let Some(dir) = &self.dir {
             // The number first: should the agent end here, the item is known to be done.
             let removed = replace(&dir.join(ACKED), seq.to_string().as_bytes())
@@ -260,7 +266,9 @@ impl Lane {
     /// Everything that waits, without its body: for finding out after a restart what was finished before.
     pub(crate) fn headers(&self) -> Vec<Header> {
         let inner = self.lock();
-        let Some(dir) = &self.dir else { return Vec::new() };
+        let Some(dir) = &self.dir else {
+            return Vec::new();
+        };
         inner
             .waiting
             .iter()
@@ -302,7 +310,9 @@ fn load(dir: &Path) -> io::Result<Inner> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(seq) = name.to_str().and_then(|name| name.strip_suffix(".item")?.parse::<i64>().ok()) else { continue };
+        let Some(seq) = name.to_str().and_then(|name| name.strip_suffix(".item")?.parse::<i64>().ok()) else {
+            continue;
+        };
         if seq <= acked {
             fs::remove_file(entry.path())?;
         } else {
@@ -316,7 +326,8 @@ fn load(dir: &Path) -> io::Result<Inner> {
 }
 
 fn decode(seq: i64, content: &Bytes) -> io::Result<Item> {
-    let end = content.iter().position(|byte| *byte == b'\n').ok_or_else(|| io::Error::other("it has no header"))?;
+    let end =
+        content.iter().position(|byte| *byte == b'\n').ok_or_else(|| io::Error::other("it has no header"))?;
     let header = serde_json::from_slice(&content[..end])?;
     Ok(Item { seq, header, body: content.slice(end + 1..) })
 }

@@ -42,12 +42,12 @@ pub(crate) async fn obey(context: &Arc<Context>, collector: &Arc<dyn Collector>)
             Answer::Done(command) => command,
             Answer::Void(why) => return Err(Void(why)),
             Answer::Again(why) | Answer::Refused(why) | Answer::TooLarge(why) => {
-                context.console.failing(&why);
+                context.console.failing("poll", &why);
                 failing.pause().await;
                 continue;
             }
         };
-        context.console.working();
+        context.console.working("poll");
         failing.reset();
         let news = last.as_ref() != Some(&command);
         if news {
@@ -138,16 +138,20 @@ impl Tries {
     fn finish(&self, context: &Context, order: &Order) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entry(&mut known.tries, &order.stage, order.attempt).done = true;
-        known.now = None;
+        // Another try may have taken its place already.
+        if known.now == Some((order.stage.clone(), order.attempt)) {
+            known.now = None;
+        }
         context.spool.set_stages(&known.tries);
     }
 }
 
 fn entry<'a>(tries: &'a mut Vec<Try>, stage: &StageName, attempt: u32) -> &'a mut Try {
-    let place = tries.iter().position(|this| this.stage == *stage && this.attempt == attempt).unwrap_or_else(|| {
-        tries.push(Try { stage: stage.clone(), attempt, starts: 0, done: false });
-        tries.len() - 1
-    });
+    let place =
+        tries.iter().position(|this| this.stage == *stage && this.attempt == attempt).unwrap_or_else(|| {
+            tries.push(Try { stage: stage.clone(), attempt, starts: 0, done: false });
+            tries.len() - 1
+        });
     &mut tries[place]
 }
 
@@ -180,7 +184,11 @@ async fn work(context: Arc<Context>, collector: Arc<dyn Collector>, tries: Arc<T
     context.set_status(Status::default());
 }
 
-async fn collect(context: &Arc<Context>, collector: &Arc<dyn Collector>, order: &Order) -> Result<Evidence, String> {
+async fn collect(
+    context: &Arc<Context>,
+    collector: &Arc<dyn Collector>,
+    order: &Order,
+) -> Result<Evidence, String> {
     let limit = context.settings.pacing.second * order.timeout_s;
     let mut task = JoinSet::new();
     // A task of its own, so that a collector that panics ends itself only.
@@ -197,7 +205,9 @@ async fn collect(context: &Arc<Context>, collector: &Arc<dyn Collector>, order: 
     });
     match timeout(limit, task.join_next()).await {
         Ok(Some(Ok(outcome))) => outcome,
-        Ok(Some(Err(error))) => Err(format!("the collector broke off: {error}; this is a fault of the agent")),
+        Ok(Some(Err(error))) => {
+            Err(format!("the collector broke off: {error}; this is a fault of the agent"))
+        }
         Ok(None) => Err("the collector was not started".to_owned()),
         Err(_) => {
             let step = context.status().step.map(|step| format!(" It was at: {step}.")).unwrap_or_default();
@@ -233,14 +243,12 @@ fn keep_artifacts(context: &Context, order: &Order, artifacts: Vec<(String, Vec<
 }
 
 fn keep_result(context: &Context, order: &Order, evidence: Value, problem: Option<String>) {
-    let header = Header::Result {
-        stage: order.stage.clone(),
-        attempt: order.attempt,
-        generation: order.generation,
-    };
+    let header =
+        Header::Result { stage: order.stage.clone(), attempt: order.attempt, generation: order.generation };
     let encode = |evidence, problem| {
         let Order { stage, attempt, generation, .. } = order.clone();
-        serde_json::to_vec(&StageResult { stage, attempt, generation, evidence, problem }).expect("plain data")
+        serde_json::to_vec(&StageResult { stage, attempt, generation, evidence, problem })
+            .expect("plain data")
     };
     let mut body = encode(evidence, problem);
     if body.len() > MAX_JSON {
@@ -259,7 +267,7 @@ fn free_name(name: &str, taken: &[String]) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let mut plain: String = name.chars().map(|c| if allowed(c) { c } else { '_' }).take(MAX_NAME).collect();
     if plain.is_empty() {
-        plain = "unnamed".to_owned();
+        plain.push_str("unnamed");
     }
     if plain.starts_with('.') {
         plain.replace_range(..1, "_");
@@ -267,13 +275,15 @@ fn free_name(name: &str, taken: &[String]) -> String {
     if !taken.contains(&plain) {
         return plain;
     }
-    (2..)
-        .map(|number| {
-            let end = format!("-{number}");
-            format!("{}{end}", &plain[..plain.len().min(MAX_NAME - end.len())])
-        })
-        .find(|candidate| !taken.contains(candidate))
-        .unwrap_or(plain)
+    let mut number = 2;
+    loop {
+        let end = format!("-{number}");
+        let candidate = format!("{}{end}", &plain[..plain.len().min(MAX_NAME - end.len())]);
+        if !taken.contains(&candidate) {
+            return candidate;
+        }
+        number += 1;
+    }
 }
 
 #[cfg(test)]

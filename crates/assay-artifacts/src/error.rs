@@ -9,7 +9,9 @@ use assay_model::Sha256;
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// No room is left.
-    #[error("could not {operation}: the disk that holds the artifacts is full; free some space and try again")]
+    #[error(
+        "could not {operation}: the disk that holds the artifacts is full; free some space and try again"
+    )]
     DiskFull {
         /// What was being done.
         operation: &'static str,
@@ -23,13 +25,17 @@ pub enum ArtifactError {
         digest: Sha256,
     },
     /// The stored bytes are not those that were stored.
-    #[error("artifact {digest} was altered on disk: its bytes do not match its name; restore it from a backup")]
+    #[error(
+        "artifact {digest} was altered on disk: its bytes do not match its name; restore it from a backup"
+    )]
     Altered {
         /// Which.
         digest: Sha256,
     },
     /// The body was not what its sender said it is.
-    #[error("the body is not what was announced: expected SHA-256 {expected}, got {digest} ({size} bytes); send it again")]
+    #[error(
+        "the body is not what was announced: expected SHA-256 {expected}, got {digest} ({size} bytes); send it again"
+    )]
     Mismatch {
         /// What was announced.
         expected: Sha256,
@@ -51,7 +57,9 @@ pub enum ArtifactError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// Not a file name.
-    #[error("`{0}` cannot name an artifact: use letters, digits, `.`, `_` and `-`, at most 128, not beginning with `.`")]
+    #[error(
+        "`{0}` cannot name an artifact: use letters, digits, `.`, `_` and `-`, at most 128, not beginning with `.`"
+    )]
     Name(String),
     /// Anything else.
     #[error("could not {operation}: {source}")]

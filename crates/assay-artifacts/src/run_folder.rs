@@ -29,7 +29,9 @@ impl Artifacts {
         };
         match tokio::task::spawn_blocking(link).await {
             Ok(Ok(())) => Ok(target),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Err(ArtifactError::Missing { digest }),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ArtifactError::Missing { digest })
+            }
             Ok(Err(error)) => Err(ArtifactError::io(LINK, error)),
             Err(error) => Err(ArtifactError::io(LINK, io::Error::other(error))),
         }
@@ -53,7 +55,8 @@ impl Artifacts {
 /// The name may come from the machine under test: it must stay one plain file in one folder.
 fn check_name(name: &str) -> Result<(), ArtifactError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    let fits = !name.is_empty() && name.len() <= LONGEST_NAME && !name.starts_with('.') && name.bytes().all(plain);
+    let fits =
+        !name.is_empty() && name.len() <= LONGEST_NAME && !name.starts_with('.') && name.bytes().all(plain);
     if fits { Ok(()) } else { Err(ArtifactError::Name(name.chars().take(LONGEST_NAME).collect())) }
 }
 

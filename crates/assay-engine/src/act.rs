@@ -4,6 +4,7 @@
 use assay_model::event::PowerAction;
 use std::sync::Arc;
 
+use assay_artifacts::Verified;
 use assay_model::host::spec::HostSpec;
 use assay_model::state::FailedAt;
 use assay_model::view::AttemptOutcome;
@@ -12,14 +13,14 @@ use assay_model::{
     Verdict, journal,
 };
 use assay_pipelines::{JudgeInput, SensorSummary, host};
-use assay_store::{Changes, Write};
+use assay_store::{Bulk, Changes, Write};
 use serde_json::{Value, json};
 
 use crate::decide::Action;
 use crate::{Engine, EngineError, ReportFacts};
 
-/// Kinds of rows that live outside the chain and are bound to it by digest.
-const BULK: [&str; 2] = ["sensors", "log"];
+/// No limit, where the whole run is wanted.
+const ALL: u32 = i32::MAX as u32;
 
 impl Engine {
     /// Does one thing. The journal is re-read inside the transaction, so an action that no longer
@@ -174,9 +175,9 @@ impl Engine {
         let (mut missing, mut altered) = (Vec::new(), Vec::new());
         for artifact in &run.artifacts {
             match self.artifacts.verify(artifact.digest).await? {
-                assay_artifacts::Integrity::Ok => {}
-                assay_artifacts::Integrity::Missing => missing.push(artifact.name.clone()),
-                assay_artifacts::Integrity::Altered => altered.push(artifact.name.clone()),
+                Verified::Ok => {}
+                Verified::Missing => missing.push(artifact.name.clone()),
+                Verified::Altered => altered.push(artifact.name.clone()),
             }
         }
         let evidence = json!({
@@ -187,7 +188,7 @@ impl Engine {
             "missing_artifacts": missing,
             "altered_artifacts": altered,
         });
-        let digest = self.artifacts.put(evidence.to_string().into_bytes().into()).await?;
+        let digest = self.artifacts.put(evidence.to_string().into_bytes()).await?;
         let event =
             EventBody::EvidenceReceived { stage, attempt, digest, problem: None, late: false };
         self.transact(run.id, |_| Ok(Changes { events: vec![event], writes: Vec::new() }))
@@ -224,7 +225,7 @@ impl Engine {
         let facts = self.report_facts(run).await?;
         let mut stored = serde_json::Map::new();
         for (name, bytes) in self.sealer.reports(&facts) {
-            let digest = self.artifacts.put(bytes.into()).await?;
+            let digest = self.artifacts.put(bytes).await?;
             self.artifacts.link_run(run.created.number, &name, digest).await?;
             stored.insert(name, digest.to_string().into());
         }
@@ -246,18 +247,18 @@ impl Engine {
         };
         Ok(ReportFacts {
             run: Arc::clone(run),
-            events: self.store.events_after(run.id, 0, u64::MAX >> 1).await?,
-            sensors: self.store.sensor_batches(run.id, None, usize::MAX >> 1).await?,
+            events: self.store.events_after(run.id, 0, ALL).await?,
+            sensors: self.store.sensor_batches(run.id, None, ALL).await?,
             inventory,
         })
     }
 
     async fn bind(&self, run: &RunView) -> Result<Vec<EventBody>, EngineError> {
         let mut events = Vec::new();
-        for what in BULK {
+        for what in Bulk::ALL {
             if let Some(rows) = self.store.bulk_unsealed(run.id, what).await? {
                 events.push(EventBody::BulkSealed {
-                    what: what.to_owned(),
+                    what: what.to_string(),
                     from: rows.from,
                     to: rows.to,
                     rows: rows.rows,
@@ -287,12 +288,13 @@ impl Engine {
             earlier,
             sensors: sensors
                 .into_iter()
+                // A sensor that never answered has no lowest and highest; it counts as missing only.
                 .map(|s| SensorSummary {
-                    sensor: s.sensor,
                     samples: s.samples,
                     missing: s.missing,
-                    min: s.min,
-                    max: s.max,
+                    min: s.min.unwrap_or(f64::NAN),
+                    max: s.max.unwrap_or(f64::NAN),
+                    sensor: s.sensor,
                 })
                 .collect(),
         })

@@ -8,7 +8,7 @@ use assay_model::sensor::SensorBatch;
 use assay_model::{
     EventBody, Finding, Mac, Micros, Owner, RunId, RunState, RunView, Severity, Sha256, StageName, text,
 };
-use assay_store::{BootTokenState, Changes, LogRow, SensorRow, Write};
+use assay_store::{BootTokenState, Changes, LogLine, SensorRow, StoreErrorKind, Write};
 
 use crate::{Engine, EngineError, secret};
 
@@ -114,7 +114,7 @@ impl Engine {
             self.store.unknown_seen(&[mac], "boot fetch", self.now()).await?;
             return local("this machine is not registered with Assay");
         };
-        let Some(run) = self.store.open_run_of(host.id).await? else {
+        let Some(run) = self.open_run_of(host.id).await? else {
             return local("no run is open for this machine");
         };
         let token = secret();
@@ -195,7 +195,14 @@ impl Engine {
                 ];
                 Ok(Changes { events, writes })
             })
-            .await?;
+            .await
+            .map_err(|e| match e {
+                // Two hellos with one token raced, and this one lost.
+                EngineError::Store(e) if matches!(e.kind, StoreErrorKind::Conflict(_)) => {
+                    EngineError::Refused(refusal_text(Refusal::TokenReused).to_owned())
+                }
+                other => other,
+            })?;
         let generation = committed.view.generation;
         self.store.lease_put(token.run, generation, "agent", now.plus(self.tuning.lease)).await?;
         Ok((committed.view, token.boot))
@@ -241,7 +248,7 @@ impl Engine {
         evidence: Vec<u8>,
         problem: Option<String>,
     ) -> Result<bool, EngineError> {
-        let digest = self.artifacts.put(evidence.into()).await?;
+        let digest = self.artifacts.put(evidence).await?;
         let problem = problem.map(|p| text::clean_to(&p, 2000));
         let before = self.view(run).await?;
         if before.status.sealed {
@@ -311,9 +318,9 @@ impl Engine {
     }
 
     /// Log lines arrived. Returns after they are committed.
-    pub async fn log(&self, run: RunId, seq: i64, lines: Vec<u8>) -> Result<(), EngineError> {
+    pub async fn log(&self, run: RunId, seq: i64, lines: &[LogLine]) -> Result<(), EngineError> {
         let boot = self.view(run).await?.enrolled.as_ref().map_or(0, |e| e.boot);
-        Ok(self.store.log_append(LogRow { run, boot, seq, at: self.now(), lines }).await?)
+        Ok(self.store.log_append(run, boot, seq, lines).await?)
     }
 
     async fn refuse(&self, run: &RunView, reason: Refusal, who: &Applicant) -> Result<(), EngineError> {

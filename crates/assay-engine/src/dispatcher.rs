@@ -8,6 +8,8 @@ use std::time::Duration;
 use assay_model::{Micros, RunId, RunView};
 use tracing::{error, info, warn};
 
+use assay_store::RunFilter;
+
 use crate::decide::{Action, Snapshot, decide};
 use crate::{Engine, EngineError};
 
@@ -16,6 +18,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Most actions taken for one run before the others get their turn.
 const BURST: usize = 32;
+
+/// How many of the newest runs are looked at after a start for a report that is missing.
+const RECENT: u32 = 50;
 
 /// Moves all runs until the future is dropped.
 pub async fn run(engine: Engine) {
@@ -101,8 +106,12 @@ impl Engine {
 
 /// A crash between the seal and the stored report leaves a sealed run without one.
 async fn recover(engine: &Engine) -> Result<(), EngineError> {
-    for id in engine.store.sealed_without_report().await? {
-        let run = engine.view(id).await?;
+    let recent = RunFilter { limit: RECENT, ..RunFilter::default() };
+    for row in engine.store.list_runs(recent).await? {
+        if !row.sealed || !engine.store.addenda(row.id).await?.is_empty() {
+            continue;
+        }
+        let run = engine.view(row.id).await?;
         info!(run.number = run.created.number, "storing the report of a run that was sealed before a restart");
         engine.finish(&run).await?;
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::spec::HostSpec;
-use assay_model::{Decision, DecisionKind, EventBody, RunId, RunView};
+use assay_model::{Decision, DecisionKind, EventBody, HostId, RunId, RunView};
 use assay_pipelines::host;
-use assay_store::{Changes, CreateError, HostRow};
+use assay_store::{Changes, CreateError, HostRow, RunFilter};
 use serde_json::json;
 
 use crate::act::notify;
@@ -41,16 +41,16 @@ impl Engine {
                 options.profile
             )));
         }
-        let spec = match &host.spec_yaml {
-            Some(yaml) => HostSpec::from_yaml(yaml).map_err(|e| EngineError::Invalid(e.to_string()))?,
-            None => HostSpec::default(),
+        let spec = match host.spec_yaml.trim() {
+            "" => HostSpec::default(),
+            yaml => HostSpec::from_yaml(yaml).map_err(|e| EngineError::Invalid(e.to_string()))?,
         };
         let stages = host::STAGES
             .into_iter()
             .map(|stage| {
                 let mut plan = stage.plan();
                 if let Some(over) = spec.stages.get(plan.name.as_str()) {
-                    plan.required = over.required.unwrap_or(plan.required);
+                    plan.required = over.required;
                 }
                 plan
             })
@@ -78,10 +78,17 @@ impl Engine {
                 "{} is in run {number} ({state}); a host is never tested twice at once. Decide about that run first",
                 host.name
             )),
-            CreateError::Store(store) => EngineError::Store(store),
+            CreateError::Db(store) => EngineError::Store(store),
         })?;
         self.wake.notify_one();
         Ok(run)
+    }
+
+    /// The host's run that is not over yet.
+    pub async fn open_run_of(&self, host: HostId) -> Result<Option<RunId>, EngineError> {
+        let filter = RunFilter { host: Some(host), limit: 1, ..RunFilter::default() };
+        let latest = self.store.list_runs(filter).await?.into_iter().next();
+        Ok(latest.filter(|run| !run.state.is_terminal()).map(|run| run.id))
     }
 
     /// Records a decision. The transition function says whether it fits.

@@ -63,8 +63,7 @@ pub(crate) fn charts(series: &[Series]) -> Vec<Chart> {
 }
 
 fn chart<'a>(unit: &str, series: impl Iterator<Item = &'a Series>) -> Chart {
-    let series: Vec<(&str, Vec<(f64, f64)>)> =
-        series.map(|s| (s.name.as_str(), finite(&s.points))).collect();
+    let series: Vec<(&str, Vec<(f64, f64)>)> = series.map(|s| (s.name.as_str(), finite(&s.points))).collect();
     let all = || series.iter().flat_map(|(_, points)| points.iter().copied());
     let (low, high, step) = nice(bounds(all().map(|p| p.1)));
     let (start, end) = bounds(all().map(|p| p.0));
@@ -78,7 +77,10 @@ fn chart<'a>(unit: &str, series: impl Iterator<Item = &'a Series>) -> Chart {
         .collect();
     let x_ticks = (0_i32..=4)
         .map(|i| start + f64::from(i) / 4.0 * (end - start))
-        .map(|t| Tick { at: format!("{:.1}", x(t)), label: span(t.round()) })
+        .map(|t| Tick {
+            at: format!("{:.1}", x(t)),
+            label: if t == 0.0 { "0".to_owned() } else { span(t.round()) },
+        })
         .collect();
     let lines = series
         .iter()
@@ -96,7 +98,8 @@ fn line(
     step: f64,
     place: &dyn Fn((f64, f64)) -> (f64, f64),
 ) -> Line {
-    let value = |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{} {unit}", number(v, step / 10.0)));
+    let value =
+        |v: Option<f64>| v.map_or_else(|| "–".to_owned(), |v| format!("{} {unit}", number(v, step / 10.0)));
     let peak = points.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
     let mut path = String::new();
     for point in thin(points) {
@@ -176,10 +179,16 @@ mod tests {
             series("RPM", vec![(0.0, 1200.0)]),
             series("°C", vec![(0.0, 40.0), (60.0, 44.0)]),
         ]);
-        assert_eq!(charts.iter().map(|c| (c.unit.as_str(), c.lines.len())).collect::<Vec<_>>(), [("°C", 2), ("RPM", 1)]);
+        assert_eq!(
+            charts.iter().map(|c| (c.unit.as_str(), c.lines.len())).collect::<Vec<_>>(),
+            [("°C", 2), ("RPM", 1)]
+        );
         let labels: Vec<_> = charts[0].y_ticks.iter().map(|t| t.label.as_str()).collect();
         assert_eq!(labels, ["20", "40", "60", "80", "100"]);
-        assert_eq!((charts[0].lines[0].max.as_str(), charts[0].lines[0].max_at.as_str()), ("84 °C", "1 m 00 s"));
+        assert_eq!(
+            (charts[0].lines[0].max.as_str(), charts[0].lines[0].max_at.as_str()),
+            ("84 °C", "1 m 00 s")
+        );
     }
 
     #[test]

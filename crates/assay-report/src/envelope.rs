@@ -33,7 +33,9 @@ pub enum EnvelopeError {
         accepted: Vec<String>,
     },
     /// The key is right and the signature is not.
-    #[error("the signature does not fit: the payload or the signature was altered after key {key_id} signed it")]
+    #[error(
+        "the signature does not fit: the payload or the signature was altered after key {key_id} signed it"
+    )]
     BadSignature {
         /// Whose signature it should be.
         key_id: String,
@@ -122,8 +124,7 @@ fn decode(what: &str, text: &str) -> Result<Vec<u8>, EnvelopeError> {
 }
 
 fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut out =
-        format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     out.extend_from_slice(payload);
     out
 }

@@ -34,7 +34,9 @@ pub enum KeyError {
         source: io::Error,
     },
     /// The text is no key.
-    #[error("{what} is not an Ed25519 {kind} key in PEM form ({detail}); restore it from a backup, or move it away to have a new one made")]
+    #[error(
+        "{what} is not an Ed25519 {kind} key in PEM form ({detail}); restore it from a backup, or move it away to have a new one made"
+    )]
     NotAKey {
         /// Where the text came from.
         what: String,
@@ -74,7 +76,8 @@ impl SigningKey {
             Err(e) => return Err(failed("read")(e)),
         }
         let key = Self::generate()?;
-        let fresh = path.with_extension(format!("new-{}", std::process::id()));
+        // Named after the key, so that no two starts, in one process or in two, share it.
+        let fresh = path.with_extension(format!("new-{}", key.key_id()));
         let written = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -99,9 +102,11 @@ impl SigningKey {
 
     /// Reads PKCS#8 PEM; `what` names the source in an error.
     pub fn from_pem(text: &str, what: &str) -> Result<Self, KeyError> {
-        ed25519_dalek::SigningKey::from_pkcs8_pem(text)
-            .map(Self)
-            .map_err(|e| KeyError::NotAKey { what: what.to_owned(), kind: "private", detail: e.to_string() })
+        ed25519_dalek::SigningKey::from_pkcs8_pem(text).map(Self).map_err(|e| KeyError::NotAKey {
+            what: what.to_owned(),
+            kind: "private",
+            detail: e.to_string(),
+        })
     }
 
     /// The public half.
@@ -133,9 +138,11 @@ pub struct PublicKey(VerifyingKey);
 impl PublicKey {
     /// Reads SPKI PEM; `what` names the source in an error.
     pub fn from_pem(text: &str, what: &str) -> Result<Self, KeyError> {
-        VerifyingKey::from_public_key_pem(text)
-            .map(Self)
-            .map_err(|e| KeyError::NotAKey { what: what.to_owned(), kind: "public", detail: e.to_string() })
+        VerifyingKey::from_public_key_pem(text).map(Self).map_err(|e| KeyError::NotAKey {
+            what: what.to_owned(),
+            kind: "public",
+            detail: e.to_string(),
+        })
     }
 
     /// SPKI PEM.

@@ -38,7 +38,8 @@ const LIMIT: usize = 2000;
 
 /// Text that a machine or a person chose, without what could disturb a terminal or reorder a line.
 pub(crate) fn clean(raw: &str) -> String {
-    let one_line: String = raw.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c }).collect();
+    let one_line: String =
+        raw.chars().map(|c| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c }).collect();
     text::clean_to(&one_line, LIMIT)
 }
 
@@ -54,8 +55,12 @@ pub(crate) fn verdict(view: &RunView) -> Said {
             format!("{} The machine is kept as it is until an operator decides.", failed_at()),
             Tone::Bad,
         ),
-        (RunState::Failed, _) | (RunState::Completed, Some(RunResult::Fail)) => ("FAIL", failed_at(), Tone::Bad),
-        (RunState::Released, _) => ("FAIL", format!("{} The machine was given back without a pass.", failed_at()), Tone::Bad),
+        (RunState::Failed, _) | (RunState::Completed, Some(RunResult::Fail)) => {
+            ("FAIL", failed_at(), Tone::Bad)
+        }
+        (RunState::Released, _) => {
+            ("FAIL", format!("{} The machine was given back without a pass.", failed_at()), Tone::Bad)
+        }
         (RunState::Completed, Some(RunResult::Pass)) => return pass(view),
         (RunState::Completed, None) => (
             "NO RESULT – RUNNER ERROR",
@@ -76,7 +81,9 @@ pub(crate) fn verdict(view: &RunView) -> Said {
             Tone::Neutral,
         ),
         (RunState::Queued | RunState::Booting | RunState::Running, _) => {
-            let at = view.current_stage().map_or_else(String::new, |s| format!(" It has come to {}.", s.plan.name));
+            let at = view
+                .current_stage()
+                .map_or_else(String::new, |s| format!(" It has come to {}.", s.plan.name));
             ("NO RESULT YET", format!("The run is still going.{at}"), Tone::Neutral)
         }
     };
@@ -92,7 +99,9 @@ fn pass(view: &RunView) -> Said {
         headline.push_str(" – OVERRIDDEN");
         why.push(match waived.as_slice() {
             [] => "An operator waived a failure during this run.".to_owned(),
-            stages => format!("An operator accepted the failure of {}; it was not repaired.", stages.join(", ")),
+            stages => {
+                format!("An operator accepted the failure of {}; it was not repaired.", stages.join(", "))
+            }
         });
     }
     if !view.created.muted.is_empty() {

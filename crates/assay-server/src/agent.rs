@@ -7,7 +7,8 @@ use assay_api::agent::{
     ResultAck, Sensors, StageResult, Welcome,
 };
 use assay_engine::agents::{Applicant, Todo, todo};
-use assay_model::RunId;
+use assay_model::{RunId, text};
+use assay_store::LogLine;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
 use axum::http::StatusCode;
@@ -25,6 +26,8 @@ use crate::state::App;
 const SENSOR_S: u32 = 5;
 /// Heartbeat period, in seconds: three fit into the 15 s after which an agent is suspect.
 const HEARTBEAT_S: u32 = 5;
+/// Longest log line kept, in characters.
+const MAX_LINE: usize = 4096;
 /// Longest long poll, in seconds.
 const MAX_WAIT_S: u64 = 30;
 
@@ -181,8 +184,8 @@ async fn sensor(
         return Err(ApiError::invalid("a sample does not have one value per sensor, or there are too many"));
     }
     for sensor in &mut batch.sensors {
-        sensor.name = assay_model::text::clean(&sensor.name);
-        sensor.unit = assay_model::text::clean(&sensor.unit);
+        sensor.name = text::clean(&sensor.name);
+        sensor.unit = text::clean(&sensor.unit);
     }
     app.engine.sensors(run, sensors.seq, batch).await?;
     Ok(Json(Ack { seq: sensors.seq }))
@@ -191,14 +194,15 @@ async fn sensor(
 async fn log(
     State(app): State<App>,
     Agent(run): Agent,
-    Body422(mut chunk): Body422<LogChunk>,
+    Body422(chunk): Body422<LogChunk>,
 ) -> Result<Json<Ack>, ApiError> {
-    for line in &mut chunk.lines {
-        line.source = assay_model::text::clean(&line.source);
-        line.text = assay_model::text::clean_to(&line.text, 4096);
-    }
-    let lines = serde_json::to_vec(&chunk.lines).map_err(|e| ApiError::invalid(e.to_string()))?;
-    app.engine.log(run, chunk.seq, lines).await?;
+    let clean = |line: assay_api::agent::LogLine| LogLine {
+        at: line.at,
+        source: text::clean(&line.source),
+        text: text::clean_to(&line.text, MAX_LINE),
+    };
+    let lines: Vec<_> = chunk.lines.into_iter().map(clean).collect();
+    app.engine.log(run, chunk.seq, &lines).await?;
     Ok(Json(Ack { seq: chunk.seq }))
 }
 

@@ -10,9 +10,10 @@ use std::sync::Mutex;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use assay_model::{Micros, Sha256};
-use assay_store::{ApiTokenRow, OperatorRow, SessionRow};
+use assay_store::{ApiToken, Operator as OperatorRow, Role, Session, StoreError};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::{AUTHORIZATION, COOKIE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
@@ -28,6 +29,8 @@ const SESSION: Micros = Micros::seconds(12 * 3600);
 pub(crate) const COOKIE_NAME: &str = "assay_session";
 /// Shortest password taken.
 const MIN_PASSWORD: usize = 10;
+/// Longest form taken: a host's spec is the longest thing in one.
+const MAX_FORM: usize = 1 << 20;
 /// Most sign-in attempts a minute, over all clients: a person needs few, a guesser many.
 const ATTEMPTS_A_MINUTE: usize = 10;
 
@@ -44,15 +47,16 @@ pub(crate) struct Operator {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JoinedRunner;
 
+/// The name of the first operator.
+pub(crate) const FIRST_OPERATOR: &str = "operator";
+
 /// A random secret for a token, 64 hex digits.
 pub(crate) fn secret() -> String {
     hex::encode(rand::random::<[u8; 32]>())
 }
 
-/// The role of an API token.
-pub(crate) const ROLE_OPERATOR: &str = "operator";
-/// The role of a runner's join token.
-pub(crate) const ROLE_RUNNER: &str = "runner";
+/// The setting with the digest of the runners' join token.
+const JOIN_TOKEN: &str = "runner.join_token";
 
 /// Sets an operator's password.
 pub(crate) async fn set_password(app: &App, name: &str, password: &str) -> Result<(), ApiError> {
@@ -66,24 +70,43 @@ pub(crate) async fn set_password(app: &App, name: &str, password: &str) -> Resul
     .await
     .map_err(|e| internal(&e))?
     .map_err(|e| internal(&e))?;
-    let row = OperatorRow { name: name.to_owned(), hash, role: "admin".to_owned(), created_at: app.engine.now() };
-    app.engine.store().operator_put(row).await?;
+    let row = OperatorRow { name: name.to_owned(), password_hash: hash, role: Role::Admin };
+    app.engine.store().operator_put(&row).await?;
     *app.shared.setup_code.write().await = None;
     Ok(())
+}
+
+/// Sets the first operator's password and signs them in, for whoever has the code from the terminal.
+pub(crate) async fn first_password(app: &App, code: &str, password: &str) -> Result<String, ApiError> {
+    if !app.shared.attempts.take(app.engine.now()) {
+        return Err(too_many());
+    }
+    // Taken out before the password is set: the code works once, even for two at the same time.
+    let mut slot = app.shared.setup_code.write().await;
+    let right = slot.as_ref().is_some_and(|right| bool::from(right.as_bytes().ct_eq(code.trim().as_bytes())));
+    if !right {
+        return Err(ApiError::unauthorized("that is not the setup code; it stands where `assay serve` was started"));
+    }
+    let taken = slot.take();
+    drop(slot);
+    if let Err(error) = set_password(app, FIRST_OPERATOR, password).await {
+        *app.shared.setup_code.write().await = taken;
+        return Err(error);
+    }
+    sign_in(app, FIRST_OPERATOR, password).await
 }
 
 /// Signs an operator in; returns the session's secret.
 pub(crate) async fn sign_in(app: &App, name: &str, password: &str) -> Result<String, ApiError> {
     let now = app.engine.now();
     if !app.shared.attempts.take(now) {
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", "too many sign-in attempts")
-            .hint("wait a minute and try again"));
+        return Err(too_many());
     }
     let wrong = || ApiError::unauthorized("name or password is wrong");
     let row = app.engine.store().operator(name).await?.ok_or_else(wrong)?;
     let password = password.to_owned();
     let good = tokio::task::spawn_blocking(move || {
-        PasswordHash::new(&row.hash)
+        PasswordHash::new(&row.password_hash)
             .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     })
     .await
@@ -92,13 +115,13 @@ pub(crate) async fn sign_in(app: &App, name: &str, password: &str) -> Result<Str
         return Err(wrong());
     }
     let secret = secret();
-    let session = SessionRow {
+    let session = Session {
         hash: Sha256::of(secret.as_bytes()),
         operator: name.to_owned(),
         csrf: self::secret(),
         expires: now.plus(SESSION),
     };
-    app.engine.store().session_put(session).await?;
+    app.engine.store().session_put(&session).await?;
     Ok(secret)
 }
 
@@ -111,16 +134,24 @@ pub(crate) async fn sign_out(app: &App, headers: &HeaderMap) -> Result<(), ApiEr
 }
 
 /// Registers an API token and returns it in clear, once.
-pub async fn mint_token(app: &App, name: &str, role: &str) -> Result<String, assay_store::StoreError> {
+pub(crate) async fn mint_token(app: &App, name: &str) -> Result<String, StoreError> {
     let secret = secret();
-    let row = ApiTokenRow {
+    let row = ApiToken {
         hash: Sha256::of(secret.as_bytes()),
         name: name.to_owned(),
-        role: role.to_owned(),
+        role: Role::Admin,
         created_at: app.engine.now(),
-        revoked: false,
+        revoked_at: None,
     };
-    app.engine.store().api_token_put(row).await?;
+    app.engine.store().api_token_put(&row).await?;
+    Ok(secret)
+}
+
+/// Makes the runners' join token and returns it in clear, once.
+pub(crate) async fn mint_join_token(app: &App) -> Result<String, StoreError> {
+    let secret = secret();
+    let hash = Sha256::of(secret.as_bytes()).to_string();
+    app.engine.store().set_setting(JOIN_TOKEN, &hash.into()).await?;
     Ok(secret)
 }
 
@@ -143,8 +174,9 @@ impl FromRequestParts<App> for JoinedRunner {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = bearer(&parts.headers).ok_or_else(|| ApiError::unauthorized("a runner's join token is needed"))?;
-        match app.engine.store().api_token(Sha256::of(token.as_bytes())).await? {
-            Some(row) if row.role == ROLE_RUNNER && !row.revoked => Ok(Self),
+        let hash = Sha256::of(token.as_bytes()).to_string();
+        match app.engine.store().setting(JOIN_TOKEN).await? {
+            Some(known) if known.as_str() == Some(hash.as_str()) => Ok(Self),
             _ => Err(ApiError::unauthorized("this is no runner's join token")),
         }
     }
@@ -155,7 +187,7 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Op
     if let Some(token) = bearer(headers) {
         let row = app.engine.store().api_token(Sha256::of(token.as_bytes())).await?;
         return Ok(row
-            .filter(|row| row.role == ROLE_OPERATOR && !row.revoked)
+            .filter(|row| row.role >= Role::Operator && row.revoked_at.is_none())
             .map(|row| Operator { name: format!("token {}", row.name), csrf: None }));
     }
     let Some(secret) = cookie(headers) else { return Ok(None) };
@@ -165,25 +197,51 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Op
         .map(|s| Operator { name: s.operator, csrf: Some(s.csrf) }))
 }
 
-/// Refuses changes from a browser that do not carry the session's CSRF token, either in the
-/// header `x-csrf-token` or as the form field `csrf` (which the handler checks).
-pub(crate) async fn guard_csrf(
-    State(app): State<App>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if let Some(operator) = identify(&app, request.headers()).await? {
-        if changes && let Some(csrf) = &operator.csrf {
-            let sent = request.headers().get("x-csrf-token").map(|v| v.as_bytes().to_vec());
-            if !bool::from(sent.unwrap_or_default().as_slice().ct_eq(csrf.as_bytes())) {
-                return Err(ApiError::new(StatusCode::FORBIDDEN, "csrf", "this form is out of date")
-                    .hint("reload the page and try again"));
-            }
-        }
-        request.extensions_mut().insert(operator);
+/// Refuses changes from a browser that do not carry the session's CSRF token, in the header
+/// `x-csrf-token` or as the form field `csrf`. It stands before every handler, so none can forget.
+pub(crate) async fn guard_csrf(State(app): State<App>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    match checked(&app, request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => crate::pages::refusal(&path, error),
     }
-    Ok(next.run(request).await)
+}
+
+/// The request with its operator, if it has one and may go on.
+async fn checked(app: &App, mut request: Request) -> Result<Request, ApiError> {
+    let Some(operator) = identify(app, request.headers()).await? else { return Ok(request) };
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if changes && let Some(csrf) = &operator.csrf {
+        let sent = match request.headers().get("x-csrf-token") {
+            Some(header) => header.as_bytes().to_vec(),
+            None => {
+                let (token, whole) = form_token(request).await?;
+                request = whole;
+                token
+            }
+        };
+        if !bool::from(sent.as_slice().ct_eq(csrf.as_bytes())) {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "csrf", "this form is out of date")
+                .hint("go back, reload the page and try again"));
+        }
+    }
+    request.extensions_mut().insert(operator);
+    Ok(request)
+}
+
+/// The field `csrf` of a plain form, and the request as it was. Empty where there is none.
+async fn form_token(request: Request) -> Result<(Vec<u8>, Request), ApiError> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("application/x-www-form-urlencoded") {
+        return Ok((Vec::new(), request));
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = axum::body::to_bytes(body, MAX_FORM).await.map_err(|_| {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the form is larger than {} KiB", MAX_FORM >> 10))
+    })?;
+    let token = url::form_urlencoded::parse(&bytes).find(|(name, _)| name == "csrf");
+    let token = token.map(|(_, value)| value.into_owned().into_bytes()).unwrap_or_default();
+    Ok((token, Request::from_parts(parts, Body::from(bytes))))
 }
 
 /// The bearer token of a request.
@@ -198,6 +256,10 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
+}
+
+fn too_many() -> ApiError {
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", "too many attempts; wait a minute and try again")
 }
 
 fn internal(e: &dyn std::fmt::Display) -> ApiError {

@@ -78,7 +78,7 @@ fn live(app: &App, headers: &HeaderMap, token: &str, number: i64) -> Result<Stri
 }
 
 async fn image(State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
-    let (path, _) = app.shared.image.path(&name).ok_or_else(|| ApiError::not_found("such file"))?;
+    let path = app.shared.image.path(&name).ok_or_else(|| ApiError::not_found("such file"))?;
     let gone = |e: std::io::Error| {
         let message = format!("{}: {e}", path.display());
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "image", message)

@@ -43,6 +43,10 @@ impl ApiError {
         &self.problem.message
     }
 
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.problem.hint.as_deref()
+    }
+
     pub(crate) const fn status(&self) -> StatusCode {
         self.status
     }

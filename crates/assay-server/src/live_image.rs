@@ -1,38 +1,37 @@
 //! The live image as it lies on disk: which files there are, with their digests.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// The files that the firmware fetches, in boot order.
+/// The kernel.
 const KERNEL: &str = "vmlinuz";
-/// The order of the initrds matters: overlays go on top of the base.
-const INITRDS: [&str; 2] = ["base.initrd", "agent.initrd"];
+/// The system itself; the first initrd, because the processors' microcode is at its front.
+const BASE: &str = "base.initrd";
+/// The agent, laid over the system.
+const AGENT: &str = "agent.initrd";
 
 /// A live image, or why there is none.
 #[derive(Clone, Debug)]
 pub struct LiveImage {
     dir: PathBuf,
-    files: Result<BTreeMap<String, File>, String>,
+    files: Result<Vec<String>, String>,
 }
 
-/// One file of the image.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct File {
-    pub(crate) name: String,
-    pub(crate) sha256: String,
-    #[expect(dead_code, reason = "part of the manifest; shown by doctor")]
-    bytes: u64,
-}
-
+/// What `cargo xtask live-image` writes beside the files.
 #[derive(Deserialize)]
 struct Manifest {
+    format: u32,
     files: Vec<File>,
 }
 
+#[derive(Deserialize)]
+struct File {
+    name: String,
+}
+
 impl LiveImage {
-    /// Reads the manifest in a folder. A missing image is not an error until a machine wants it.
+    /// Looks at a folder. A missing image is not an error until a machine wants it.
     pub fn open(dir: &Path) -> Self {
         let files = read(dir).map_err(|why| {
             format!("{why}; build the live image with `cargo xtask live-image` or name its folder with --live-image")
@@ -45,34 +44,46 @@ impl LiveImage {
         self.files.as_ref().err().map(String::as_str)
     }
 
-    /// The kernel's name and the initrds' names, in order.
+    /// The kernel's name and the initrds' names, in boot order: each overlay goes on top of those
+    /// before it.
     pub(crate) fn boot_files(&self) -> Result<(&str, Vec<&str>), &str> {
         let files = self.files.as_ref().map_err(String::as_str)?;
-        let extra = files.keys().map(String::as_str).filter(|n| {
-            n.ends_with(".initrd") && !INITRDS.contains(n)
-        });
-        Ok((KERNEL, INITRDS.into_iter().chain(extra).collect()))
+        Ok((KERNEL, files.iter().map(String::as_str).filter(|n| *n != KERNEL).collect()))
     }
 
     /// Where a file of the image lies; `None` for anything that is not part of it.
-    pub(crate) fn path(&self, name: &str) -> Option<(PathBuf, &str)> {
-        let file = self.files.as_ref().ok()?.get(name)?;
-        Some((self.dir.join(&file.name), &file.sha256))
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        let file = self.files.as_ref().ok()?.iter().find(|file| *file == name)?;
+        Some(self.dir.join(file))
     }
 }
 
-fn read(dir: &Path) -> Result<BTreeMap<String, File>, String> {
+/// The kernel, the base, the agent, and after them the driver overlays of the folder by name.
+fn read(dir: &Path) -> Result<Vec<String>, String> {
     let path = dir.join("manifest.json");
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let manifest: Manifest =
         serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    let files: BTreeMap<_, _> = manifest.files.into_iter().map(|f| (f.name.clone(), f)).collect();
-    for name in INITRDS.into_iter().chain([KERNEL]) {
-        if !files.contains_key(name) || !dir.join(name).is_file() {
-            return Err(format!("{}: {name} is missing", dir.display()));
+    if manifest.format != 1 {
+        return Err(format!("{}: format {} is unknown here", path.display(), manifest.format));
+    }
+    for name in [KERNEL, BASE] {
+        if !manifest.files.iter().any(|f| f.name == name) {
+            return Err(format!("{}: {name} is not listed", path.display()));
         }
     }
-    Ok(files)
+    let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let mut overlays: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".initrd") && name != BASE && name != AGENT)
+        .collect();
+    overlays.sort();
+    let files: Vec<_> = [KERNEL, BASE, AGENT].map(str::to_owned).into_iter().chain(overlays).collect();
+    match files.iter().find(|name| !dir.join(name).is_file()) {
+        Some(missing) => Err(format!("{}: {missing} is missing", dir.display())),
+        None => Ok(files),
+    }
 }
 
 #[cfg(test)]
@@ -85,17 +96,18 @@ mod tests {
         let missing = LiveImage::open(dir.path());
         assert!(missing.problem().expect("no image").contains("cargo xtask live-image"));
 
-        let files: Vec<_> = ["vmlinuz", "base.initrd", "agent.initrd", "nvidia.initrd"]
-            .into_iter()
-            .map(|name| {
-                std::fs::write(dir.path().join(name), name).expect("written");
-                serde_json::json!({"name": name, "sha256": "00", "bytes": 1})
-            })
-            .collect();
-        let manifest = serde_json::json!({"format": 1, "files": files}).to_string();
-        std::fs::write(dir.path().join("manifest.json"), manifest).expect("written");
-        std::fs::write(dir.path().join("secret"), "x").expect("written");
+        let manifest = serde_json::json!({"format": 1, "files": [
+            {"name": "vmlinuz", "sha256": "00", "bytes": 1},
+            {"name": "base.initrd", "sha256": "00", "bytes": 1},
+        ]});
+        std::fs::write(dir.path().join("manifest.json"), manifest.to_string()).expect("written");
+        for name in ["vmlinuz", "base.initrd", "nvidia.initrd", "secret"] {
+            std::fs::write(dir.path().join(name), name).expect("written");
+        }
+        let without_agent = LiveImage::open(dir.path());
+        assert!(without_agent.problem().expect("no agent").contains("agent.initrd"));
 
+        std::fs::write(dir.path().join("agent.initrd"), "agent").expect("written");
         let image = LiveImage::open(dir.path());
         assert_eq!(image.problem(), None);
         assert_eq!(

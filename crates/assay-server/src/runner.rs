@@ -49,7 +49,8 @@ async fn claim(
 ) -> Result<Response, ApiError> {
     let name = text::clean(&claim.name);
     let store = app.engine.store();
-    store.runner_seen(&name, &text::clean(&claim.version), None, app.engine.now()).await?;
+    let problem = app.engine.live().netboot_problem(&name);
+    store.runner_seen(&name, &text::clean(&claim.version), problem.as_deref(), app.engine.now()).await?;
     let mut changes = store.subscribe();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
     let _waiting = app.engine.waiting(&name, &claim.power);
@@ -118,7 +119,6 @@ async fn seen(
         }
     }
     store.unknown_seen(&unknown, &runner, now).await?;
-    let problem = seen.netboot_problem.map(|p| text::clean_to(&p, 500));
-    store.runner_problem(&runner, problem.as_deref(), now).await?;
+    app.engine.live().set_netboot_problem(&runner, seen.netboot_problem.map(|p| text::clean_to(&p, 500)));
     Ok(StatusCode::NO_CONTENT)
 }

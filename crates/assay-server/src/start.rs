@@ -263,13 +263,15 @@ async fn first_start(app: &App, password: Option<&str>) -> Result<(), StartError
 
 /// The command line and the runner on this machine find their tokens in the data folder.
 async fn local_tokens(app: &App, data: &Path) -> Result<(), StartError> {
-    for (file, role) in [("cli.token", auth::ROLE_OPERATOR), ("runner.token", auth::ROLE_RUNNER)] {
-        let path = data.join(file);
-        if path.exists() {
-            continue;
-        }
-        let token = auth::mint_token(app, file.trim_end_matches(".token"), role).await?;
-        write_secret(&path, token.as_bytes()).map_err(|source| StartError::File { path, source })?;
+    let keep = |path: PathBuf, token: String| {
+        write_secret(&path, token.as_bytes()).map_err(|source| StartError::File { path, source })
+    };
+    let (cli, runner) = (data.join("cli.token"), data.join("runner.token"));
+    if !cli.exists() {
+        keep(cli, auth::mint_token(app, "cli").await?)?;
+    }
+    if !runner.exists() {
+        keep(runner, auth::mint_join_token(app).await?)?;
     }
     Ok(())
 }

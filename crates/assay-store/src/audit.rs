@@ -50,9 +50,11 @@ impl Store {
     /// The entries after `seq`, oldest first, at most `limit`. Verify a whole trail with
     /// `assay_model::journal::verify` and [`AUDIT_CHAIN`].
     pub async fn audit_after(&self, seq: i64, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
-        let sql = "SELECT seq, at, kind, body, prev_hash, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
-        let rows: Vec<EventRow> =
-            db::all(self.db().reader(), sql, values![seq, i64::from(limit)]).await.doing("read the audit trail")?;
+        let sql =
+            "SELECT seq, at, kind, body, prev_hash, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
+        let rows: Vec<EventRow> = db::all(self.db().reader(), sql, values![seq, i64::from(limit)])
+            .await
+            .doing("read the audit trail")?;
         rows.into_iter().map(EventRow::stored).collect()
     }
 }

@@ -69,7 +69,8 @@ impl Bulk {
 
     /// The table of a day. Made of a number and fixed words: nothing in it comes from outside.
     pub(crate) fn table(self, day: i64) -> String {
-        let date = DateTime::from_timestamp(day.saturating_mul(86_400), 0).map(|t| t.format("%Y%m%d").to_string());
+        let date =
+            DateTime::from_timestamp(day.saturating_mul(86_400), 0).map(|t| t.format("%Y%m%d").to_string());
         format!("{}_{}", self.as_str(), date.unwrap_or_else(|| format!("day{}", day.unsigned_abs())))
     }
 }
@@ -147,12 +148,19 @@ impl Store {
         })
     }
 
-    async fn bulk_range(&self, run: RunId, what: Bulk, from: i64, to: i64) -> Result<Option<BulkRange>, StoreError> {
+    async fn bulk_range(
+        &self,
+        run: RunId,
+        what: Bulk,
+        from: i64,
+        to: i64,
+    ) -> Result<Option<BulkRange>, StoreError> {
         let Some(table) = self.bulk_table(run, what).await? else { return Ok(None) };
         let sql = format!(
             "SELECT id, boot, seq, body FROM {table} WHERE run = $1 AND id >= $2 AND id <= $3 ORDER BY id"
         );
-        let rows: Vec<Bound> = db::all(self.db().reader(), &sql, values![run.0, from, to]).await.doing(BIND)?;
+        let rows: Vec<Bound> =
+            db::all(self.db().reader(), &sql, values![run.0, from, to]).await.doing(BIND)?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(None) };
         let mut hash = sha2::Sha256::new();
         for row in &rows {

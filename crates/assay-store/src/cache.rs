@@ -52,7 +52,8 @@ impl Views {
         }
         inner.entries.insert(run, Entry { head, view, used });
         if inner.entries.len() > CAPACITY
-            && let Some(oldest) = inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(run, _)| *run)
+            && let Some(oldest) =
+                inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(run, _)| *run)
         {
             inner.entries.remove(&oldest);
         }

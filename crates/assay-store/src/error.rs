@@ -1,6 +1,9 @@
 //! What can go wrong with the database, told apart by what the operator has to do about it.
 
+use std::fmt;
+
 use assay_model::journal::BrokenChain;
+use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
 /// A database operation failed. Nothing of it was written.
@@ -33,13 +36,17 @@ pub enum StoreErrorKind {
     #[error("the database cannot be reached; check its URL, and that it runs ({0})")]
     Unreachable(DbErr),
     /// A newer Assay has migrated this database.
-    #[error("a newer Assay wrote this database (it has migration `{migration}`, unknown here); start that version, or restore a backup made before the upgrade")]
+    #[error(
+        "a newer Assay wrote this database (it has migration `{migration}`, unknown here); start that version, or restore a backup made before the upgrade"
+    )]
     Newer {
         /// The first migration that is not known here.
         migration: String,
     },
     /// The URL is of a kind that is not supported.
-    #[error("`{0}` is no database URL for Assay; write sqlite:///path/to/assay.db or postgres://user@host/name")]
+    #[error(
+        "`{0}` is no database URL for Assay; write sqlite:///path/to/assay.db or postgres://user@host/name"
+    )]
     Url(String),
     /// A stored journal does not hold together any more.
     #[error("the journal of run {run} was altered in the database: {source}; restore it from a backup")]
@@ -82,8 +89,8 @@ impl StoreError {
         Self { operation, kind }
     }
 
-    pub(crate) fn unreadable(operation: &'static str, what: &'static str, why: impl ToString) -> Self {
-        Self::new(operation, StoreErrorKind::Unreadable { what, message: why.to_string() })
+    pub(crate) fn unreadable(operation: &'static str, what: &'static str, why: impl fmt::Display) -> Self {
+        Self::new(operation, StoreErrorKind::Unreadable { what, message: format!("{why}") })
     }
 
     /// Whether waiting a moment and asking again may help.
@@ -145,7 +152,7 @@ fn code(error: &DbErr) -> Code {
             _ => Code::Other,
         };
     };
-    let Some(code) = inner.as_database_error().and_then(|e| e.code()) else {
+    let Some(code) = inner.as_database_error().and_then(DatabaseError::code) else {
         return if matches!(**inner, sea_orm::sqlx::Error::Io(_)) { Code::Unreachable } else { Code::Other };
     };
     match code.parse::<i32>() {
@@ -173,7 +180,11 @@ fn postgres_code(state: &str) -> Code {
         "55P03" | "40P01" | "40001" => Code::Locked,
         "25006" | "42501" => Code::ReadOnly,
         "XX001" | "XX002" => Code::Corrupt,
-        _ if state.starts_with("08") || state.starts_with("57P") || state.starts_with("28") || state == "3D000" => {
+        _ if state.starts_with("08")
+            || state.starts_with("57P")
+            || state.starts_with("28")
+            || state == "3D000" =>
+        {
             Code::Unreachable
         }
         _ => Code::Other,

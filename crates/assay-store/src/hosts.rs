@@ -73,7 +73,8 @@ impl Store {
         let id = stored.ok_or_else(|| StoreError::unreadable(PUT, "host", "it is gone again"))?.id;
         execute(&tx, "DELETE FROM host_macs WHERE host = $1", values![id]).await.doing(PUT)?;
         for (ordinal, mac) in (0_i64..).zip(&host.macs) {
-            let sql = "INSERT INTO host_macs (mac, host, ordinal) VALUES ($1, $2, $3) ON CONFLICT (mac) DO NOTHING";
+            let sql =
+                "INSERT INTO host_macs (mac, host, ordinal) VALUES ($1, $2, $3) ON CONFLICT (mac) DO NOTHING";
             let new = execute(&tx, sql, values![mac.to_string(), id, ordinal]).await.doing(PUT)?;
             if new == 0
                 && let Some(owner) = owner_of(&tx, *mac).await?

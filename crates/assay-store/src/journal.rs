@@ -146,9 +146,8 @@ impl Store {
         bulk::ensure_day(&tx, at).await.doing(CREATE)?;
 
         let event = Event { seq: 1, at, body: EventBody::RunCreated(Box::new(created)) };
-        let view = RunView::begin(id, &event).map_err(|illegal| {
-            StoreError::new(CREATE, StoreErrorKind::Invalid(illegal.to_string()))
-        })?;
+        let view = RunView::begin(id, &event)
+            .map_err(|illegal| StoreError::new(CREATE, StoreErrorKind::Invalid(illegal.to_string())))?;
         let (kind, body) = event.body.encode();
         let stored = StoredEvent::chain(id, 1, at, kind, body, Sha256::ZERO);
         projection::create(&tx, &view, stored.hash).await.doing(CREATE)?;
@@ -164,7 +163,12 @@ impl Store {
     ///
     /// `decide` sees the run as it is. What it returns is chained, folded and committed at `at`;
     /// when it refuses, when an event is illegal or when there is nothing to do, nothing is written.
-    pub async fn transact<E, F>(&self, run: RunId, at: Micros, decide: F) -> Result<Committed, TransactError<E>>
+    pub async fn transact<E, F>(
+        &self,
+        run: RunId,
+        at: Micros,
+        decide: F,
+    ) -> Result<Committed, TransactError<E>>
     where
         F: FnOnce(&RunView) -> Result<Changes, E>,
     {
@@ -218,7 +222,8 @@ impl Store {
             Some(link) => (link.seq, digest(ADDENDUM, &link.hash)?),
             None => (0, head.hash),
         };
-        let stored = StoredEvent::chain(run, seq + 1, at, kind.to_owned(), body.to_string().into_bytes(), prev);
+        let stored =
+            StoredEvent::chain(run, seq + 1, at, kind.to_owned(), body.to_string().into_bytes(), prev);
         insert(&tx, INSERT_ADDENDUM, run, &stored).await.doing(ADDENDUM)?;
         self.commit_journal(tx, ADDENDUM).await
     }
@@ -253,7 +258,12 @@ impl Store {
     }
 
     /// The run as of `head`, from the cache where it can be. What is read is verified.
-    async fn view_at(&self, db: &impl ConnectionTrait, run: RunId, head: &Head) -> Result<Arc<RunView>, StoreError> {
+    async fn view_at(
+        &self,
+        db: &impl ConnectionTrait,
+        run: RunId,
+        head: &Head,
+    ) -> Result<Arc<RunView>, StoreError> {
         let broken = |source| StoreError::new(READ, StoreErrorKind::Broken { run, source });
         let cached = self.shared.views.get(run);
         if let Some((hash, view)) = &cached
@@ -267,7 +277,8 @@ impl Store {
             if verify_after(run, view.seq, hash, &news) == Some(head.hash) {
                 let mut view = RunView::clone(&view);
                 for stored in &news {
-                    view.apply(&decode(run, stored)?).map_err(|e| StoreError::unreadable(READ, "journal", e))?;
+                    view.apply(&decode(run, stored)?)
+                        .map_err(|e| StoreError::unreadable(READ, "journal", e))?;
                 }
                 let view = Arc::new(view);
                 self.shared.views.put(head.hash, Arc::clone(&view));
@@ -287,7 +298,11 @@ impl Store {
         Ok(view)
     }
 
-    async fn commit_journal(&self, tx: DatabaseTransaction, operation: &'static str) -> Result<(), StoreError> {
+    async fn commit_journal(
+        &self,
+        tx: DatabaseTransaction,
+        operation: &'static str,
+    ) -> Result<(), StoreError> {
         let commit = self.shared.kill.next();
         self.shared.kill.pass(Moment::Before, commit);
         tx.commit().await.doing(operation)?;
@@ -333,9 +348,13 @@ async fn refuse_if_busy(tx: &DatabaseTransaction, created: &RunCreated) -> Resul
 
 async fn apply(tx: &DatabaseTransaction, run: RunId, at: Micros, write: Write) -> Result<(), StoreError> {
     match write {
-        Write::MintBootToken { hash, boot, mac, expires } => tokens::mint(tx, run, hash, boot, mac, expires).await,
+        Write::MintBootToken { hash, boot, mac, expires } => {
+            tokens::mint(tx, run, hash, boot, mac, expires).await
+        }
         Write::SpendBootToken { hash } => tokens::spend(tx, run, hash).await,
-        Write::AgentCredential { hash, generation } => tokens::put_credential(tx, run, hash, generation).await,
+        Write::AgentCredential { hash, generation } => {
+            tokens::put_credential(tx, run, hash, generation).await
+        }
         Write::RunnerToken { hash, runner } => tokens::put_runner_token(tx, run, hash, &runner).await,
         Write::VoidTokens => tokens::void(tx, run).await,
         Write::Notify { id, event, payload } => outbox::put(tx, run, at, &id, &event, &payload).await,
@@ -365,7 +384,8 @@ async fn lock_head(tx: &DatabaseTransaction, run: RunId) -> Result<Option<Head>,
 
 async fn read_head(db: &impl ConnectionTrait, run: RunId, sql: &str) -> Result<Option<Head>, StoreError> {
     let row: Option<HeadRow> = db::one(db, sql, values![run.0]).await.doing(READ)?;
-    row.map(|row| Ok(Head { seq: row.head_seq, hash: digest(READ, &row.head_hash)?, sealed: row.sealed })).transpose()
+    row.map(|row| Ok(Head { seq: row.head_seq, hash: digest(READ, &row.head_hash)?, sealed: row.sealed }))
+        .transpose()
 }
 
 #[derive(FromQueryResult)]
@@ -418,7 +438,11 @@ async fn read_events(
     rows.into_iter().map(EventRow::stored).collect()
 }
 
-async fn insert_event(tx: &DatabaseTransaction, run: RunId, event: &StoredEvent) -> Result<(), sea_orm::DbErr> {
+async fn insert_event(
+    tx: &DatabaseTransaction,
+    run: RunId,
+    event: &StoredEvent,
+) -> Result<(), sea_orm::DbErr> {
     insert(tx, INSERT_EVENT, run, event).await
 }
 
@@ -441,8 +465,9 @@ async fn insert(
 }
 
 fn decode(run: RunId, stored: &StoredEvent) -> Result<Event, StoreError> {
-    let body = EventBody::decode(&stored.kind, &stored.body)
-        .map_err(|e| StoreError::unreadable(READ, "event", format!("run {run}, event {}: {e}", stored.seq)))?;
+    let body = EventBody::decode(&stored.kind, &stored.body).map_err(|e| {
+        StoreError::unreadable(READ, "event", format!("run {run}, event {}: {e}", stored.seq))
+    })?;
     Ok(Event { seq: stored.seq, at: stored.at, body })
 }
 
@@ -460,10 +485,9 @@ fn verify_after(run: RunId, seq: i64, mut head: Sha256, news: &[StoredEvent]) ->
 
 /// A stored digest.
 pub(crate) fn digest(operation: &'static str, bytes: &[u8]) -> Result<Sha256, StoreError> {
-    bytes
-        .try_into()
-        .map(Sha256)
-        .map_err(|_| StoreError::unreadable(operation, "digest", format!("{} bytes instead of 32", bytes.len())))
+    bytes.try_into().map(Sha256).map_err(|_| {
+        StoreError::unreadable(operation, "digest", format!("{} bytes instead of 32", bytes.len()))
+    })
 }
 
 /// A stored run id.

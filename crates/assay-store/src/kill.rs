@@ -32,7 +32,8 @@ impl KillPoint {
         let Some(value) = std::env::var_os(VARIABLE) else { return Ok(Self::default()) };
         let value = value.to_string_lossy();
         let at = parse(&value).ok_or_else(|| {
-            let message = format!("{VARIABLE} is `{value}`; write before:N or after:N with N from 1, or unset it");
+            let message =
+                format!("{VARIABLE} is `{value}`; write before:N or after:N with N from 1, or unset it");
             StoreError::new("set the kill point", StoreErrorKind::Invalid(message))
         })?;
         Ok(Self { at: Some(at), commits: AtomicU64::new(0) })

@@ -39,16 +39,25 @@ impl Store {
     }
 
     /// Extends a lease; never shortens it. False, and nothing changes, when another generation holds it.
-    pub async fn lease_renew(&self, run: RunId, generation: i64, expires: Micros) -> Result<bool, StoreError> {
+    pub async fn lease_renew(
+        &self,
+        run: RunId,
+        generation: i64,
+        expires: Micros,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE leases SET expires = CASE WHEN expires > $3 THEN expires ELSE $3 END
             WHERE run = $1 AND generation = $2";
-        Ok(execute(self.db().writer(), sql, values![run.0, generation, expires.0]).await.doing("renew a lease")? == 1)
+        Ok(execute(self.db().writer(), sql, values![run.0, generation, expires.0])
+            .await
+            .doing("renew a lease")?
+            == 1)
     }
 
     /// Gives a lease back. False when another generation holds it.
     pub async fn lease_drop(&self, run: RunId, generation: i64) -> Result<bool, StoreError> {
         let sql = "DELETE FROM leases WHERE run = $1 AND generation = $2";
-        Ok(execute(self.db().writer(), sql, values![run.0, generation]).await.doing("give a lease back")? == 1)
+        Ok(execute(self.db().writer(), sql, values![run.0, generation]).await.doing("give a lease back")?
+            == 1)
     }
 
     /// Every lease, the one that ends first at the front.

@@ -44,7 +44,7 @@ pub use leases::LeaseRow;
 pub use logs::{LogChunk, LogLine};
 pub use measurements::{SensorRow, Summary};
 pub use operators::{ApiToken, Operator, Role, Session, UnknownRole};
-pub use outbox::{Outgoing, OutboxRow, OutboxState};
+pub use outbox::{OutboxRow, OutboxState, Outgoing};
 pub use runners::RunnerRow;
 pub use runs::{RunFilter, RunRow};
 pub use tokens::{BootToken, BootTokenState};
@@ -79,11 +79,20 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let kill = KillPoint::from_env()?;
         let db = Db::connect(url).await?;
-        migrations::migrate(&db).await?;
+        migrations::migrate(&db, None).await?;
         let bulk = BulkWriter::start(db.clone());
         let (changes, _) = broadcast::channel(SUBSCRIBER_BACKLOG);
         let shared = Shared { db, views: Views::default(), changes, kill, bulk };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Brings a database through the first steps of its schema only: what an older version left.
+    /// For migration tests; a store is opened with [`Store::open`].
+    #[doc(hidden)]
+    pub async fn migrate_first(url: &str, steps: usize) -> Result<(), StoreError> {
+        let db = Db::connect(url).await?;
+        migrations::migrate(&db, Some(steps)).await?;
+        db.close().await
     }
 
     /// Tells of every commit to a journal made through this store (not of those that another
@@ -99,5 +108,66 @@ impl Store {
 
     pub(crate) fn db(&self) -> &Db {
         &self.shared.db
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::ConnectionTrait as _;
+    use serde_json::json;
+
+    use super::*;
+
+    async fn open(folder: &std::path::Path) -> Result<Store, StoreError> {
+        Store::open(&format!("sqlite://{}/assay.db", folder.display())).await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_and_a_read_only_file_say_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path()).await.expect("opens");
+        let writer = store.db().writer();
+        writer.execute_unprepared("PRAGMA max_page_count = 1").await.expect("as small as it is now");
+        let full = store.set_setting("big", &json!("x".repeat(1 << 20))).await.expect_err("no room");
+        assert!(matches!(full.kind, StoreErrorKind::DiskFull(_)), "{full:?}");
+        assert!(
+            full.to_string()
+                .starts_with("could not store a setting: the disk that holds the database is full")
+        );
+        assert_eq!(store.setting("big").await.expect("still reads"), None);
+
+        writer.execute_unprepared("PRAGMA max_page_count = 100000").await.expect("room again");
+        writer.execute_unprepared("PRAGMA query_only = ON").await.expect("set");
+        let read_only = store.set_setting("a", &json!(1)).await.expect_err("read-only");
+        assert!(matches!(read_only.kind, StoreErrorKind::ReadOnly(_)), "{read_only:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(
+            folder.path().join("assay.db"),
+            "not a database, but long enough to look at".repeat(100),
+        )
+        .expect("written");
+        let corrupt = open(folder.path()).await.expect_err("refused");
+        assert!(matches!(corrupt.kind, StoreErrorKind::Corrupt(_)), "{corrupt:?}");
+
+        let nowhere = open(&folder.path().join("no/such/folder")).await.expect_err("refused");
+        assert!(matches!(nowhere.kind, StoreErrorKind::Unreachable(_)), "{nowhere:?}");
+        let url = Store::open("mysql://root:secret@host/x").await.expect_err("refused").to_string();
+        assert!(url.contains("`mysql`") && !url.contains("secret"), "{url}");
+    }
+
+    #[tokio::test]
+    async fn commits_are_synced_and_keys_are_checked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path()).await.expect("opens");
+        for (pragma, expected) in [("synchronous", "2"), ("foreign_keys", "1"), ("journal_mode", "wal")] {
+            let sql = format!("SELECT CAST({pragma} AS text) AS value FROM pragma_{pragma}");
+            let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
+            let row = store.db().writer().query_one_raw(statement).await.expect("read").expect("a row");
+            assert_eq!(row.try_get::<String>("", "value").expect("text"), expected, "{pragma}");
+        }
     }
 }

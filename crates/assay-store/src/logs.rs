@@ -40,7 +40,13 @@ pub struct LogChunk {
 
 impl Store {
     /// Stores lines; resolves once they are committed. The same `(run, boot, seq)` is stored once.
-    pub async fn log_append(&self, run: RunId, boot: u32, seq: i64, lines: &[LogLine]) -> Result<(), StoreError> {
+    pub async fn log_append(
+        &self,
+        run: RunId,
+        boot: u32,
+        seq: i64,
+        lines: &[LogLine],
+    ) -> Result<(), StoreError> {
         let body = serde_json::to_vec(lines).map_err(|e| StoreError::unreadable(APPEND, "log chunk", e))?;
         self.shared.bulk.append(NewRow { run, boot, seq, payload: Payload::Log(body) }).await
     }
@@ -56,8 +62,9 @@ impl Store {
             body: Vec<u8>,
         }
         let Some(table) = self.bulk_table(run, Bulk::Log).await? else { return Ok(Vec::new()) };
-        let sql =
-            format!("SELECT id, boot, seq, body FROM {table} WHERE run = $1 AND id > $2 ORDER BY id LIMIT $3");
+        let sql = format!(
+            "SELECT id, boot, seq, body FROM {table} WHERE run = $1 AND id > $2 ORDER BY id LIMIT $3"
+        );
         let values = values![run.0, cursor, i64::from(limit)];
         let rows: Vec<Row> = db::all(self.db().reader(), &sql, values).await.doing(READ)?;
         let decode = |row: Row| {

@@ -1,6 +1,7 @@
 //! Sensor readings: packed batches going in, batches and summaries coming out.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use assay_model::sensor::{SensorBatch, SensorInfo};
 use assay_model::{Micros, RunId};
@@ -82,13 +83,19 @@ impl Store {
         let mut sets = HashMap::new();
         let mut out = Vec::with_capacity(rows.len());
         for row in rows {
-            let unreadable =
-                || StoreError::unreadable(READ, "sensor batch", format!("run {run}, boot {}, {}", row.boot, row.seq));
+            let unreadable = || {
+                StoreError::unreadable(
+                    READ,
+                    "sensor batch",
+                    format!("run {run}, boot {}, {}", row.boot, row.seq),
+                )
+            };
             let set = packed::set_of(&row.body).ok_or_else(unreadable)?;
-            if !sets.contains_key(&set) {
-                sets.insert(set, self.sensor_set(set).await?);
-            }
-            let batch = packed::unpack(&row.body, sets[&set].clone()).ok_or_else(unreadable)?;
+            let sensors = match sets.entry(set) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.sensor_set(set).await?),
+            };
+            let batch = packed::unpack(&row.body, sensors.clone()).ok_or_else(unreadable)?;
             let times = || batch.samples.iter().map(|sample| sample.at);
             out.push(SensorRow {
                 run,
@@ -117,7 +124,8 @@ impl Store {
             low: Option<f64>,
             high: Option<f64>,
         }
-        let sql = "SELECT s.name AS name, s.kind AS kind, s.unit AS unit, s.upper AS upper, s.critical AS critical,
+        let sql =
+            "SELECT s.name AS name, s.kind AS kind, s.unit AS unit, s.upper AS upper, s.critical AS critical,
                 CAST(SUM(r.samples) AS bigint) AS samples, CAST(SUM(r.missing) AS bigint) AS missing,
                 MIN(r.low) AS low, MAX(r.high) AS high
             FROM sensors s JOIN rollups r ON r.run = s.run AND r.sensor = s.id WHERE s.run = $1
@@ -125,7 +133,13 @@ impl Store {
         let rows: Vec<Row> =
             db::all(self.db().reader(), sql, values![run.0]).await.doing("sum up a run's sensors")?;
         let summary = |r: Row| Summary {
-            sensor: SensorInfo { name: r.name, kind: r.kind, unit: r.unit, max: r.upper, critical: r.critical },
+            sensor: SensorInfo {
+                name: r.name,
+                kind: r.kind,
+                unit: r.unit,
+                max: r.upper,
+                critical: r.critical,
+            },
             samples: r.samples as u64,
             missing: r.missing as u64,
             min: r.low,
@@ -146,8 +160,10 @@ impl Store {
             body: Vec<u8>,
         }
         let sql = "SELECT body FROM sensor_sets WHERE digest = $1";
-        let row: Option<Row> = db::one(self.db().reader(), sql, values![digest.0.to_vec()]).await.doing(READ)?;
-        let unreadable = |why: String| StoreError::unreadable(READ, "list of sensors", format!("{digest}: {why}"));
+        let row: Option<Row> =
+            db::one(self.db().reader(), sql, values![digest.0.to_vec()]).await.doing(READ)?;
+        let unreadable =
+            |why: String| StoreError::unreadable(READ, "list of sensors", format!("{digest}: {why}"));
         let body = row.ok_or_else(|| unreadable("it is missing".to_owned()))?.body;
         if assay_model::Sha256::of(&body) != digest {
             return Err(unreadable("its bytes do not match its digest".to_owned()));

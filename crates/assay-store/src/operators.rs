@@ -107,7 +107,9 @@ impl Store {
         let tx = self.db().begin(PUT).await?;
         let sql = "DELETE FROM sessions WHERE operator IN
             (SELECT name FROM operators WHERE name = $1 AND password_hash <> $2)";
-        execute(&tx, sql, values![operator.name.as_str(), operator.password_hash.as_str()]).await.doing(PUT)?;
+        execute(&tx, sql, values![operator.name.as_str(), operator.password_hash.as_str()])
+            .await
+            .doing(PUT)?;
         let sql = "INSERT INTO operators (name, password_hash, role) VALUES ($1, $2, $3)
             ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, role = excluded.role";
         let values = values![operator.name.as_str(), operator.password_hash.as_str(), operator.role.as_str()];
@@ -118,7 +120,8 @@ impl Store {
     /// The operator of this name.
     pub async fn operator(&self, name: &str) -> Result<Option<Operator>, StoreError> {
         let sql = "SELECT name, password_hash, role FROM operators WHERE name = $1";
-        let row: Option<OperatorRow> = db::one(self.db().reader(), sql, values![name]).await.doing(OPERATOR)?;
+        let row: Option<OperatorRow> =
+            db::one(self.db().reader(), sql, values![name]).await.doing(OPERATOR)?;
         row.map(OperatorRow::decode).transpose()
     }
 
@@ -131,15 +134,20 @@ impl Store {
 
     /// Removes an operator and their sessions. False when there is none of this name.
     pub async fn operator_remove(&self, name: &str) -> Result<bool, StoreError> {
-        let removed = execute(self.db().writer(), "DELETE FROM operators WHERE name = $1", values![name]).await;
+        let removed =
+            execute(self.db().writer(), "DELETE FROM operators WHERE name = $1", values![name]).await;
         Ok(removed.doing("remove an operator")? == 1)
     }
 
     /// Stores a session.
     pub async fn session_put(&self, session: &Session) -> Result<(), StoreError> {
         let sql = "INSERT INTO sessions (hash, operator, csrf, expires) VALUES ($1, $2, $3, $4)";
-        let values =
-            values![session.hash.0.to_vec(), session.operator.as_str(), session.csrf.as_str(), session.expires.0];
+        let values = values![
+            session.hash.0.to_vec(),
+            session.operator.as_str(),
+            session.csrf.as_str(),
+            session.expires.0
+        ];
         execute(self.db().writer(), sql, values).await.doing("store a session").map(drop)
     }
 
@@ -152,14 +160,16 @@ impl Store {
             expires: i64,
         }
         let sql = "SELECT operator, csrf, expires FROM sessions WHERE hash = $1";
-        let row: Option<Row> = db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(SESSION)?;
+        let row: Option<Row> =
+            db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(SESSION)?;
         Ok(row.map(|r| Session { hash, operator: r.operator, csrf: r.csrf, expires: Micros(r.expires) }))
     }
 
     /// Signs a browser out. False when it was not signed in.
     pub async fn session_remove(&self, hash: Sha256) -> Result<bool, StoreError> {
         let removed =
-            execute(self.db().writer(), "DELETE FROM sessions WHERE hash = $1", values![hash.0.to_vec()]).await;
+            execute(self.db().writer(), "DELETE FROM sessions WHERE hash = $1", values![hash.0.to_vec()])
+                .await;
         Ok(removed.doing("remove a session")? == 1)
     }
 
@@ -171,7 +181,8 @@ impl Store {
 
     /// Stores an API token. A name that was ever used is refused.
     pub async fn api_token_put(&self, token: &ApiToken) -> Result<(), StoreError> {
-        let sql = "INSERT INTO api_tokens (hash, name, role, created_at, revoked_at) VALUES ($1, $2, $3, $4, $5)";
+        let sql =
+            "INSERT INTO api_tokens (hash, name, role, created_at, revoked_at) VALUES ($1, $2, $3, $4, $5)";
         let values = values![
             token.hash.0.to_vec(),
             token.name.as_str(),

@@ -97,7 +97,8 @@ impl Store {
     /// Says what became of a claimed notification. False when it is not being sent.
     pub async fn outbox_done(&self, id: &str, ok: bool, message: &str) -> Result<bool, StoreError> {
         let state = if ok { OutboxState::Sent } else { OutboxState::Failed };
-        let sql = "UPDATE outbox SET state = $2, message = $3 WHERE id = $1 AND state IN ('sending', 'unknown')";
+        let sql =
+            "UPDATE outbox SET state = $2, message = $3 WHERE id = $1 AND state IN ('sending', 'unknown')";
         let values = values![id, state.as_str(), printable(message)];
         Ok(execute(self.db().writer(), sql, values).await.doing("close a notification")? == 1)
     }
@@ -151,7 +152,8 @@ struct Row {
 
 impl Row {
     fn decode(self) -> Result<OutboxRow, StoreError> {
-        let unreadable = |why: String| StoreError::unreadable(READ, "notification", format!("`{}`: {why}", self.id));
+        let unreadable =
+            |why: String| StoreError::unreadable(READ, "notification", format!("`{}`: {why}", self.id));
         let state = OutboxState::ALL
             .into_iter()
             .find(|state| state.as_str() == self.state)

@@ -57,7 +57,12 @@ pub(crate) fn pack(batch: SensorBatch) -> Result<PackedBatch, String> {
 
 /// The values that are there, with their sensors' places.
 pub(crate) fn numbers(sample: &SensorSample) -> impl Iterator<Item = (usize, f64)> {
-    sample.values.iter().enumerate().filter_map(|(i, value)| Some((i, (*value)?))).filter(|(_, v)| v.is_finite())
+    sample
+        .values
+        .iter()
+        .enumerate()
+        .filter_map(|(i, value)| Some((i, (*value)?)))
+        .filter(|(_, v)| v.is_finite())
 }
 
 /// The digest of the list of sensors that a blob refers to.

@@ -92,7 +92,9 @@ async fn run(tx: &DatabaseTransaction, before: &RunView, after: &RunView, head: 
     match execute(tx, sql, values).await? {
         1 => Ok(()),
         // The row is locked since its head was read; this would be a bug here, never a race.
-        rows => Err(DbErr::Custom(format!("the head of run {} moved under its lock ({rows} rows)", after.id))),
+        rows => {
+            Err(DbErr::Custom(format!("the head of run {} moved under its lock ({rows} rows)", after.id)))
+        }
     }
 }
 
@@ -159,7 +161,8 @@ async fn replace_findings(
     findings: &[Finding],
 ) -> Result<(), DbErr> {
     execute(tx, "DELETE FROM findings WHERE run = $1 AND stage_idx = $2", values![view.id.0, index]).await?;
-    let sql = "INSERT INTO findings (run, stage_idx, ordinal, stage, code, severity, part, message, next_step)
+    let sql =
+        "INSERT INTO findings (run, stage_idx, ordinal, stage, code, severity, part, message, next_step)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     for (ordinal, finding) in (0_i64..).zip(findings) {
         let stage = finding.stage.as_ref().map(assay_model::StageName::as_str).or(stage);

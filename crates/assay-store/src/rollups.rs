@@ -17,8 +17,8 @@ const WRITE: &str = "sum up sensor readings";
 const MICROS_PER_MINUTE: i64 = 60 * 1_000_000;
 /// A machine has dozens of sensors, a large server hundreds. More is a machine that makes them up.
 const SENSORS_PER_RUN: usize = 4096;
-/// Rows per statement: 8 values each, well below both databases' limits.
-const ROWS: usize = 512;
+/// Rows per statement. A few fixed sizes, so that each is prepared once and found again.
+const ROWS: [usize; 4] = [128, 32, 8, 1];
 
 /// The sensors that are known to be stored: their numbers within their run.
 #[derive(Debug, Default)]
@@ -88,10 +88,15 @@ impl Rollups {
     }
 
     /// Writes the sums, and the sensors that are new.
-    pub(crate) async fn write(self, tx: &DatabaseTransaction, known: &Dictionary) -> Result<Learned, StoreError> {
+    pub(crate) async fn write(
+        self,
+        tx: &DatabaseTransaction,
+        known: &Dictionary,
+    ) -> Result<Learned, StoreError> {
         let mut learned = Learned::default();
         for (set, json) in self.sets.iter().filter(|(set, _)| !known.sets.contains(*set)) {
-            let sql = "INSERT INTO sensor_sets (digest, body) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
+            let sql =
+                "INSERT INTO sensor_sets (digest, body) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
             execute(tx, sql, values![set.0.to_vec(), json.clone()]).await.doing(WRITE)?;
             learned.0.sets.insert(*set);
         }
@@ -109,8 +114,12 @@ impl Rollups {
                 rows.push((*run, numbers[name], *minute, *sum));
             }
         }
-        for chunk in rows.chunks(ROWS) {
-            upsert(tx, chunk).await?;
+        let mut rest = rows.as_slice();
+        for size in ROWS {
+            while let Some((chunk, after)) = rest.split_at_checked(size) {
+                upsert(tx, chunk).await?;
+                rest = after;
+            }
         }
         Ok(learned)
     }
@@ -158,7 +167,8 @@ async fn number_sensors(
 }
 
 async fn upsert(tx: &DatabaseTransaction, rows: &[(RunId, i64, i64, Sum)]) -> Result<(), StoreError> {
-    let mut sql = "INSERT INTO rollups (run, sensor, minute, samples, missing, low, high, total) VALUES ".to_owned();
+    let mut sql =
+        "INSERT INTO rollups (run, sensor, minute, samples, missing, low, high, total) VALUES ".to_owned();
     let mut values: Vec<Value> = Vec::with_capacity(rows.len() * 8);
     for (run, sensor, minute, sum) in rows {
         let first = values.len() + 1;
@@ -169,7 +179,16 @@ async fn upsert(tx: &DatabaseTransaction, rows: &[(RunId, i64, i64, Sum)]) -> Re
             sql.push_str(&n.to_string());
         }
         sql.push(')');
-        values.extend(values![run.0, *sensor, *minute, sum.samples, sum.missing, sum.low, sum.high, sum.total]);
+        values.extend(values![
+            run.0,
+            *sensor,
+            *minute,
+            sum.samples,
+            sum.missing,
+            sum.low,
+            sum.high,
+            sum.total
+        ]);
     }
     // CASE instead of MIN/LEAST: one spelling for both databases, and NULL means "nothing read yet".
     sql.push_str(

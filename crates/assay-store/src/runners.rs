@@ -31,7 +31,8 @@ impl Store {
         problem: Option<&str>,
         at: Micros,
     ) -> Result<(), StoreError> {
-        let sql = "INSERT INTO runners (name, version, problem, first_seen, last_seen) VALUES ($1, $2, $3, $4, $4)
+        let sql =
+            "INSERT INTO runners (name, version, problem, first_seen, last_seen) VALUES ($1, $2, $3, $4, $4)
             ON CONFLICT (name) DO UPDATE SET version = excluded.version, problem = excluded.problem,
                 last_seen = excluded.last_seen";
         let values = values![printable(name), printable(version), problem.map(printable), at.0];

@@ -1,13 +1,15 @@
 //! Runs as lists: numbers, states, and which are still open.
 
+use std::fmt::Write as _;
+
 use assay_model::{HostId, Micros, RunId, RunResult, RunState};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
+use crate::Store;
 use crate::db::{self, values};
 use crate::error::{Doing as _, StoreError};
 use crate::journal::RunRef;
-use crate::Store;
 
 const LIST: &str = "list runs";
 
@@ -79,21 +81,22 @@ impl Store {
 
     /// Runs, newest first.
     pub async fn list_runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
-        let mut sql = "SELECT number, id, host, target, pipeline, profile, state, stage_index, stage_name, result,
+        let mut sql =
+            "SELECT number, id, host, target, pipeline, profile, state, stage_index, stage_name, result,
                 overridden, failed_stage, created_at, started_at, completed_at, sealed
             FROM runs WHERE number < $1"
-            .to_owned();
+                .to_owned();
         let mut values = values![filter.before_number.unwrap_or(i64::MAX)];
         if let Some(host) = filter.host {
             values.push(host.0.into());
-            sql.push_str(&format!(" AND host = ${}", values.len()));
+            let _ = write!(sql, " AND host = ${}", values.len());
         }
         if let Some(state) = filter.state {
             values.push(state.as_str().into());
-            sql.push_str(&format!(" AND state = ${}", values.len()));
+            let _ = write!(sql, " AND state = ${}", values.len());
         }
         values.push(i64::from(if filter.limit == 0 { 100 } else { filter.limit }).into());
-        sql.push_str(&format!(" ORDER BY number DESC LIMIT ${}", values.len()));
+        let _ = write!(sql, " ORDER BY number DESC LIMIT ${}", values.len());
         let rows: Vec<Row> = db::all(self.db().reader(), &sql, values).await.doing(LIST)?;
         rows.into_iter().map(Row::decode).collect()
     }
@@ -121,7 +124,8 @@ struct Row {
 
 impl Row {
     fn decode(self) -> Result<RunRow, StoreError> {
-        let unreadable = |why: String| StoreError::unreadable(LIST, "run", format!("run {}: {why}", self.number));
+        let unreadable =
+            |why: String| StoreError::unreadable(LIST, "run", format!("run {}: {why}", self.number));
         let result = match self.result.as_deref() {
             None => None,
             Some("pass") => Some(RunResult::Pass),
@@ -129,7 +133,10 @@ impl Row {
             Some(other) => return Err(unreadable(format!("`{other}` is not a result"))),
         };
         Ok(RunRow {
-            state: self.state.parse().map_err(|e: assay_model::state::UnknownState| unreadable(e.to_string()))?,
+            state: self
+                .state
+                .parse()
+                .map_err(|e: assay_model::state::UnknownState| unreadable(e.to_string()))?,
             stage_index: usize::try_from(self.stage_index).map_err(|e| unreadable(e.to_string()))?,
             number: self.number,
             id: RunId(self.id),

@@ -19,7 +19,8 @@ impl Store {
         }
         let sql = "SELECT value FROM settings WHERE key = $1";
         let row: Option<Row> = db::one(self.db().reader(), sql, values![key]).await.doing(GET)?;
-        row.map(|r| serde_json::from_str(&r.value).map_err(|e| StoreError::unreadable(GET, "setting", e))).transpose()
+        row.map(|r| serde_json::from_str(&r.value).map_err(|e| StoreError::unreadable(GET, "setting", e)))
+            .transpose()
     }
 
     /// Stores a setting.

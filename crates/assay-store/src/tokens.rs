@@ -67,7 +67,8 @@ impl Store {
             state: String,
         }
         let sql = "SELECT run, boot, mac, expires, state FROM boot_tokens WHERE hash = $1";
-        let row: Option<Row> = db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(FIND)?;
+        let row: Option<Row> =
+            db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(FIND)?;
         let Some(row) = row else { return Ok(None) };
         let unreadable = |why: String| StoreError::unreadable(FIND, "boot token", why);
         Ok(Some(BootToken {
@@ -88,7 +89,8 @@ impl Store {
             generation: i64,
         }
         let sql = "SELECT run, generation FROM agent_credentials WHERE hash = $1";
-        let row: Option<Row> = db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(FIND)?;
+        let row: Option<Row> =
+            db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(FIND)?;
         Ok(row.map(|r| (RunId(r.run), r.generation)))
     }
 
@@ -100,7 +102,8 @@ impl Store {
             runner: String,
         }
         let sql = "SELECT run, runner FROM runner_tokens WHERE hash = $1";
-        let row: Option<Row> = db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(FIND)?;
+        let row: Option<Row> =
+            db::one(self.db().reader(), sql, values![hash.0.to_vec()]).await.doing(FIND)?;
         Ok(row.map(|r| (RunId(r.run), r.runner)))
     }
 
@@ -123,20 +126,19 @@ pub(crate) async fn mint(
     expires: Micros,
 ) -> Result<(), StoreError> {
     void_boot_tokens(tx, run).await.doing(MINT)?;
-    let sql = "INSERT INTO boot_tokens (hash, run, boot, mac, expires, state) VALUES ($1, $2, $3, $4, $5, 'live')";
+    let sql =
+        "INSERT INTO boot_tokens (hash, run, boot, mac, expires, state) VALUES ($1, $2, $3, $4, $5, 'live')";
     let values = values![hash.0.to_vec(), run.0, i64::from(boot), mac.to_string(), expires.0];
     execute(tx, sql, values).await.doing(MINT).map(drop)
 }
 
 pub(crate) async fn spend(tx: &DatabaseTransaction, run: RunId, hash: Sha256) -> Result<(), StoreError> {
     let sql = "UPDATE boot_tokens SET state = 'spent' WHERE hash = $1 AND run = $2 AND state = 'live'";
-    match execute(tx, sql, values![hash.0.to_vec(), run.0]).await.doing(SPEND)? {
-        1 => Ok(()),
-        _ => {
-            let message = "the boot token is not live any more: another boot or another enrolment came first";
-            Err(StoreError::new(SPEND, StoreErrorKind::Conflict(message.to_owned())))
-        }
+    if execute(tx, sql, values![hash.0.to_vec(), run.0]).await.doing(SPEND)? == 1 {
+        return Ok(());
     }
+    let message = "the boot token is not live any more: another boot or another enrolment came first";
+    Err(StoreError::new(SPEND, StoreErrorKind::Conflict(message.to_owned())))
 }
 
 pub(crate) async fn put_credential(

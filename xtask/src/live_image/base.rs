@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -130,6 +131,10 @@ fn write_archive(paths: &Paths, lock: &Lock, image: &Image, archive: &Path) -> R
     for name in &image.packages.placeholders {
         let folder = archive.join(name);
         fs::create_dir_all(folder.join("DEBIAN"))?;
+        // dpkg-deb refuses what a strict umask leaves behind.
+        for made in [folder.clone(), folder.join("DEBIAN")] {
+            fs::set_permissions(made, fs::Permissions::from_mode(0o755))?;
+        }
         fs::write(folder.join("DEBIAN/control"), placeholder_control(name))?;
         let file = format!("{name}.deb");
         output(

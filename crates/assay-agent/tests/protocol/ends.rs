@@ -17,7 +17,12 @@ async fn a_stranger_gets_nothing_and_is_asked_again_and_again() {
     let strangers = stranger.fingerprint;
     stranger.fingerprint = shown.fingerprint();
     for (plane, expected) in [
-        (stranger, format!("NOT the expected control plane at 127.0.0.1:PORT: its certificate is sha256:{strangers}")),
+        (
+            stranger,
+            format!(
+                "NOT the expected control plane at 127.0.0.1:PORT: its certificate is sha256:{strangers}"
+            ),
+        ),
         // Its certificate is the right one, but it cannot sign with that certificate's key.
         (stolen, "the control plane at 127.0.0.1:PORT cannot be reached: ".to_owned()),
     ] {
@@ -33,7 +38,9 @@ async fn a_stranger_gets_nothing_and_is_asked_again_and_again() {
 
 #[tokio::test]
 async fn a_refused_agent_says_so_and_never_asks_again() {
-    for (status, code) in [(409, "token_reused"), (403, "wrong_machine"), (410, "token_expired"), (404, "not_found")] {
+    for (status, code) in
+        [(409, "token_reused"), (403, "wrong_machine"), (410, "token_expired"), (404, "not_found")]
+    {
         let plane = Plane::start().await;
         plane.state().fault("hello", &[Fault::Refuse(status, code)]);
         let dir = tempfile::tempdir().expect("folder");
@@ -57,7 +64,10 @@ async fn a_void_credential_ends_the_agent() {
         plane.state().fault(place, &[Fault::Refuse(401, "unauthorized")]);
         let (reason, said) = agent.end().await;
         assert_eq!((reason.code(), matches!(reason, ExitReason::Void(_))), (3, true), "{place}: {reason:?}");
-        assert_eq!(said.iter().filter(|line| line.contains("this boot of the machine counts no more")).count(), 1);
+        assert_eq!(
+            said.iter().filter(|line| line.contains("this boot of the machine counts no more")).count(),
+            1
+        );
         assert_eq!(Running::start(&plane, Some(dir.path())).end().await.0, ExitReason::AlreadyEnded);
         // A new boot has a new token, and starts from nothing.
         *plane.state() = crate::plane::State::default();

@@ -1,7 +1,6 @@
 //! A canned machine under test, and the settings of an agent that is in a hurry.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::plane::Plane;
 /// A machine whose one sensor counts its readings, so that a lost or doubled one shows.
 #[derive(Default)]
 pub(crate) struct Canned {
-    pub(crate) readings: AtomicU64,
+    pub(crate) readings: watch::Sender<u64>,
     /// Stages begun, in order.
     pub(crate) begun: Mutex<Vec<String>>,
     /// How many collectors were stopped before their end.
@@ -41,12 +40,14 @@ impl Drop for Stopped<'_> {
 
 impl Collector for Canned {
     fn identity(&self) -> BoxFuture<'_, Identity> {
-        let identity = Identity { macs: vec![Mac([0x52, 0x54, 0, 0, 0, 1])], system_uuid: Some("4c4c".to_owned()) };
+        let identity =
+            Identity { macs: vec![Mac([0x52, 0x54, 0, 0, 0, 1])], system_uuid: Some("4c4c".to_owned()) };
         async { identity }.boxed()
     }
 
     fn sensors(&self) -> BoxFuture<'_, Readings> {
-        let count = self.readings.fetch_add(1, Ordering::SeqCst) + 1;
+        self.readings.send_modify(|count| *count += 1);
+        let count = *self.readings.borrow();
         let info = |name: &str| SensorInfo {
             name: name.to_owned(),
             kind: "thermal".to_owned(),
@@ -112,7 +113,10 @@ impl Said {
 }
 
 pub(crate) fn boot_line(plane: &Plane) -> String {
-    format!("quiet assay.url=https://{} assay.token=once assay.fp=sha256:{}\n", plane.address, plane.fingerprint)
+    format!(
+        "quiet assay.url=https://{} assay.token=once assay.fp=sha256:{}\n",
+        plane.address, plane.fingerprint
+    )
 }
 
 pub(crate) fn hurried(plane: &Plane, dir: Option<&Path>, said: &Said) -> Settings {

@@ -1,9 +1,10 @@
 //! Outages: the control plane goes away, comes back, breaks connections, says no; no reading is lost or doubled.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
-use assay_agent::ExitReason;
+use assay_agent::{Agent, ExitReason};
 
+use crate::machine::{Canned, Said, hurried};
 use crate::plane::{Fault, Plane, State};
 use crate::{Running, shutdown, stage};
 
@@ -23,10 +24,9 @@ fn whole(state: &State) -> u64 {
 
 /// Waits until the machine was read so many times more: what goes on while nobody listens.
 async fn read_on(agent: &Running, more: u64) {
-    let goal = agent.machine.readings.load(Ordering::SeqCst) + more;
-    while agent.machine.readings.load(Ordering::SeqCst) < goal {
-        tokio::task::yield_now().await;
-    }
+    let mut readings = agent.machine.readings.subscribe();
+    let goal = *readings.borrow() + more;
+    readings.wait_for(|count| *count >= goal).await.expect("the machine stays");
 }
 
 #[tokio::test]
@@ -58,11 +58,11 @@ async fn no_reading_is_lost_or_doubled_whatever_the_control_plane_does() {
         read_on(&agent, 5).await;
         plane.resume().await;
         plane.command(shutdown());
-        let machine = std::sync::Arc::clone(&agent.machine);
+        let machine = Arc::clone(&agent.machine);
         let (reason, said) = agent.end().await;
         assert_eq!(reason, ExitReason::PoweredOff);
         // The last reading may have been under way when the machine was told to go.
-        let made = machine.readings.load(Ordering::SeqCst);
+        let made = *machine.readings.borrow();
         let delivered = whole(&plane.state());
         assert!(delivered == made || delivered + 1 == made, "{delivered} of {made}");
         assert!(said.iter().any(|line| line.contains("cannot be reached: Connection refused")), "{said:#?}");
@@ -122,7 +122,7 @@ async fn an_agent_that_was_killed_goes_on_where_it_was() {
     let before = plane.state().sensors.len();
     plane.until("more readings", |state| state.sensors.len() > before + 2).await;
     plane.command(shutdown());
-    let machine = std::sync::Arc::clone(&again.machine);
+    let machine = Arc::clone(&again.machine);
     let (reason, said) = again.end().await;
     assert_eq!(reason, ExitReason::PoweredOff);
     assert_eq!(machine.begun(), [""; 0], "nothing is collected twice");
@@ -153,4 +153,30 @@ async fn a_try_that_ends_the_agent_each_time_is_given_up() {
     let problem = plane.state().results[0].problem.clone().expect("says so");
     assert!(problem.starts_with("the agent ended 3 times while it collected this"), "{problem}");
     agent.kill().await;
+}
+
+#[tokio::test]
+async fn a_full_spool_loses_the_newest_says_so_and_leaves_no_gap_in_the_numbers() {
+    let mut plane = Plane::start().await;
+    let (machine, said) = (Arc::new(Canned::default()), Said::default());
+    let mut settings = hurried(&plane, None, &said);
+    settings.bounds.sensors = 1000;
+    let task = tokio::spawn(Agent::run(settings, Arc::clone(&machine) as _));
+    let agent = Running { machine, said, task };
+    plane.until("readings flow", |state| state.sensors.len() >= 2).await;
+    plane.pause().await;
+    read_on(&agent, 30).await;
+    plane.resume().await;
+    plane.until("it is said", |state| state.lines().iter().any(|line| line.contains("are kept again"))).await;
+    let before = plane.state().sensors.len();
+    plane.until("more readings", |state| state.sensors.len() > before + 2).await;
+    plane.command(shutdown());
+    let (reason, said) = agent.end().await;
+    assert_eq!(reason, ExitReason::PoweredOff);
+    for part in ["the spool for sensor readings is full", "sensor readings are kept again; "] {
+        assert_eq!(said.iter().filter(|line| line.contains(part)).count(), 1, "{said:#?}");
+    }
+    let state = plane.state();
+    let seqs: Vec<i64> = state.sensors.iter().map(|sensors| sensors.seq).collect();
+    assert_eq!(seqs, (1..=seqs.len() as i64).collect::<Vec<_>>());
 }

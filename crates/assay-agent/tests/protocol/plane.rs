@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use assay_api::Problem;
-use assay_api::agent::{Ack, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, ResultAck, Sensors, StageResult, Welcome};
+use assay_api::agent::{
+    Ack, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, ResultAck, Sensors, StageResult, Welcome,
+};
 use assay_model::{Micros, Sha256};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -22,11 +24,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::ServerConfig;
 
 /// The server's time, always.
 pub(crate) const SERVER_TIME: Micros = Micros::seconds(1_900_000_000);
@@ -188,7 +190,11 @@ impl Plane {
                 changed.changed().await.expect("the plane runs");
             }
         });
-        assert!(seen.await.is_ok(), "never came: {what}\n{:#?}", self.state());
+        if seen.await.is_err() {
+            let state = self.state();
+            let (order, beat, lines) = (&state.order, state.beats.last(), state.lines());
+            panic!("never came: {what}\n{order:#?}\n{beat:#?}\n{lines:#?}");
+        }
     }
 }
 
@@ -216,7 +222,8 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Option<Response<
     let path = request.uri().path().to_owned();
     let what = path.strip_prefix("/agent/v1/").expect("the protocol's place").to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let bearer = request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let bearer =
+        request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let fault = {
         let mut state = shared.state.lock().expect("fine");
         state.faults.get_mut(what.as_str()).filter(|left| !left.is_empty()).map(|left| left.remove(0))
@@ -239,7 +246,13 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Option<Response<
     fault.is_none().then_some(response)
 }
 
-async fn take(shared: &Shared, what: &str, query: String, bearer: Option<String>, body: &Bytes) -> Response<Full<Bytes>> {
+async fn take(
+    shared: &Shared,
+    what: &str,
+    query: String,
+    bearer: Option<String>,
+    body: &Bytes,
+) -> Response<Full<Bytes>> {
     if what != "hello" {
         let mut state = shared.state.lock().expect("fine");
         let good = state.hellos.last().map(|hello| format!("Bearer {}", hello.credential));
@@ -346,9 +359,9 @@ fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
 }
 
 fn refuse(status: u16, code: &str) -> Response<Full<Bytes>> {
-    let problem = Problem { code: code.to_owned(), message: "because the test says so".to_owned(), hint: None };
+    let problem =
+        Problem { code: code.to_owned(), message: "because the test says so".to_owned(), hint: None };
     let mut response = json(&problem);
     *response.status_mut() = status.try_into().expect("a status");
     response
 }
-

@@ -47,13 +47,22 @@ async fn a_killed_program_is_started_again_and_finishes_the_run() {
     let mut second = start(dir.path()).await;
     plane.command(stage("Telepathy", 1));
     plane.until("the result", |state| state.results.len() == 1).await;
+    plane.command(stage("Inventory", 1));
+    plane.until("the next result", |state| state.results.len() == 2).await;
     plane.command(shutdown());
     assert!(second.wait_beside_lines().await.expect("ended").success());
     assert!(dir.path().join("off").exists());
     let state = plane.state();
     assert_eq!((state.hellos.len(), state.offs), (1, 1));
     assert_eq!(state.hellos[0].macs, ["52:54:00:00:00:01".parse().expect("an address")]);
-    assert!(state.results[0].problem.as_deref().is_some_and(|why| why.contains("does not know the stage Telepathy")));
+    assert!(
+        state.results[0]
+            .problem
+            .as_deref()
+            .is_some_and(|why| why.contains("does not know the stage Telepathy"))
+    );
+    assert_eq!(state.results[1].problem, None);
+    assert!(state.results[1].evidence.is_object(), "{:?}", state.results[1].evidence);
     let kernel: Vec<&str> = state
         .logs
         .iter()

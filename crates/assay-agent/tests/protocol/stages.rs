@@ -33,13 +33,22 @@ async fn a_run_from_enrolment_to_power_off() {
                 "assay: switching off: the run is over",
             ]
         );
-        assert_eq!(state.order, ["artifact inventory.json", "artifact smart-a_b.txt", "result Inventory 1", "off"]);
+        assert_eq!(
+            state.order,
+            ["artifact inventory.json", "artifact smart-a_b.txt", "result Inventory 1", "off"]
+        );
         let result = &state.results[0];
         assert_eq!((result.generation, &result.problem), (8, &None));
         assert_eq!(result.evidence, json!({"spec": {"format": 1}, "disks": 2}));
         let (query, body) = &state.artifacts[1];
-        assert_eq!(*query, format!("stage=Inventory&attempt=1&name=smart-a_b.txt&sha256={}", Sha256::of(body)));
-        assert_eq!(state.lines(), said.iter().map(|line| line.trim_start_matches("assay: ")).collect::<Vec<_>>());
+        assert_eq!(
+            *query,
+            format!("stage=Inventory&attempt=1&name=smart-a_b.txt&sha256={}", Sha256::of(body))
+        );
+        assert_eq!(
+            state.lines(),
+            said.iter().map(|line| line.trim_start_matches("assay: ")).collect::<Vec<_>>()
+        );
 
         // The machine says 1970 and the certificate says whatever it likes; every time is the server's.
         let hello = &state.hellos[0];
@@ -76,7 +85,9 @@ async fn a_command_repeated_while_it_is_collected_changes_nothing() {
     plane.command(stage("Hangs", 1));
     let busy = |state: &crate::plane::State| {
         let beat = state.beats.last();
-        beat.is_some_and(|beat| beat.stage == Some(("Hangs".into(), 1)) && beat.step.as_deref() == Some("reading SMBIOS"))
+        beat.is_some_and(|beat| {
+            beat.stage == Some(("Hangs".into(), 1)) && beat.step.as_deref() == Some("reading SMBIOS")
+        })
     };
     plane.until("a heartbeat tells the step", busy).await;
     let polls = plane.state().polls;
@@ -85,7 +96,11 @@ async fn a_command_repeated_while_it_is_collected_changes_nothing() {
     // A new try takes the old one's place, and switching off stops it.
     plane.command(stage("Hangs", 2));
     agent.machine.stopped.subscribe().wait_for(|stopped| *stopped == 1).await.expect("stopped");
-    plane.until("the new try", |state| state.beats.last().is_some_and(|beat| beat.stage == Some(("Hangs".into(), 2)))).await;
+    plane
+        .until("the new try", |state| {
+            state.beats.last().is_some_and(|beat| beat.stage == Some(("Hangs".into(), 2)))
+        })
+        .await;
     plane.command(shutdown());
     let machine = std::sync::Arc::clone(&agent.machine);
     assert_eq!(agent.end().await.0, ExitReason::PoweredOff);
@@ -97,7 +112,9 @@ async fn a_command_repeated_while_it_is_collected_changes_nothing() {
 async fn files_and_results_are_sent_until_they_are_taken() {
     let plane = Plane::start().await;
     plane.state().fault("artifact", &[Fault::Break, Fault::Refuse(503, "overloaded"), Fault::TakeAndBreak]);
-    plane.state().fault("result", &[Fault::Refuse(500, "internal"), Fault::TakeAndBreak, Fault::Refuse(429, "slow")]);
+    plane
+        .state()
+        .fault("result", &[Fault::Refuse(500, "internal"), Fault::TakeAndBreak, Fault::Refuse(429, "slow")]);
     let agent = Running::start(&plane, None);
     plane.command(stage("Inventory", 1));
     plane.until("the result was taken twice", |state| state.results.len() == 2).await;
@@ -117,7 +134,10 @@ async fn files_and_results_are_sent_until_they_are_taken() {
         ]
     );
     assert_eq!(state.results[0], state.results[1]);
-    assert!(said.iter().any(|line| line.contains("answers because the test says so (overloaded); trying again")), "{said:#?}");
+    assert!(
+        said.iter().any(|line| line.contains("answers because the test says so (overloaded); trying again")),
+        "{said:#?}"
+    );
     assert!(said.iter().any(|line| line.contains("answers again after")), "{said:#?}");
 }
 
@@ -140,7 +160,10 @@ async fn what_is_refused_for_good_is_given_up_and_said() {
     let problem = replaced.problem.as_deref().expect("says so");
     assert!(problem.starts_with("the evidence has ") && problem.contains("too_large"), "{problem}");
     assert_eq!(state.results[1].problem, None);
-    for part in ["Inventory: the file inventory.json was refused", "Inventory: the file smart-a_b.txt (300000 bytes) is too large"] {
+    for part in [
+        "Inventory: the file inventory.json was refused",
+        "Inventory: the file smart-a_b.txt (300000 bytes) is too large",
+    ] {
         assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:#?}");
         assert!(state.lines().iter().any(|line| line.contains(part)), "{part}");
     }

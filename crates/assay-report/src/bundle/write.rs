@@ -43,7 +43,9 @@ pub enum WriteError {
     #[error("the journal is empty: the run does not exist yet")]
     Empty,
     /// The store holds other bytes than the journal says.
-    #[error("{what}: the store holds bytes with digest {found}, the journal says {expected}; restore the blob from a backup before exporting")]
+    #[error(
+        "{what}: the store holds bytes with digest {found}, the journal says {expected}; restore the blob from a backup before exporting"
+    )]
     Corrupt {
         /// What the blob is.
         what: String,
@@ -74,7 +76,9 @@ pub fn write_bundle(
         tar.append_data(&mut header, format!("{root}{name}"), bytes)
     })?;
     let finish = |mut out: _| -> io::Result<()> { Write::flush(&mut out) };
-    tar.into_inner().and_then(finish).map_err(|source| WriteError::Io { what: "the end of the tar".into(), source })
+    tar.into_inner()
+        .and_then(finish)
+        .map_err(|source| WriteError::Io { what: "the end of the tar".into(), source })
 }
 
 /// Writes the bundle as a folder, which must not exist yet.

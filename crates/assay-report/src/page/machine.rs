@@ -17,18 +17,22 @@ pub(super) struct Parts {
 pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> {
     let mut facts = vec![Fact::new("Host", &view.created.target.name)];
     if let Some(i) = inventory {
-        facts.extend([
-            Fact::maybe("System", join([&i.system.manufacturer, &i.system.product])),
-            Fact::maybe("Serial number", i.system.serial.clone()),
-            Fact::maybe("UUID", i.system.uuid.clone()),
-            Fact::maybe("Asset tag", i.system.asset_tag.clone()),
-            Fact::maybe("Board", join([&i.board.manufacturer, &i.board.product])),
-            Fact::maybe("Board serial", i.board.serial.clone()),
-            Fact::maybe("Firmware", join([&i.bios.vendor, &i.bios.version])),
-            Fact::maybe("Processors", processors(i)),
-            Fact::maybe("Memory", i.memory.installed_mib().or(i.memory.total_mib).map(gib)),
-            Fact::maybe("BMC", i.bmc.firmware.clone()),
-        ].into_iter().flatten());
+        facts.extend(
+            [
+                Fact::maybe("System", join([&i.system.manufacturer, &i.system.product])),
+                Fact::maybe("Serial number", i.system.serial.clone()),
+                Fact::maybe("UUID", i.system.uuid.clone()),
+                Fact::maybe("Asset tag", i.system.asset_tag.clone()),
+                Fact::maybe("Board", join([&i.board.manufacturer, &i.board.product])),
+                Fact::maybe("Board serial", i.board.serial.clone()),
+                Fact::maybe("Firmware", join([&i.bios.vendor, &i.bios.version])),
+                Fact::maybe("Processors", processors(i)),
+                Fact::maybe("Memory", i.memory.installed_mib().or(i.memory.total_mib).map(gib)),
+                Fact::maybe("BMC", i.bmc.firmware.clone()),
+            ]
+            .into_iter()
+            .flatten(),
+        );
     }
     let macs: Vec<_> = view.created.macs.iter().map(ToString::to_string).collect();
     if !macs.is_empty() {
@@ -41,23 +45,49 @@ pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> 
 pub(super) fn parts(inventory: Option<&Inventory>) -> Vec<Parts> {
     let Some(i) = inventory else { return Vec::new() };
     let told = |t: &Option<String>| Text::new(t.as_deref().unwrap_or("not told"));
-    let disks = i.disks.iter().map(|d| vec![
-        Text::new(&d.name), told(&d.serial), told(&d.model), told(&d.firmware),
-        Text::new(&d.size_bytes.map_or_else(|| "not told".to_owned(), size)), Text::new(transport(d.transport)),
-    ]);
-    let dimms = i.memory.dimms.iter().map(|d| vec![
-        told(&d.locator), told(&d.serial), told(&d.part),
-        Text::new(&d.size_mib.map_or_else(|| "empty".to_owned(), gib)),
-        Text::new(&d.speed_mts.map_or_else(|| "not told".to_owned(), |s| format!("{s} MT/s"))),
-    ]);
-    let nics = i.nics.iter().map(|n| vec![
-        Text::new(&n.name), told(&n.mac), told(&n.driver),
-        Text::new(&n.speed_mbps.map_or_else(|| "no link".to_owned(), |s| format!("{s} Mb/s"))),
-    ]);
+    let disks = i.disks.iter().map(|d| {
+        vec![
+            Text::new(&d.name),
+            told(&d.serial),
+            told(&d.model),
+            told(&d.firmware),
+            Text::new(&d.size_bytes.map_or_else(|| "not told".to_owned(), size)),
+            Text::new(transport(d.transport)),
+        ]
+    });
+    let dimms = i.memory.dimms.iter().map(|d| {
+        vec![
+            told(&d.locator),
+            told(&d.serial),
+            told(&d.part),
+            Text::new(&d.size_mib.map_or_else(|| "empty".to_owned(), gib)),
+            Text::new(&d.speed_mts.map_or_else(|| "not told".to_owned(), |s| format!("{s} MT/s"))),
+        ]
+    });
+    let nics = i.nics.iter().map(|n| {
+        vec![
+            Text::new(&n.name),
+            told(&n.mac),
+            told(&n.driver),
+            Text::new(&n.speed_mbps.map_or_else(|| "no link".to_owned(), |s| format!("{s} Mb/s"))),
+        ]
+    });
     [
-        Parts { title: "Memory", columns: vec!["Slot", "Serial", "Part", "Size", "Speed"], rows: dimms.collect() },
-        Parts { title: "Disks", columns: vec!["Name", "Serial", "Model", "Firmware", "Size", "Bus"], rows: disks.collect() },
-        Parts { title: "Network ports", columns: vec!["Name", "MAC", "Driver", "Speed"], rows: nics.collect() },
+        Parts {
+            title: "Memory",
+            columns: vec!["Slot", "Serial", "Part", "Size", "Speed"],
+            rows: dimms.collect(),
+        },
+        Parts {
+            title: "Disks",
+            columns: vec!["Name", "Serial", "Model", "Firmware", "Size", "Bus"],
+            rows: disks.collect(),
+        },
+        Parts {
+            title: "Network ports",
+            columns: vec!["Name", "MAC", "Driver", "Speed"],
+            rows: nics.collect(),
+        },
     ]
     .into_iter()
     .filter(|p| !p.rows.is_empty())

@@ -13,7 +13,7 @@ use std::fmt;
 use askama::Template;
 use assay_model::report::{Report, ReportStage};
 use assay_model::view::ArtifactView;
-use assay_model::{EventBody, Finding, Micros, RunView, Severity, Verdict};
+use assay_model::{EventBody, Finding, Micros, Part, RunView, Severity, Verdict};
 
 use crate::chart::{Chart, charts};
 use crate::words::{self, Tone};
@@ -236,7 +236,10 @@ fn interim(view: &RunView) -> Option<Text> {
         None if view.state().is_terminal() => {
             "Interim report: the run is over, but its verdict is not sealed yet.".to_owned()
         }
-        None => format!("Interim report: the run is {} and its verdict is not sealed. It may still change.", view.state()),
+        None => format!(
+            "Interim report: the run is {} and its verdict is not sealed. It may still change.",
+            view.state()
+        ),
     };
     Some(Text::new(&why))
 }
@@ -267,7 +270,11 @@ fn failures(view: &RunView, report: &Report, extras: &Extras) -> Vec<Failure> {
         waived: false,
     });
     let stages = report.stages.iter().filter(|s| s.verdict.is_some_and(|v| v.blocks(s.required)));
-    let stages = stages.map(|s| Failure { stage: Text::new(&s.name), message: Text::new(&s.message), waived: s.waived });
+    let stages = stages.map(|s| Failure {
+        stage: Text::new(&s.name),
+        message: Text::new(&s.message),
+        waived: s.waived,
+    });
     boot.into_iter().chain(stages).collect()
 }
 
@@ -281,21 +288,26 @@ fn run_facts(view: &RunView, report: &Report) -> Vec<Fact> {
         Fact::new("State", report.run.state.as_str()),
         Fact::new("Requested by", &view.created.requested_by),
     ];
-    facts.extend([
-        Fact::maybe("Started", view.started_at.map(at)),
-        Fact::maybe("Ended", view.completed_at.map(at)),
-        Fact::maybe("Took", took),
-        Fact::maybe("Runner", view.runner.clone()),
-        Fact::maybe("Agent", agent),
-        Fact::maybe("Boots", (view.boots > 0).then(|| view.boots.to_string())),
-    ].into_iter().flatten());
+    facts.extend(
+        [
+            Fact::maybe("Started", view.started_at.map(at)),
+            Fact::maybe("Ended", view.completed_at.map(at)),
+            Fact::maybe("Took", took),
+            Fact::maybe("Runner", view.runner.clone()),
+            Fact::maybe("Agent", agent),
+            Fact::maybe("Boots", (view.boots > 0).then(|| view.boots.to_string())),
+        ]
+        .into_iter()
+        .flatten(),
+    );
     facts.push(Fact::new("Assay", &view.created.harness));
     facts
 }
 
 fn stage(s: &ReportStage) -> StageRow {
     let bad = s.verdict.is_some_and(|v| v.blocks(s.required));
-    let failed_checks = s.checks.iter().filter(|c| matches!(c.verdict, Verdict::Fail | Verdict::Error)).count();
+    let failed_checks =
+        s.checks.iter().filter(|c| matches!(c.verdict, Verdict::Fail | Verdict::Error)).count();
     StageRow {
         name: Text::new(&s.name),
         verdict: s.verdict.map_or(if s.attempt == 0 { "not run" } else { "open" }, word),
@@ -310,7 +322,11 @@ fn stage(s: &ReportStage) -> StageRow {
         required: s.required,
         attempt: s.attempt,
         duration: s.seconds.map_or_else(|| "–".to_owned(), words::span),
-        coverage: s.coverage.iter().map(|c| Text::new(&format!("{} of {} {}", c.covered, c.total, c.what))).collect(),
+        coverage: s
+            .coverage
+            .iter()
+            .map(|c| Text::new(&format!("{} of {} {}", c.covered, c.total, c.what)))
+            .collect(),
         message: Text::new(&s.message),
         lost: s.lost_attempts.iter().map(|l| Text::new(l)).collect(),
         checks: s
@@ -339,17 +355,30 @@ const fn word(verdict: Verdict) -> &'static str {
 }
 
 fn finding(view: &RunView, f: &Finding) -> FindingRow {
-    let waived = f.stage.as_ref().is_some_and(|name| view.stages.iter().any(|s| s.waived && s.plan.name == *name));
+    let waived =
+        f.stage.as_ref().is_some_and(|name| view.stages.iter().any(|s| s.waived && s.plan.name == *name));
     FindingRow {
         code: Text::new(&f.code),
         severity: f.severity.as_str(),
         stage: Text::new(f.stage.as_ref().map_or("the run itself", |s| s.as_str())),
-        part: f.part.as_ref().map(|p| Text::new(&p.to_string())),
+        part: f.part.as_ref().map(part),
         message: Text::new(&f.message),
         next_step: Text::new(&f.next_step),
         evidence: f.evidence.iter().map(|e| Text::new(e)).collect(),
         waived,
     }
+}
+
+/// A part as the label on it says: `DIMM A2`, `Disk bay 3 (serial …)`.
+fn part(part: &Part) -> Text {
+    let kind = match part.kind.as_str() {
+        "dimm" | "nic" | "cpu" | "gpu" | "psu" | "bmc" => part.kind.to_uppercase(),
+        other => {
+            let mut letters = other.chars();
+            letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+        }
+    };
+    Text::new(&Part { kind, ..part.clone() }.to_string())
 }
 
 fn decisions(report: &Report) -> Vec<DecisionRow> {
@@ -375,7 +404,11 @@ fn chart_row(chart: Chart) -> ChartRow {
         title: Text::new(title),
         unit: Text::new(&chart.unit),
         names: chart.lines.iter().map(|l| Text::new(&l.name)).collect(),
-        values: chart.lines.iter().map(|l| [&l.min, &l.max, &l.max_at, &l.last].map(|v| Text::new(v))).collect(),
+        values: chart
+            .lines
+            .iter()
+            .map(|l| [&l.min, &l.max, &l.max_at, &l.last].map(|v| Text::new(v)))
+            .collect(),
         chart,
     }
 }
@@ -397,7 +430,9 @@ fn at(time: Micros) -> String {
 
 fn readable(rfc3339: &str) -> String {
     match rfc3339.split_once('T') {
-        Some((day, time)) => format!("{day} {} UTC", time.split('.').next().unwrap_or(time).trim_end_matches('Z')),
+        Some((day, time)) => {
+            format!("{day} {} UTC", time.split('.').next().unwrap_or(time).trim_end_matches('Z'))
+        }
         None => rfc3339.to_owned(),
     }
 }

@@ -33,9 +33,6 @@ pub(super) fn routes() -> Router<App> {
         .route("/api/v1/hosts/{name}/release", post(release))
 }
 
-/// How a vet was asked for, by API or by form.
-pub(crate) type VetForm = Vet;
-
 /// Registers (or replaces) a host after checking everything that can be checked now.
 pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<Host, ApiError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -60,11 +57,11 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
         id: known.as_ref().map_or_else(|| HostId(uuid::Uuid::now_v7()), |k| k.id),
         name: new.name,
         macs: new.macs,
-        spec_yaml: new.spec_yaml,
+        spec_yaml: new.spec_yaml.unwrap_or_default(),
         power: new.power.unwrap_or_else(|| json!({ "method": "manual" })),
         created_at: known.map_or(app.engine.now(), |k| k.created_at),
     };
-    app.engine.store().host_put(row.clone()).await.map_err(|e| match e {
+    app.engine.store().host_put(&row).await.map_err(|e| match e {
         assay_store::HostError::MacTaken { mac, host } => {
             ApiError::new(StatusCode::CONFLICT, "mac_taken", format!("{mac} belongs to {host} already"))
         }
@@ -101,6 +98,24 @@ pub(crate) async fn hosts_with_latest(app: &App) -> Result<Vec<Host>, ApiError> 
     Ok(out)
 }
 
+/// One host with its latest run.
+pub(crate) async fn host_with_latest(app: &App, name: &str) -> Result<Host, ApiError> {
+    let row = find(app, name).await?;
+    let latest = latest(app, row.id).await?;
+    Ok(host(row, latest))
+}
+
+/// Forgets a host, unless a run has it now.
+pub(crate) async fn remove_host(app: &App, name: &str) -> Result<(), ApiError> {
+    let row = find(app, name).await?;
+    if app.engine.open_run_of(row.id).await?.is_some() {
+        return Err(ApiError::new(StatusCode::CONFLICT, "busy", format!("{name} has an open run"))
+            .hint("decide about the run first: `assay run list`"));
+    }
+    app.engine.store().host_remove(&row.name).await?;
+    Ok(())
+}
+
 async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Host>>, ApiError> {
     Ok(Json(hosts_with_latest(&app).await?))
 }
@@ -124,18 +139,11 @@ async fn replace(
 }
 
 async fn show(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<Json<Host>, ApiError> {
-    let row = find(&app, &name).await?;
-    let latest = latest(&app, row.id).await?;
-    Ok(Json(host(row, latest)))
+    Ok(Json(host_with_latest(&app, &name).await?))
 }
 
 async fn remove(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
-    let row = find(&app, &name).await?;
-    if app.engine.store().open_run_of(row.id).await?.is_some() {
-        return Err(ApiError::new(StatusCode::CONFLICT, "busy", format!("{name} has an open run"))
-            .hint("decide about the run first: `assay run list`"));
-    }
-    app.engine.store().host_remove(&row.name).await?;
+    remove_host(&app, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -164,7 +172,6 @@ async fn release(
     let row = find(&app, &name).await?;
     let run = app
         .engine
-        .store()
         .open_run_of(row.id)
         .await?
         .ok_or_else(|| ApiError::not_found(format!("open run of {name}")))?;
@@ -189,7 +196,7 @@ fn host(row: HostRow, latest: Option<RunSummary>) -> Host {
     Host {
         name: row.name,
         macs: row.macs,
-        spec_yaml: row.spec_yaml,
+        spec_yaml: Some(row.spec_yaml).filter(|yaml| !yaml.trim().is_empty()),
         power: row.power,
         created_at: row.created_at,
         latest,

@@ -32,7 +32,7 @@ use crate::state::App;
 /// Bulk rows do not announce themselves; they are looked for this often.
 const BULK_EVERY: Duration = Duration::from_secs(1);
 /// Most rows of a kind taken at once.
-const PAGE: usize = 200;
+const PAGE: u32 = 200;
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/api/v1/runs/{number}/live", get(live))
@@ -123,14 +123,14 @@ impl Follower {
     async fn gather(&mut self) -> Result<(), ApiError> {
         let store = self.app.engine.store().clone();
         let mut found = Vec::new();
-        for event in store.events_after(self.run, self.cursor.journal, PAGE as u64).await? {
+        for event in store.events_after(self.run, self.cursor.journal, PAGE).await? {
             self.cursor.journal = event.seq;
             found.push(self.event("journal", &journal(&event)));
         }
         for row in store.log_after(self.run, self.cursor.log, PAGE).await? {
             self.cursor.log = row.cursor;
-            let lines: Vec<LogLine> = serde_json::from_slice(&row.lines).unwrap_or_default();
-            found.push(self.event("log", &json!(lines)));
+            let lines = row.lines.into_iter().map(|l| LogLine { at: l.at, source: l.source, text: l.text });
+            found.push(self.event("log", &json!(lines.collect::<Vec<_>>())));
         }
         for row in store.sensor_batches(self.run, self.cursor.sensors, PAGE).await? {
             self.cursor.sensors = Some((row.boot, row.seq));

@@ -4,6 +4,7 @@ mod hosts;
 mod live;
 mod network;
 mod runs;
+mod tokens;
 
 use axum::Router;
 
@@ -12,7 +13,7 @@ use crate::state::App;
 pub(crate) use runs::{detail, evidence_bundle, summary};
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().merge(hosts::routes()).merge(runs::routes()).merge(live::routes()).merge(network::routes())
+    Router::new().merge(tokens::routes()).merge(hosts::routes()).merge(runs::routes()).merge(live::routes()).merge(network::routes())
 }
 
-pub(crate) use hosts::{VetForm, hosts_with_latest, register, vet};
+pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};

@@ -19,7 +19,7 @@ async fn unknown(State(app): State<App>, _: Operator) -> Result<Json<Vec<Unknown
         mac: r.mac,
         first_seen: r.first_seen,
         last_seen: r.last_seen,
-        count: r.count,
+        count: i64::try_from(r.times).unwrap_or(i64::MAX),
         runner: r.runner,
     });
     Ok(Json(out.collect()))

@@ -21,7 +21,7 @@ use crate::error::ApiError;
 use crate::state::App;
 
 /// Most runs in one answer.
-const MAX_LIST: u64 = 500;
+const MAX_LIST: u32 = 500;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -38,7 +38,7 @@ pub(super) fn routes() -> Router<App> {
 struct ListQuery {
     host: Option<String>,
     state: Option<RunState>,
-    limit: Option<u64>,
+    limit: Option<u32>,
     before: Option<i64>,
 }
 

@@ -4,7 +4,7 @@
 //! that every later step has to carry over, on SQLite and PostgreSQL alike.
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
-use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager, async_trait};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
 use crate::db::{self, Db, schema, values};
 use crate::error::{Doing as _, StoreError, StoreErrorKind};
@@ -26,33 +26,38 @@ pub(crate) struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(m0001_journal::Step),
-            Box::new(m0002_access::Step),
-            Box::new(m0003_hosts::Step),
-            Box::new(m0004_bulk::Step),
-            Box::new(m0005_side::Step),
+            Box::new(m0001_journal::STEP),
+            Box::new(m0002_access::STEP),
+            Box::new(m0003_hosts::STEP),
+            Box::new(m0004_bulk::STEP),
+            Box::new(m0005_side::STEP),
         ]
     }
 }
 
-/// Brings the database to this version's schema. Refuses one that a newer version has written.
+/// Brings the database to this version's schema, or only through its first `steps`. Refuses one that a newer version has written.
 ///
 /// Runs in one transaction: a half-migrated database does not exist, and on PostgreSQL the
 /// transaction's advisory lock lets several servers start at once.
-pub(crate) async fn migrate(db: &Db) -> Result<(), StoreError> {
+pub(crate) async fn migrate(db: &Db, steps: Option<usize>) -> Result<(), StoreError> {
     let tx = db.begin(MIGRATE).await?;
     if db.is_postgres() {
         db::execute(&tx, "SELECT pg_advisory_xact_lock($1)", values![MIGRATION_LOCK]).await.doing(MIGRATE)?;
     }
     Migrator::install(&tx).await.doing(MIGRATE)?;
     let applied: Vec<Applied> =
-        db::all(&tx, "SELECT version FROM seaql_migrations ORDER BY version", values![]).await.doing(MIGRATE)?;
+        db::all(&tx, "SELECT version FROM seaql_migrations ORDER BY version", values![])
+            .await
+            .doing(MIGRATE)?;
     let known: Vec<_> = Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
-    if let Some(Applied { version: migration }) = applied.iter().find(|a| !known.contains(&a.version)).cloned() {
+    if let Some(Applied { version: migration }) =
+        applied.iter().find(|a| !known.contains(&a.version)).cloned()
+    {
         return Err(StoreError::new(MIGRATE, StoreErrorKind::Newer { migration }));
     }
-    if applied.len() < known.len() {
-        Migrator::up(&tx, None).await.doing(MIGRATE)?;
+    let wanted = steps.unwrap_or(known.len()).min(known.len());
+    if applied.len() < wanted {
+        Migrator::up(&tx, Some((wanted - applied.len()) as u32)).await.doing(MIGRATE)?;
     }
     tx.commit().await.doing(MIGRATE)
 }
@@ -62,11 +67,29 @@ struct Applied {
     version: String,
 }
 
-/// Runs a step's statements.
-async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let db = manager.get_connection();
-    for statement in statements {
-        db.execute_unprepared(&schema(db.get_database_backend(), statement)).await?;
+/// One step: a name that is never reused, and its statements.
+struct Step {
+    name: &'static str,
+    statements: &'static [&'static str],
+}
+
+impl MigrationName for Step {
+    fn name(&self) -> &str {
+        self.name
     }
-    Ok(())
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Step {
+    #[expect(
+        elided_lifetimes_in_paths,
+        reason = "has to be spelled as in the trait, or async_trait's lifetimes differ"
+    )]
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for statement in self.statements {
+            db.execute_unprepared(&schema(db.get_database_backend(), statement)).await?;
+        }
+        Ok(())
+    }
 }

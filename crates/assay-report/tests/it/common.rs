@@ -1,16 +1,13 @@
 //! Runs as they happen, written event by event into a real journal: what every test here reads.
 
-// Each test binary uses its own part of this.
-#![expect(dead_code, reason = "shared by several test binaries, each of which uses a part")]
-
 use std::collections::BTreeMap;
 
 use assay_model::event::{PowerAction, RunCreated, Target};
 use assay_model::host::inventory::{Bios, Cpu, Dimm, Disk, Inventory, Memory, Nic, System, Transport};
 use assay_model::journal::StoredEvent;
 use assay_model::{
-    Check, Coverage, Decision, DecisionKind, Event, EventBody, Finding, HostId, Judgement, Mac, Micros, Owner,
-    RunId, RunResult, RunView, Severity, Sha256, StageName, StagePlan, Verdict,
+    Check, Coverage, Decision, DecisionKind, Event, EventBody, Finding, HostId, Judgement, Mac, Micros,
+    Owner, RunId, RunResult, RunView, Severity, Sha256, StageName, StagePlan, Verdict,
 };
 use assay_report::{Bundle, Extras, LastRed, Series, SigningKey, attest};
 
@@ -58,11 +55,19 @@ impl Story {
         story
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a story reads better without a borrow in every line")]
     pub(crate) fn add(&mut self, after_s: i64, body: EventBody) -> &mut Self {
         self.now += after_s;
         let (kind, bytes) = body.encode();
         let seq = self.journal.len() as i64 + 1;
-        self.journal.push(StoredEvent::chain(self.id, seq, Micros::seconds(self.now), kind, bytes, self.head()));
+        self.journal.push(StoredEvent::chain(
+            self.id,
+            seq,
+            Micros::seconds(self.now),
+            kind,
+            bytes,
+            self.head(),
+        ));
         self
     }
 
@@ -70,25 +75,40 @@ impl Story {
         let mac = Mac([0x3c, 0xec, 0xef, 0x12, 0x34, 0x56]);
         self.add(4, EventBody::Admitted { runner: "rack-2".into() })
             .add(0, EventBody::PowerRequested { job: "p1".into(), action: PowerAction::Cycle })
-            .add(3, EventBody::PowerDone { job: "p1".into(), ok: true, message: "ForceRestart accepted".into() })
+            .add(
+                3,
+                EventBody::PowerDone { job: "p1".into(), ok: true, message: "ForceRestart accepted".into() },
+            )
             .add(71, EventBody::BootServed { boot: 1, mac })
-            .add(38, EventBody::Enrolled {
-                boot: 1,
-                mac,
-                system_uuid: None,
-                agent: "0.1.0".into(),
-                clock_skew_us: -2_000_000,
-                generation: 1,
-            })
+            .add(
+                38,
+                EventBody::Enrolled {
+                    boot: 1,
+                    mac,
+                    system_uuid: None,
+                    agent: "0.1.0".into(),
+                    clock_skew_us: -2_000_000,
+                    generation: 1,
+                },
+            )
     }
 
-    pub(crate) fn stage(&mut self, index: usize, attempt: u32, took_s: i64, judgement: Judgement) -> &mut Self {
+    pub(crate) fn stage(
+        &mut self,
+        index: usize,
+        attempt: u32,
+        took_s: i64,
+        judgement: Judgement,
+    ) -> &mut Self {
         let plan = self.view().created.stages[index].clone();
         let (stage, required) = (plan.name, plan.required);
         let generation = self.journal.len() as i64;
         self.add(0, EventBody::StageStarted { stage: stage.clone(), index, attempt, generation });
         let digest = self.blob(format!("{{\"stage\":\"{stage}\",\"attempt\":{attempt}}}"));
-        self.add(took_s, EventBody::EvidenceReceived { stage: stage.clone(), attempt, digest, problem: None, late: false });
+        self.add(
+            took_s,
+            EventBody::EvidenceReceived { stage: stage.clone(), attempt, digest, problem: None, late: false },
+        );
         self.add(0, EventBody::StageJudged { stage, index, attempt, required, judgement })
     }
 
@@ -99,7 +119,10 @@ impl Story {
     }
 
     pub(crate) fn decide(&mut self, kind: DecisionKind, why: &str) -> &mut Self {
-        self.add(1860, EventBody::Decided { decision: Decision { kind, by: "jonas".into(), why: why.into() } })
+        self.add(
+            1860,
+            EventBody::Decided { decision: Decision { kind, by: "jonas".into(), why: why.into() } },
+        )
     }
 
     pub(crate) fn hold(&mut self) -> &mut Self {
@@ -117,7 +140,11 @@ impl Story {
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
-        let read = |e: &StoredEvent| Event { seq: e.seq, at: e.at, body: EventBody::decode(&e.kind, &e.body).expect("reads") };
+        let read = |e: &StoredEvent| Event {
+            seq: e.seq,
+            at: e.at,
+            body: EventBody::decode(&e.kind, &e.body).expect("reads"),
+        };
         self.journal.iter().map(read).collect()
     }
 
@@ -155,7 +182,10 @@ pub(crate) fn passed(key: &SigningKey) -> Story {
         .artifact("Inventory", "inventory.json", "{\"format\":1}")
         .stage(1, 1, 1, good("matches the expected spec", "spec fields", 42));
     story.add(0, EventBody::StageStarted { stage: "SMART".into(), index: 2, attempt: 1, generation: 90 });
-    story.add(15, EventBody::AttemptLost { stage: "SMART".into(), attempt: 1, reason: "the agent restarted".into() });
+    story.add(
+        15,
+        EventBody::AttemptLost { stage: "SMART".into(), attempt: 1, reason: "the agent restarted".into() },
+    );
     let smart = Judgement::from_evidence(
         vec![
             check("disk NV1: critical warning", Verdict::Pass, "0", "0"),
@@ -163,9 +193,14 @@ pub(crate) fn passed(key: &SigningKey) -> Story {
             check("disk NV1: percentage used", Verdict::Pass, "at most 90 %", "61 %"),
         ],
         vec![
-            Finding::new("DiskWearing", Severity::Warning, "disk NV1 has used 61 % of its rated writes", "Plan its replacement within a year.")
-                .part("disk", Some("bay 3"), Some("NV1"))
-                .evidence("smart-NV1.txt"),
+            Finding::new(
+                "DiskWearing",
+                Severity::Warning,
+                "disk NV1 has used 61 % of its rated writes",
+                "Plan its replacement within a year.",
+            )
+            .part("disk", Some("bay 3"), Some("NV1"))
+            .evidence("smart-NV1.txt"),
         ],
         vec![Coverage { what: "disks".into(), covered: 2, total: 2 }],
         Vec::new(),
@@ -200,11 +235,21 @@ pub(crate) fn held() -> Story {
         ],
         vec![
             Finding::new("BiosDate", Severity::Info, "the firmware is of 2023", "Nothing to do."),
-            Finding::new("DimmMissing", Severity::Critical, "slot A2 is empty; a 16 GiB module is expected there", "Power off, seat the module in slot A2, and retry the stage.")
-                .part("dimm", Some("A2"), None)
-                .evidence("inventory.json"),
-            Finding::new("DiskSwapped", Severity::Critical, "bay 3 holds S6PNNX0T899999 where S6PNNX0T812345 is expected", "Put the expected disk back into bay 3, or enter the new serial in the host's spec.")
-                .part("disk", Some("bay 3"), Some("S6PNNX0T899999")),
+            Finding::new(
+                "DimmMissing",
+                Severity::Critical,
+                "slot A2 is empty; a 16 GiB module is expected there",
+                "Power off, seat the module in slot A2, and retry the stage.",
+            )
+            .part("dimm", Some("A2"), None)
+            .evidence("inventory.json"),
+            Finding::new(
+                "DiskSwapped",
+                Severity::Critical,
+                "bay 3 holds S6PNNX0T899999 where S6PNNX0T812345 is expected",
+                "Put the expected disk back into bay 3, or enter the new serial in the host's spec.",
+            )
+            .part("disk", Some("bay 3"), Some("S6PNNX0T899999")),
         ],
         vec![Coverage { what: "spec fields".into(), covered: 41, total: 42 }],
         vec!["slot A2: nothing to compare, the slot is empty".into()],
@@ -290,9 +335,18 @@ pub(crate) fn extras(story: &Story) -> Extras {
             },
             bios: Bios { vendor: text("AMI"), version: text("3.8"), date: text("06/14/2023") },
             cpus: vec![Cpu { model: text("AMD EPYC 7443P 24-Core Processor"), ..Cpu::default() }],
-            memory: Memory { total_mib: Some(32_768), dimms: vec![dimm("A1", "80CE01223412AB34CD"), dimm("B1", "80CE01223412AB34CE")] },
+            memory: Memory {
+                total_mib: Some(32_768),
+                dimms: vec![dimm("A1", "80CE01223412AB34CD"), dimm("B1", "80CE01223412AB34CE")],
+            },
             disks: vec![disk("nvme0n1", "S6PNNX0T899999"), disk("nvme1n1", "S6PNNX0T812346")],
-            nics: vec![Nic { name: "enp65s0f0".into(), mac: text("3c:ec:ef:12:34:56"), driver: text("mlx5_core"), speed_mbps: Some(25_000), ..Nic::default() }],
+            nics: vec![Nic {
+                name: "enp65s0f0".into(),
+                mac: text("3c:ec:ef:12:34:56"),
+                driver: text("mlx5_core"),
+                speed_mbps: Some(25_000),
+                ..Nic::default()
+            }],
             ..Inventory::default()
         }),
         series: vec![

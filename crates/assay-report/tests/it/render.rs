@@ -1,7 +1,6 @@
 //! Writes the pages where `ASSAY_REPORT_PAGES` says, for a person to look at; always checks that they render.
 
-mod common;
-
+use crate::common;
 use assay_model::report::Report;
 use assay_report::{SigningKey, html};
 

@@ -1,10 +1,9 @@
 //! Keys on disk and the statement they sign.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::common;
 use assay_model::event::Sealed;
 use assay_model::{EventBody, Sha256};
 use assay_report::{SigningKey, attest};
@@ -33,7 +32,8 @@ fn many_starts_at_once_end_with_one_key() {
     let scratch = tempfile::tempdir().expect("scratch");
     let path = scratch.path().join("signing.pem");
     let ids: std::collections::BTreeSet<_> = std::thread::scope(|s| {
-        let threads: Vec<_> = (0..8).map(|_| s.spawn(|| SigningKey::load_or_create(&path).expect("a key").key_id())).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| s.spawn(|| SigningKey::load_or_create(&path).expect("a key").key_id())).collect();
         threads.into_iter().map(|t| t.join().expect("no panic")).collect()
     });
     assert_eq!(ids.len(), 1);
@@ -43,8 +43,12 @@ fn many_starts_at_once_end_with_one_key() {
 fn the_statement_is_in_totos_and_says_no_more_than_the_run() {
     let key = SigningKey::generate().expect("random");
     let mut told = Vec::new();
-    for story in [common::passed(&key), common::overridden(&key), common::cancelled(&key), common::muted(&key)] {
-        let Some(EventBody::Sealed(seal)) = story.events().pop().map(|e| e.body) else { panic!("not sealed") };
+    for story in
+        [common::passed(&key), common::overridden(&key), common::cancelled(&key), common::muted(&key)]
+    {
+        let Some(EventBody::Sealed(seal)) = story.events().pop().map(|e| e.body) else {
+            panic!("not sealed")
+        };
         let Sealed { head, envelope, .. } = *seal;
         let s = attest::verify_envelope(&envelope, &[key.public()]).expect("signed");
         assert_eq!(s["_type"], "https://in-toto.io/Statement/v1");
@@ -57,5 +61,10 @@ fn the_statement_is_in_totos_and_says_no_more_than_the_run() {
             s["subject"][0]["name"], p["result"], p["passedTests"], p["warnedTests"], p["failedTests"]
         ));
     }
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    "assay-run-41" "PASSED" passed ["Inventory","SpecValidate","SMART","CPUStress"] warned ["Network"] failed []
+    "assay-run-42" "WARNED" passed ["Inventory","SMART","CPUStress","Network"] warned ["SpecValidate"] failed []
+    "assay-run-44" "FAILED" passed [] warned [] failed []
+    "assay-run-45" "WARNED" passed ["Inventory"] warned [] failed []
+    "#);
 }

@@ -1,0 +1,110 @@
+//! Numbers and times as people read them.
+
+use assay_model::Micros;
+
+/// `4.2 s`, `2 m 10 s`, `1 h 03 m`, `2 d 4 h`.
+pub(super) fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).floor() as u64;
+    match whole {
+        0..10 => format!("{:.1} s", seconds.max(0.0)),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} m {:02} s", whole / 60, whole % 60),
+        3600..86_400 => format!("{} h {:02} m", whole / 3600, whole % 3600 / 60),
+        _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3600),
+    }
+}
+
+/// A span of whole seconds, coarser: `40 s`, `12 min`, `3 h`, `2 days`.
+fn rough(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..60 => format!("{s} s"),
+        s @ 60..3600 => format!("{} min", s / 60),
+        s @ 3600..172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
+/// `12 min ago`, `in 3 h`.
+pub(super) fn ago(then: Micros, now: Micros) -> String {
+    let seconds = now.since(then).0 / 1_000_000;
+    match seconds {
+        i64::MIN..=-1 => format!("in {}", rough(-seconds)),
+        0..5 => "just now".to_owned(),
+        _ => format!("{} ago", rough(seconds)),
+    }
+}
+
+/// `1.2 MiB`.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `1 disk`, `3 disks`.
+pub(super) fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// An instant as a page shows it: relative to now, with the exact time at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct When {
+    /// RFC 3339, UTC; script turns it into the reader's own time zone.
+    pub(super) exact: String,
+    /// `12 min ago`.
+    pub(super) rough: String,
+}
+
+impl When {
+    pub(super) fn new(at: Micros, now: Micros) -> Self {
+        Self { exact: at.rfc3339(), rough: ago(at, now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well_at_every_scale() {
+        let cases = [
+            (-1.0, "0.0 s"),
+            (4.24, "4.2 s"),
+            (42.9, "42 s"),
+            (130.0, "2 m 10 s"),
+            (3780.0, "1 h 03 m"),
+            (187_200.0, "2 d 4 h"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+
+    #[test]
+    fn instants_are_told_relative_to_now_in_both_directions() {
+        let now = Micros::seconds(1_000_000);
+        let at = |seconds| ago(now.plus(Micros::seconds(seconds)), now);
+        assert_eq!(at(-2), "just now");
+        assert_eq!(at(-59), "59 s ago");
+        assert_eq!(at(-720), "12 min ago");
+        assert_eq!(at(-7200), "2 h ago");
+        assert_eq!(at(-259_200), "3 days ago");
+        assert_eq!(at(7200), "in 2 h");
+    }
+
+    #[test]
+    fn sizes_carry_their_unit() {
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(1_258_291), "1.2 MiB");
+        assert_eq!(plural(1, "host"), "1 host");
+        assert_eq!(plural(0, "host"), "0 hosts");
+    }
+}

@@ -1,0 +1,349 @@
+//! `/hosts`: registering a machine, looking at it, vetting it, letting it go.
+
+use askama::Template;
+use assay_api::operator::{Host, NewHost, Vet};
+use assay_engine::requests::PROFILES;
+use assay_model::host::spec::HostSpec;
+use assay_model::{Mac, RunState};
+use assay_store::RunFilter;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::runs::{self, RunLine};
+use super::shell::{PageError, Shell, Signed, page as finished, page_with, see_other};
+use crate::api;
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Runs shown with a host.
+const HISTORY: u32 = 20;
+/// The power methods that the form offers; another one stays as it is.
+const METHODS: [(&str, &str); 2] = [("manual", "by hand"), ("lab", "lab machine")];
+
+#[derive(Template)]
+#[template(path = "host.html")]
+struct HostPage {
+    shell: Shell,
+    name: String,
+    macs: Vec<String>,
+    power: String,
+    spec: Option<String>,
+    runs: Vec<RunLine>,
+    /// The run that has the machine now.
+    open_run: Option<i64>,
+    profiles: [(&'static str, &'static str); 3],
+}
+
+#[derive(Template)]
+#[template(path = "host_form.html")]
+struct FormPage {
+    shell: Shell,
+    /// The host that is changed; none for a new one.
+    changing: Option<String>,
+    name: String,
+    macs: String,
+    spec: String,
+    methods: Vec<(String, String, bool)>,
+    machine: String,
+    problem: Option<Problem>,
+}
+
+/// What is wrong with a form, and with which field.
+struct Problem {
+    field: &'static str,
+    message: String,
+    hint: Option<String>,
+    /// Line and column in the spec.
+    place: Option<(u64, u64)>,
+}
+
+impl FormPage {
+    fn is_wrong(&self, field: &str) -> bool {
+        self.problem.as_ref().is_some_and(|p| p.field == field)
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Prefill {
+    mac: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct HostForm {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    macs: String,
+    #[serde(default)]
+    spec: String,
+    #[serde(default)]
+    method: String,
+    #[serde(default)]
+    machine: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct VetForm {
+    #[serde(default)]
+    profile: String,
+    /// A ticked box sends something, an empty one nothing.
+    no_hold: Option<String>,
+}
+
+pub(super) async fn form(Signed(operator): Signed, Query(prefill): Query<Prefill>) -> Result<Response, PageError> {
+    let form = HostForm {
+        name: String::new(),
+        macs: prefill.mac.unwrap_or_default(),
+        spec: String::new(),
+        method: "manual".to_owned(),
+        machine: String::new(),
+    };
+    finished(&form_page(Shell::new(&operator, "fleet"), None, form, None))
+}
+
+pub(super) async fn add(
+    State(app): State<App>,
+    Signed(operator): Signed,
+    Form(form): Form<HostForm>,
+) -> Result<Response, PageError> {
+    store(&app, Shell::new(&operator, "fleet"), None, form).await
+}
+
+pub(super) async fn edit(
+    State(app): State<App>,
+    Signed(operator): Signed,
+    Path(name): Path<String>,
+) -> Result<Response, PageError> {
+    let host = find(&app, &name).await?;
+    let macs: Vec<String> = host.macs.iter().map(Mac::to_string).collect();
+    let form = HostForm {
+        name: host.name.clone(),
+        macs: macs.join("\n"),
+        spec: host.spec_yaml.clone().unwrap_or_default(),
+        method: method(&host.power).to_owned(),
+        machine: host.power.get("machine").and_then(Value::as_str).unwrap_or_default().to_owned(),
+    };
+    finished(&form_page(Shell::new(&operator, "fleet"), Some(host.name), form, None))
+}
+
+pub(super) async fn replace(
+    State(app): State<App>,
+    Signed(operator): Signed,
+    Path(name): Path<String>,
+    Form(form): Form<HostForm>,
+) -> Result<Response, PageError> {
+    let host = find(&app, &name).await?;
+    store(&app, Shell::new(&operator, "fleet"), Some(host), form).await
+}
+
+pub(super) async fn page(
+    State(app): State<App>,
+    Signed(operator): Signed,
+    Path(name): Path<String>,
+) -> Result<Response, PageError> {
+    let host = find(&app, &name).await?;
+    let row = app.engine.store().host_by_name(&host.name).await?;
+    let runs = match row {
+        Some(row) => {
+            let filter = RunFilter { host: Some(row.id), limit: HISTORY, ..RunFilter::default() };
+            runs::lines(&app, filter).await?
+        }
+        None => Vec::new(),
+    };
+    let open = |state: RunState| !state.is_terminal();
+    finished(&HostPage {
+        shell: Shell::new(&operator, "fleet"),
+        open_run: host.latest.as_ref().filter(|l| open(l.state)).map(|l| l.number),
+        macs: host.macs.iter().map(Mac::to_string).collect(),
+        power: told_power(&host.power),
+        spec: host.spec_yaml,
+        runs,
+        profiles: PROFILES.map(|p| (p, about(p))),
+        name: host.name,
+    })
+}
+
+pub(super) async fn remove(
+    State(app): State<App>,
+    _: Signed,
+    Path(name): Path<String>,
+) -> Result<Response, PageError> {
+    api::remove_host(&app, &name).await?;
+    Ok(see_other("/"))
+}
+
+pub(super) async fn vet(
+    State(app): State<App>,
+    Signed(operator): Signed,
+    Path(name): Path<String>,
+    Form(form): Form<VetForm>,
+) -> Result<Response, PageError> {
+    let wanted = Vet {
+        profile: Some(form.profile).filter(|p| !p.is_empty()),
+        no_hold: form.no_hold.is_some(),
+        ..Vet::default()
+    };
+    let run = api::vet(&app, &name, wanted, &operator.name).await?;
+    Ok(see_other(&format!("/runs/{}", run.number)))
+}
+
+/// Takes a form, or gives it back with what is wrong in it.
+async fn store(app: &App, shell: Shell, old: Option<Host>, form: HostForm) -> Result<Response, PageError> {
+    let changing = old.as_ref().map(|h| h.name.clone());
+    let problem = match read(&form, old.as_ref()) {
+        Ok(new) => match api::register(app, new, old.is_some()).await {
+            Ok(host) => return Ok(see_other(&format!("/hosts/{}", host.name))),
+            Err(error) if error.status().is_server_error() => return Err(error.into()),
+            Err(error) => Problem {
+                field: "form",
+                message: error.message().to_owned(),
+                hint: None,
+                place: None,
+            },
+        },
+        Err(problem) => problem,
+    };
+    let again = form_page(shell, changing, form, Some(problem));
+    page_with(StatusCode::UNPROCESSABLE_ENTITY, &again)
+}
+
+/// Reads a form. What the form does not show of an old host (settings of a power method that it does
+/// not offer) is kept.
+fn read(form: &HostForm, old: Option<&Host>) -> Result<NewHost, Problem> {
+    let wrong = |field, message: String| Problem { field, message, hint: None, place: None };
+    let name = old.map_or_else(|| form.name.trim().to_owned(), |h| h.name.clone());
+    if name.is_empty() {
+        return Err(wrong("name", "give the machine a name".to_owned()));
+    }
+    let words = form.macs.split(|c: char| c.is_whitespace() || c == ',' || c == ';').filter(|w| !w.is_empty());
+    let macs: Vec<Mac> = words
+        .map(|word| word.parse().map_err(|e: assay_model::mac::BadMac| wrong("macs", e.to_string())))
+        .collect::<Result<_, _>>()?;
+    if macs.is_empty() {
+        return Err(wrong("macs", "at least one MAC address is needed: the machine is recognised by it".to_owned()));
+    }
+    let spec = Some(form.spec.replace("\r\n", "\n")).filter(|s| !s.trim().is_empty());
+    if let Some(yaml) = &spec {
+        HostSpec::from_yaml(yaml).map_err(|e| Problem {
+            field: "spec",
+            place: (e.line > 0).then_some((e.line, e.column)),
+            message: e.message,
+            hint: None,
+        })?;
+    }
+    let power = match (form.method.as_str(), form.machine.trim()) {
+        ("lab", "") => return Err(wrong("machine", "which lab machine? Give its name".to_owned())),
+        ("lab", machine) => json!({ "method": "lab", "machine": machine }),
+        ("manual", _) => json!({ "method": "manual" }),
+        (other, _) => match old.map(|h| &h.power).filter(|p| method(p) == other) {
+            Some(kept) => kept.clone(),
+            None => return Err(wrong("method", format!("`{other}` is not a power method that this form knows"))),
+        },
+    };
+    Ok(NewHost { name, macs, spec_yaml: spec, power: Some(power) })
+}
+
+fn form_page(shell: Shell, changing: Option<String>, form: HostForm, problem: Option<Problem>) -> FormPage {
+    let mut methods: Vec<(String, String, bool)> =
+        METHODS.iter().map(|(m, word)| ((*m).to_owned(), (*word).to_owned(), form.method == *m)).collect();
+    if changing.is_some() && !methods.iter().any(|m| m.2) {
+        methods.push((form.method.clone(), format!("{} (as it is)", form.method), true));
+    }
+    FormPage {
+        shell,
+        changing,
+        name: form.name,
+        macs: form.macs,
+        spec: form.spec,
+        methods,
+        machine: form.machine,
+        problem,
+    }
+}
+
+fn method(power: &Value) -> &str {
+    power.get("method").and_then(Value::as_str).unwrap_or("manual")
+}
+
+/// The power settings in words. Whatever else they hold may be secret.
+fn told_power(power: &Value) -> String {
+    match (method(power), power.get("machine").and_then(Value::as_str)) {
+        ("manual", _) => "by hand: someone switches it on when a run asks for it".to_owned(),
+        ("lab", Some(machine)) => format!("lab machine {machine}"),
+        (other, _) => other.to_owned(),
+    }
+}
+
+fn about(profile: &str) -> &'static str {
+    match profile {
+        "quick" => "shorter tests; the verdict says so",
+        "burnin" => "everything, for longer: new or suspect hardware",
+        _ => "what a repaired machine has to pass",
+    }
+}
+
+async fn find(app: &App, name: &str) -> Result<Host, ApiError> {
+    api::host_with_latest(app, name).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(macs: &str, spec: &str, method: &str) -> HostForm {
+        HostForm {
+            name: "node7".into(),
+            macs: macs.into(),
+            spec: spec.into(),
+            method: method.into(),
+            machine: "m1".into(),
+        }
+    }
+
+    #[test]
+    fn addresses_may_be_written_as_people_write_them() {
+        let new = read(&form("52:54:00:00:00:01, 52-54-00-00-00-02\r\n525400000003", "", "manual"), None);
+        let macs = new.map(|n| n.macs.len()).map_err(|p| p.message);
+        assert!(macs == Ok(3) || macs.is_err_and(|m| m.contains("525400000003")), "all, or the odd one is named");
+        let two = read(&form("52:54:00:00:00:01 52:54:00:00:00:02", "", "manual"), None).map_err(|p| p.message);
+        assert_eq!(two.map(|n| n.macs.len()), Ok(2));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_its_field() {
+        let field = |f: HostForm| read(&f, None).map(|_| "none").unwrap_or_else(|p| p.field);
+        assert_eq!(field(form("", "", "manual")), "macs");
+        assert_eq!(field(form("nonsense", "", "manual")), "macs");
+        assert_eq!(field(form("52:54:00:00:00:01", "", "teleport")), "method");
+        assert_eq!(field(HostForm { machine: " ".into(), ..form("52:54:00:00:00:01", "", "lab") }), "machine");
+        assert_eq!(field(HostForm { name: " ".into(), ..form("52:54:00:00:00:01", "", "manual") }), "name");
+    }
+
+    #[test]
+    fn a_wrong_spec_is_told_with_its_place() {
+        let problem = read(&form("52:54:00:00:00:01", "format: 1\nmemry: {}\n", "manual"), None).err();
+        let problem = problem.expect("an unknown key");
+        assert_eq!((problem.field, problem.place.map(|p| p.0)), ("spec", Some(2)));
+        assert!(problem.message.contains("memry"), "{}", problem.message);
+    }
+
+    #[test]
+    fn settings_that_the_form_does_not_know_survive_it() {
+        let power = json!({ "method": "redfish", "url": "https://bmc", "password": "hidden" });
+        let old = Host {
+            name: "node7".into(),
+            macs: vec![],
+            spec_yaml: None,
+            power: power.clone(),
+            created_at: assay_model::Micros(0),
+            latest: None,
+        };
+        let new = read(&form("52:54:00:00:00:01", "", "redfish"), Some(&old)).map_err(|p| p.message);
+        assert_eq!(new.map(|n| n.power), Ok(Some(power.clone())));
+        assert!(!told_power(&power).contains("hidden"));
+    }
+}

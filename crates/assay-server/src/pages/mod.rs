@@ -1,0 +1,70 @@
+//! What operators see in a browser: server-rendered pages, plain forms, and fragments that refresh themselves.
+//!
+//! Every page is a fold of the same data that the API gives, drawn up by pure functions and escaped by the
+//! template engine. Every change is a plain form that works without script; script only makes a page live.
+
+mod assets;
+mod fleet;
+mod format;
+mod hosts;
+mod run;
+mod run_model;
+mod runs;
+mod sentence;
+mod session;
+mod shell;
+mod stage_model;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Pages for those who have signed in; everyone else is sent to the sign-in.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(fleet::page))
+        .route("/fleet", get(fleet::fragment))
+        .route("/hosts", post(hosts::add))
+        .route("/hosts/new", get(hosts::form))
+        .route("/hosts/{name}", get(hosts::page).post(hosts::replace))
+        .route("/hosts/{name}/edit", get(hosts::edit))
+        .route("/hosts/{name}/remove", post(hosts::remove))
+        .route("/hosts/{name}/vet", post(hosts::vet))
+        .route("/runs", get(runs::page))
+        .route("/runs/{number}", get(run::page))
+        .route("/runs/{number}/state", get(run::fragment))
+        .route("/runs/{number}/decide", post(run::decide))
+        .route("/runs/{number}/report", get(run::report))
+        .route("/runs/{number}/log.txt", get(run::log))
+        .route("/logout", post(session::sign_out))
+        .fallback(nowhere)
+}
+
+/// What needs no session: signing in, the first password, and the files that pages load.
+pub(crate) fn open_routes() -> Router<App> {
+    Router::new()
+        .route("/login", get(session::login).post(session::sign_in))
+        .route("/setup", get(session::setup).post(session::first_password))
+        .route("/session", get(session::whether))
+        .route("/static/{name}", get(assets::file))
+        .route("/favicon.ico", get(assets::favicon))
+}
+
+/// A refusal on its way to whoever asked: a page for people, JSON for programs.
+pub(crate) fn refusal(path: &str, error: ApiError) -> Response {
+    if is_for_programs(path) { error.into_response() } else { shell::PageError::from(error).into_response() }
+}
+
+async fn nowhere(request: Request) -> Response {
+    let path = request.uri().path();
+    let error = ApiError::not_found("such page").hint("the address may be mistyped, or the page is from another version");
+    refusal(path, error)
+}
+
+fn is_for_programs(path: &str) -> bool {
+    ["/api/", "/agent/", "/runner/"].iter().any(|prefix| path.starts_with(prefix))
+}

@@ -1,0 +1,293 @@
+//! What all pages share: the frame, badges, the way errors look, and who is asking.
+
+use askama::Template;
+use assay_model::{RunResult, RunState, Severity, Verdict};
+use axum::extract::FromRequestParts;
+use axum::http::header::{HeaderName, HeaderValue, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{Html, IntoResponse, Response};
+
+use super::assets;
+use crate::auth::Operator;
+use crate::error::ApiError;
+use crate::state::App;
+
+const HX_REQUEST: &str = "hx-request";
+const HX_REDIRECT: HeaderName = HeaderName::from_static("hx-redirect");
+
+/// The frame around every page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shell {
+    /// Who is signed in; empty where nobody is.
+    pub(super) operator: String,
+    /// Goes along with every form.
+    pub(super) csrf: String,
+    /// Which entry of the navigation is current.
+    pub(super) section: &'static str,
+}
+
+impl Shell {
+    pub(super) fn new(operator: &Operator, section: &'static str) -> Self {
+        let csrf = operator.csrf.clone().unwrap_or_default();
+        Self { operator: operator.name.clone(), csrf, section }
+    }
+
+    pub(super) const fn bare() -> Self {
+        Self { operator: String::new(), csrf: String::new(), section: "" }
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call it through the shell that they have")]
+    pub(super) fn asset(&self, name: &str) -> String {
+        assets::url(name)
+    }
+}
+
+/// A state or verdict: icon and word, so that colour never carries meaning alone.
+#[derive(Clone, Debug, PartialEq, Eq, Template)]
+#[template(path = "badge.html")]
+pub(super) struct Badge {
+    /// `pass`, `fail`, `warn`, `active` or `idle`.
+    pub(super) tone: &'static str,
+    /// Names the icon.
+    pub(super) icon: &'static str,
+    /// What it says.
+    pub(super) word: String,
+}
+
+/// Its template escapes; escaped again it would be shown as text.
+impl askama::filters::HtmlSafe for Badge {}
+
+impl Badge {
+    fn new(tone: &'static str, icon: &'static str, word: impl Into<String>) -> Self {
+        Self { tone, icon, word: word.into() }
+    }
+
+    pub(super) fn idle(word: &str) -> Self {
+        Self::new("idle", "idle", word)
+    }
+
+    pub(super) fn warning(word: impl Into<String>) -> Self {
+        Self::new("warn", "warn", word)
+    }
+
+    pub(super) fn good(word: impl Into<String>) -> Self {
+        Self::new("pass", "pass", word)
+    }
+
+    pub(super) fn active(word: impl Into<String>) -> Self {
+        Self::new("active", "active", word)
+    }
+
+    /// Where a run stands. A pass is green only when nothing was waived and no check was switched off.
+    pub(super) fn run(run: &RunFacts<'_>) -> Self {
+        match (run.state, run.result) {
+            (RunState::Queued, _) => Self::new("idle", "wait", "Queued"),
+            (RunState::Booting, _) => Self::active("Booting"),
+            (RunState::Running, _) => match run.stage {
+                Some(stage) => Self::active(format!("Running {stage}")),
+                None => Self::active("Running"),
+            },
+            (RunState::Failed, _) => Self::new("fail", "fail", "Failed"),
+            (RunState::FailedHolding, _) => Self::new("fail", "held", "Failed, held"),
+            (RunState::Completed, Some(RunResult::Pass)) => run.passed(),
+            (RunState::Completed, Some(RunResult::Fail)) => Self::new("fail", "fail", "Failed"),
+            (RunState::Completed, None) => Self::warning("No verdict"),
+            (RunState::Released, _) => Self::new("fail", "fail", "Failed, released"),
+            (RunState::Cancelling, _) => Self::new("warn", "wait", "Cancelling"),
+            (RunState::Cancelled, _) => Self::idle("Cancelled"),
+            (RunState::Superseded, _) => Self::idle("Superseded"),
+        }
+    }
+
+    /// How a check or a stage came out.
+    pub(super) fn verdict(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::new("pass", "pass", "Passed"),
+            Verdict::Fail => Self::new("fail", "fail", "Failed"),
+            Verdict::Skip => Self::idle("Skipped"),
+            Verdict::Unverified => Self::new("warn", "unknown", "Not verified"),
+            Verdict::Error => Self::warning("Runner error"),
+        }
+    }
+
+    pub(super) fn severity(severity: Severity) -> Self {
+        match severity {
+            Severity::Critical => Self::new("fail", "fail", "Critical"),
+            Severity::Warning => Self::new("warn", "warn", "Warning"),
+            Severity::Info => Self::new("idle", "info", "Info"),
+        }
+    }
+
+    /// In front of a page's title, where there are no colours at all.
+    pub(super) fn mark(&self) -> &'static str {
+        match self.tone {
+            "pass" => "✓",
+            "fail" => "✕",
+            "warn" => "!",
+            "active" => "▸",
+            _ => "·",
+        }
+    }
+}
+
+/// What a run's badge depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunFacts<'a> {
+    pub(super) state: RunState,
+    pub(super) result: Option<RunResult>,
+    pub(super) overridden: bool,
+    pub(super) muted: bool,
+    pub(super) profile: &'a str,
+    pub(super) stage: Option<&'a str>,
+}
+
+impl RunFacts<'_> {
+    fn passed(&self) -> Badge {
+        // A profile lower than standard carries its name in the verdict.
+        let lower = if self.profile == "quick" { " (quick)" } else { "" };
+        if self.muted {
+            Badge::warning(format!("Passed{lower}, checks off"))
+        } else if self.overridden {
+            Badge::warning(format!("Passed{lower}, waived"))
+        } else {
+            Badge::good(format!("Passed{lower}"))
+        }
+    }
+}
+
+/// Someone who has signed in. Everyone else is sent to the sign-in and comes back afterwards.
+pub(super) struct Signed(pub(super) Operator);
+
+impl FromRequestParts<App> for Signed {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Response> {
+        if let Some(operator) = parts.extensions.get::<Operator>() {
+            return Ok(Self(operator.clone()));
+        }
+        if parts.headers.contains_key(HX_REQUEST) {
+            return Err(send_to_login(&parts.headers));
+        }
+        let next = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+        Err(see_other(&login_for(if parts.method == axum::http::Method::GET { next } else { "/" })))
+    }
+}
+
+/// A fragment cannot be redirected, its page can: the session ended while it was open.
+fn send_to_login(headers: &HeaderMap) -> Response {
+    let current = headers.get("hx-current-url").and_then(|v| v.to_str().ok());
+    let path = current.and_then(|u| url::Url::parse(u).ok()).map_or_else(|| "/".to_owned(), |u| u.path().to_owned());
+    let value = HeaderValue::from_str(&login_for(&path)).unwrap_or(HeaderValue::from_static("/login"));
+    (StatusCode::OK, [(HX_REDIRECT, value)]).into_response()
+}
+
+fn login_for(next: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("next", next);
+    format!("/login?{}", query.finish())
+}
+
+/// On to another page after a form was taken.
+pub(super) fn see_other(to: &str) -> Response {
+    match HeaderValue::from_str(to) {
+        Ok(to) => (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response(),
+        Err(_) => (StatusCode::SEE_OTHER, [(LOCATION, HeaderValue::from_static("/"))]).into_response(),
+    }
+}
+
+/// A finished page.
+pub(super) fn page(template: &impl Template) -> Result<Response, PageError> {
+    page_with(StatusCode::OK, template)
+}
+
+/// A finished page that says no.
+pub(super) fn page_with(status: StatusCode, template: &impl Template) -> Result<Response, PageError> {
+    let html = template.render().map_err(|e| {
+        PageError(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "page", format!("this page cannot be drawn: {e}")))
+    })?;
+    Ok((status, Html(html)).into_response())
+}
+
+/// A refusal, as a page.
+#[derive(Debug)]
+pub(super) struct PageError(ApiError);
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage {
+    shell: Shell,
+    title: &'static str,
+    message: String,
+    hint: Option<String>,
+    status: u16,
+}
+
+impl<E: Into<ApiError>> From<E> for PageError {
+    fn from(e: E) -> Self {
+        Self(e.into())
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let status = self.0.status();
+        if status.is_server_error() {
+            tracing::error!(http.status = status.as_u16(), "{}", self.0.message());
+        }
+        let page = ErrorPage {
+            shell: Shell::bare(),
+            title: match status {
+                StatusCode::NOT_FOUND => "Not here",
+                StatusCode::CONFLICT => "Not now",
+                StatusCode::FORBIDDEN => "Not allowed",
+                _ if status.is_server_error() => "Something broke",
+                _ => "That did not work",
+            },
+            message: self.0.message().to_owned(),
+            hint: self.0.hint_text().map(str::to_owned),
+            status: status.as_u16(),
+        };
+        match page.render() {
+            Ok(html) => (status, Html(html)).into_response(),
+            Err(_) => self.0.into_response(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(state: RunState, result: Option<RunResult>) -> RunFacts<'static> {
+        RunFacts { state, result, overridden: false, muted: false, profile: "standard", stage: None }
+    }
+
+    #[test]
+    fn only_a_whole_pass_is_green() {
+        let pass = facts(RunState::Completed, Some(RunResult::Pass));
+        assert_eq!(Badge::run(&pass).tone, "pass");
+        assert_eq!(Badge::run(&RunFacts { overridden: true, ..pass }).tone, "warn");
+        assert_eq!(Badge::run(&RunFacts { muted: true, ..pass }).tone, "warn");
+        assert_eq!(Badge::run(&RunFacts { profile: "quick", ..pass }).word, "Passed (quick)");
+        assert_ne!(Badge::run(&facts(RunState::Completed, None)).tone, "pass");
+        for state in RunState::ALL {
+            for result in [None, Some(RunResult::Pass), Some(RunResult::Fail)] {
+                let green = Badge::run(&facts(state, result)).tone == "pass";
+                assert_eq!(green, state == RunState::Completed && result == Some(RunResult::Pass), "{state} {result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_badge_has_icon_and_word_and_escapes() {
+        let html = Badge::warning("<b>").render().expect("renders");
+        assert!(html.contains("&#60;b&#62;") && html.contains("<svg"), "{html}");
+        assert!(!html.contains("<b>"));
+    }
+
+    #[test]
+    fn the_way_back_is_kept_and_encoded() {
+        assert_eq!(login_for("/runs/1?a=b&c"), "/login?next=%2Fruns%2F1%3Fa%3Db%26c");
+    }
+}

@@ -1,0 +1,74 @@
+//! The store on SQLite and on PostgreSQL: every scenario runs on both, unchanged.
+//!
+//! PostgreSQL is the real one: a throw-away cluster in a temporary folder, reached over a Unix
+//! socket, with a database per scenario.
+
+mod access;
+mod bulk;
+mod concurrency;
+mod crash;
+mod journal;
+mod migrations;
+mod postgres;
+mod sample;
+
+use assay_store::Store;
+
+/// Runs scenarios on a new database each, on both kinds.
+macro_rules! on_both {
+    ($($file:ident :: $name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let folder = tempfile::tempdir().expect("a folder");
+                let url = crate::sqlite_url(folder.path());
+                crate::$file::$name(crate::open(&url).await, url).await;
+            })*
+        }
+
+        /// One test for all: each test is a process of its own, and a cluster takes seconds.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn everything_on_postgres() {
+            let cluster = crate::postgres::Cluster::start().await;
+            $({
+                let url = cluster.database(stringify!($name)).await;
+                println!("{}", stringify!($name));
+                let store = crate::open(&url).await;
+                crate::$file::$name(store.clone(), url).await;
+                store.close().await.expect("closes");
+            })*
+            cluster.stop().await;
+        }
+    };
+}
+
+on_both! {
+    journal::a_run_from_creation_to_addendum,
+    journal::what_may_not_happen_changes_nothing,
+    journal::a_host_is_tested_once_at_a_time,
+    journal::rows_follow_the_journal,
+    journal::an_altered_journal_is_refused,
+    concurrency::fifty_at_once_lose_nothing,
+    concurrency::two_stores_on_one_database_agree,
+    access::tokens_open_once_and_only_while_live,
+    access::leases_are_fenced,
+    access::notifications_leave_once,
+    access::hosts_own_their_addresses,
+    access::people_and_programs,
+    access::runners_unknown_machines_settings_and_audit,
+    bulk::readings_are_stored_once_and_summed_up,
+    bulk::log_lines_have_a_stable_cursor,
+    bulk::bulk_rows_are_bound_to_the_chain,
+    bulk::a_bad_row_fails_alone,
+    bulk::retention_drops_whole_days,
+    migrations::a_filled_database_is_carried_over,
+    migrations::a_newer_database_is_refused,
+}
+
+pub(crate) fn sqlite_url(folder: &std::path::Path) -> String {
+    format!("sqlite://{}/assay.db", folder.display())
+}
+
+pub(crate) async fn open(url: &str) -> Store {
+    Store::open(url).await.expect("opens")
+}

@@ -1,0 +1,125 @@
+//! Migrations run on databases that have rows in them. Each step has its sample rows here; a later
+//! step must carry them over.
+
+use assay_model::journal::StoredEvent;
+use assay_model::{EventBody, Sha256};
+use assay_store::{BootTokenState, OutboxState, Role, RunFilter, Store, StoreErrorKind};
+use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, Value};
+use serde_json::json;
+
+use crate::sample::{at, created, mac, run_id};
+
+/// Rows as each step would have found them, oldest step first.
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 5] {
+    let run = run_id(1);
+    let mut created = created(1);
+    created.number = 7;
+    let host = created.target.host.0;
+    let (kind, body) = EventBody::RunCreated(Box::new(created)).encode();
+    let event = StoredEvent::chain(run, 1, at(0), kind, body, Sha256::ZERO);
+    let hash = || Value::from(Sha256::of(b"x").0.to_vec());
+    [
+        vec![
+            ("UPDATE counters SET value = $1 WHERE name = 'run'", vec![7_i64.into()]),
+            (
+                "INSERT INTO runs VALUES ($1, 7, $2, 'node1', 'host', 'standard', 'Queued', 0, 'Inventory', NULL, $3,
+                    NULL, $4, NULL, NULL, $3, 1, $5)",
+                vec![run.0.into(), host.into(), false.into(), at(0).0.into(), event.hash.0.to_vec().into()],
+            ),
+            (
+                "INSERT INTO events VALUES ($1, 1, $2, $3, $4, $5, $6)",
+                vec![
+                    run.0.into(),
+                    event.at.0.into(),
+                    event.kind.into(),
+                    event.body.into(),
+                    event.prev_hash.0.to_vec().into(),
+                    event.hash.0.to_vec().into(),
+                ],
+            ),
+        ],
+        vec![
+            (
+                "INSERT INTO boot_tokens VALUES ($1, $2, 1, $3, 5, 'live')",
+                vec![hash(), run.0.into(), mac(1).to_string().into()],
+            ),
+            ("INSERT INTO leases VALUES ($1, 1, 'agent', 5)", vec![run.0.into()]),
+            ("INSERT INTO operators VALUES ('ada', '$argon2id$', 'admin')", vec![]),
+            ("INSERT INTO api_tokens VALUES ($1, 'ci', 'viewer', 1, 2)", vec![hash()]),
+        ],
+        vec![
+            ("INSERT INTO hosts VALUES ($1, 'node1', 'memory: 1', '{}', 1)", vec![host.into()]),
+            ("INSERT INTO host_macs VALUES ($1, $2, 0)", vec![mac(1).to_string().into(), host.into()]),
+            ("INSERT INTO runners VALUES ('r1', '0.1.0', NULL, 1, 2)", vec![]),
+        ],
+        vec![
+            ("INSERT INTO sensors VALUES ($1, 1, 'a', 'thermal', '°C', NULL, 95.5)", vec![run.0.into()]),
+            ("INSERT INTO rollups VALUES ($1, 1, 0, 2, 1, 3.5, 4.5, 8.0)", vec![run.0.into()]),
+        ],
+        vec![
+            ("INSERT INTO outbox VALUES ('n', $1, 'RunCompleted', '{\"a\":1}', 1, 'sent', 1, 'ok')", vec![run.0.into()]),
+            ("INSERT INTO settings VALUES ('k', '1')", vec![]),
+        ],
+    ]
+}
+
+pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String) {
+    let url = sibling(&url, "older").await;
+    for (steps, rows) in (1..).zip(sample_rows()) {
+        Store::migrate_first(&url, steps).await.expect("migrated");
+        let db = Database::connect(&url).await.expect("connects");
+        for (sql, values) in rows {
+            insert(&db, sql, values).await;
+        }
+        db.close().await.expect("closes");
+    }
+    let store = crate::open(&url).await;
+    let run = run_id(1);
+    let row = store.list_runs(RunFilter::default()).await.expect("read").remove(0);
+    assert_eq!((row.number, row.id), (7, run));
+    assert_eq!(store.view(run).await.expect("read").expect("there").created.spec, json!({"memory": "64GiB"}));
+    let token = store.boot_token(Sha256::of(b"x")).await.expect("read").expect("there");
+    assert_eq!((token.state, token.mac), (BootTokenState::Live, mac(1)));
+    assert_eq!(store.leases().await.expect("read").len(), 1);
+    assert_eq!(store.operator("ada").await.expect("read").map(|o| o.role), Some(Role::Admin));
+    assert!(store.api_tokens().await.expect("read")[0].revoked_at.is_some());
+    assert_eq!(store.host_by_mac(mac(1)).await.expect("read").map(|h| h.name), Some("node1".into()));
+    assert_eq!(store.runners().await.expect("read").len(), 1);
+    let summary = store.sensor_summaries(run).await.expect("read").remove(0);
+    assert_eq!((summary.samples, summary.missing, summary.max), (2, 1, Some(4.5)));
+    assert_eq!(store.outbox_of(run).await.expect("read")[0].state, OutboxState::Sent);
+    assert_eq!(store.setting("k").await.expect("read"), Some(json!(1)));
+    // Numbers go on where they were.
+    let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
+    assert_eq!(next.created.number, 8);
+    store.close().await.expect("closes");
+}
+
+pub(crate) async fn a_newer_database_is_refused(store: Store, url: String) {
+    store.close().await.expect("closes");
+    let db = Database::connect(&url).await.expect("connects");
+    insert(&db, "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_future', 1)", vec![])
+        .await;
+    db.close().await.expect("closes");
+    let refused = Store::open(&url).await.expect_err("refused");
+    assert!(
+        matches!(&refused.kind, StoreErrorKind::Newer { migration } if migration == "m9999_future"),
+        "{refused}"
+    );
+}
+
+async fn insert(db: &DatabaseConnection, sql: &str, values: Vec<Value>) {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    assert_eq!(db.execute_raw(statement).await.expect(sql).rows_affected(), 1, "{sql}");
+}
+
+/// The URL of a second, empty database beside this one.
+async fn sibling(url: &str, name: &str) -> String {
+    let (base, _) = url.rsplit_once('/').expect("a path");
+    if url.starts_with("postgres") {
+        let db = Database::connect(url).await.expect("connects");
+        db.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("created");
+        db.close().await.expect("closes");
+    }
+    format!("{base}/{name}{}", if url.starts_with("sqlite") { ".db" } else { "" })
+}

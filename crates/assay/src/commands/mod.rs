@@ -1,0 +1,140 @@
+//! The subcommands: one file each.
+
+mod doctor;
+mod host;
+mod lab;
+mod prove;
+mod report;
+mod run;
+mod runner;
+mod serve;
+mod token;
+mod up;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::place;
+
+/// Proves infrastructure before anyone trusts it.
+#[derive(Parser)]
+#[command(name = "assay", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Say more.
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start control plane and runner together on this machine (as root)
+    Up(up::Up),
+    /// Start the control plane (without privileges)
+    Serve(serve::Serve),
+    /// Start a runner (with privileges)
+    Runner(runner::Runner),
+    /// Say what works on this machine, and what to do about what does not
+    Doctor(doctor::Doctor),
+    /// Registered machines
+    #[command(subcommand)]
+    Host(host::Host),
+    /// Runs and decisions about them
+    #[command(subcommand)]
+    Run(run::Run),
+    /// Fetch a run's report or evidence bundle
+    Report(report::Report),
+    /// Check an evidence bundle offline: chain, digests, signature
+    Verify(verify::Verify),
+    /// Prove the checks: break machines on purpose and see each check go red
+    Prove(prove::Prove),
+    /// Simulated machines
+    #[command(subcommand)]
+    Lab(lab::Lab),
+    /// API tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print shell completions
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Whether the command keeps running and talks while it does.
+    pub(crate) const fn is_daemon(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Serve(_) | Self::Runner(_))
+    }
+}
+
+/// How to reach the server, and how to print.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Remote {
+    /// The server; read from the data folder without it.
+    #[arg(long, env = "ASSAY_SERVER")]
+    server: Option<String>,
+    /// An API token; read from the data folder without it.
+    #[arg(long, env = "ASSAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The data folder of a server on this machine.
+    #[arg(long, env = "ASSAY_DATA", default_value_os_t = place::default_data())]
+    data: PathBuf,
+    /// Print JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Remote {
+    pub(crate) fn client(&self) -> Result<Client> {
+        let server = match &self.server {
+            Some(server) => server.clone(),
+            None => format!("http://{}", place::Addresses::read(&self.data)?.operators),
+        };
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => place::token(&self.data, "cli")?,
+        };
+        Client::new(&server, &token)
+    }
+}
+
+impl Cli {
+    pub(crate) async fn run(self) -> Result<Exit> {
+        match self.command {
+            Command::Up(up) => up.run().await,
+            Command::Serve(serve) => serve.run().await,
+            Command::Runner(runner) => runner.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
+            Command::Host(host) => host.run().await,
+            Command::Run(run) => run.run().await,
+            Command::Report(report) => report.run().await,
+            Command::Verify(verify) => verify.run(),
+            Command::Prove(prove) => prove.run().await,
+            Command::Lab(lab) => lab.run().await,
+            Command::Token(token) => token.run().await,
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "assay", &mut std::io::stdout());
+                Ok(Exit::Ok)
+            }
+        }
+    }
+}
+
+/// Resolves on Ctrl-C or SIGTERM.
+pub(crate) async fn told_to_stop() {
+    let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(term) => term,
+        Err(_) => return drop(tokio::signal::ctrl_c().await),
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
+}

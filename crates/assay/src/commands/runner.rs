@@ -1,0 +1,99 @@
+//! `assay runner`: the privileged side.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use assay_runner::{Network, Settings};
+use clap::Args;
+
+use crate::commands::told_to_stop;
+use crate::exit::Exit;
+use crate::place;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Runner {
+    /// Its name; runs stay with their runner over restarts [default: the host's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// The control plane [default: the server of the data folder].
+    #[arg(long, env = "ASSAY_SERVER")]
+    server: Option<String>,
+    /// The join token [default: the one in the data folder].
+    #[arg(long, env = "ASSAY_RUNNER_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Where the control plane serves firmware, if it is not on this machine.
+    #[arg(long)]
+    boot: Option<SocketAddr>,
+    /// Where the control plane serves agents, if it is not on this machine.
+    #[arg(long)]
+    agents: Option<SocketAddr>,
+    /// The data folder of a server on this machine.
+    #[arg(long, env = "ASSAY_DATA", default_value_os_t = place::default_data())]
+    data: PathBuf,
+    /// A folder of the runner's own.
+    #[arg(long, default_value = "/var/lib/assay-runner")]
+    state: PathBuf,
+    /// The network interface of the provisioning network; it must belong to Assay alone.
+    #[arg(long, conflicts_with = "lab")]
+    interface: Option<String>,
+    /// Our address on it, with its prefix: 10.77.0.1/24.
+    #[arg(long, requires = "interface")]
+    address: Option<String>,
+    /// Serve simulated machines instead: a folder with machine files.
+    #[arg(long)]
+    lab: Option<PathBuf>,
+    /// The lab's network namespace.
+    #[arg(long, default_value = "assay-lab", requires = "lab")]
+    lab_netns: String,
+}
+
+impl Runner {
+    pub(crate) async fn run(self) -> Result<Exit> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("a runner needs root: it makes network namespaces and taps, and answers DHCP");
+        }
+        let network = self.network()?;
+        let local = || place::Addresses::read(&self.data);
+        let settings = Settings {
+            name: self.name.clone().unwrap_or_else(host_name),
+            server: match &self.server {
+                Some(server) => server.clone(),
+                None => format!("http://{}", local()?.operators),
+            },
+            token: match &self.token {
+                Some(token) => token.clone(),
+                None => place::token(&self.data, "runner")?,
+            },
+            boot: self.boot.map_or_else(|| local().map(|a| a.boot), Ok)?,
+            agents: self.agents.map_or_else(|| local().map(|a| a.agents), Ok)?,
+            state_dir: self.state.clone(),
+            network,
+        };
+        assay_runner::run(settings, told_to_stop()).await?;
+        Ok(Exit::Ok)
+    }
+
+    fn network(&self) -> Result<Network> {
+        if let Some(machines) = &self.lab {
+            return Ok(Network::Lab {
+                machines: machines.clone(),
+                state: self.state.join("lab"),
+                netns: self.lab_netns.clone(),
+            });
+        }
+        let Some(name) = &self.interface else {
+            bail!("say which network machines boot from: --interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones");
+        };
+        let text = self.address.as_deref().context("--interface needs --address, such as 10.77.0.1/24")?;
+        let (address, prefix_len) = text
+            .split_once('/')
+            .and_then(|(a, p)| Some((a.parse::<Ipv4Addr>().ok()?, p.parse::<u8>().ok().filter(|p| (8..=29).contains(p))?)))
+            .with_context(|| format!("`{text}` is not an address with a prefix from 8 to 29, such as 10.77.0.1/24"))?;
+        Ok(Network::Interface { name: name.clone(), address, prefix_len })
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
