@@ -13,13 +13,7 @@ use clap::Args;
 use sha2::{Digest as _, Sha256};
 
 /// What `dist` is made from; a change to any of them makes it again.
-const INPUTS: [&str; 5] = [
-    "package.json",
-    "package-lock.json",
-    ".npmrc",
-    "app.css",
-    "app.js",
-];
+const INPUTS: [&str; 5] = ["package.json", "package-lock.json", ".npmrc", "app.css", "app.js"];
 
 /// What goes into `dist`, and under which name. Licences go along, since their texts ask for it.
 const COPIES: [(&str, &str); 7] = [
@@ -59,8 +53,7 @@ fn inputs_digest(assets: &Path) -> Result<String> {
     let mut digest = Sha256::new();
     for name in INPUTS {
         let path = assets.join(name);
-        let bytes =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         digest.update((bytes.len() as u64).to_be_bytes());
         digest.update(&bytes);
     }
@@ -76,11 +69,7 @@ fn is_current(assets: &Path, inputs: &str) -> bool {
 }
 
 fn install(assets: &Path) -> Result<()> {
-    let npm = Command::new("npm")
-        .arg("ci")
-        .arg("--ignore-scripts")
-        .current_dir(assets)
-        .output();
+    let npm = Command::new("npm").arg("ci").arg("--ignore-scripts").current_dir(assets).output();
     let output = match npm {
         Ok(output) => output,
         Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -92,12 +81,7 @@ fn install(assets: &Path) -> Result<()> {
     };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`npm ci` in {} failed ({}):\n{}",
-            assets.display(),
-            output.status,
-            said.trim_end()
-        );
+        bail!("`npm ci` in {} failed ({}):\n{}", assets.display(), output.status, said.trim_end());
     }
     Ok(())
 }
@@ -147,10 +131,7 @@ mod tests {
         copy(dir.path(), &inputs).expect("copies");
 
         std::fs::write(dir.path().join("app.css"), "changed").expect("write");
-        assert!(!is_current(
-            dir.path(),
-            &inputs_digest(dir.path()).expect("reads")
-        ));
+        assert!(!is_current(dir.path(), &inputs_digest(dir.path()).expect("reads")));
     }
 
     #[test]

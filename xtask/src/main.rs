@@ -1,7 +1,21 @@
 //! The project's own chores, run as `cargo xtask <chore>`. Nothing here ships to users.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "build tooling starts build tools itself, with the terminal handed through; the product uses assay-process"
+)]
+
 mod assets;
+mod boundaries;
+mod demo;
 mod live_image;
+mod place;
+mod schemas;
+mod setup;
+mod test;
+mod tool;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -15,15 +29,40 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Installs what is missing to build, test and run Assay on Debian 12.
+    Setup(setup::Setup),
+    /// Runs everything that must hold before a change is good, in order.
+    Test(test::Test),
+    /// Vets two simulated machines before your eyes, one good and one broken.
+    Demo(demo::Demo),
     /// Fetches and copies what the pages load in a browser; run it before building the server.
     Assets(assets::Assets),
     /// Builds and checks the netbooted live image.
     LiveImage(live_image::LiveImage),
+    /// Writes the JSON schemas of what Assay reads and writes.
+    Schemas(schemas::Schemas),
+    /// Checks that no crate depends on one that it must not know.
+    Boundaries,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().chore {
+fn main() -> ExitCode {
+    match run(Cli::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Setup(options) => setup::run(&options),
+        Chore::Test(options) => test::run(&options),
+        Chore::Demo(options) => demo::run(&options),
         Chore::Assets(options) => assets::run(&options),
         Chore::LiveImage(options) => live_image::run(&options),
+        Chore::Schemas(options) => schemas::run(&options),
+        Chore::Boundaries => boundaries::run(),
     }
 }

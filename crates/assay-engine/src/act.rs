@@ -113,7 +113,8 @@ impl Engine {
             events.push(EventBody::FindingRaised { finding });
         }
         events.push(EventBody::AttemptLost { stage, attempt, reason });
-        self.transact(run.id, |_| Ok(Changes { events, writes: Vec::new() })).await.map(drop)
+        let known = run.seq;
+        self.transact(run.id, |fresh| unmoved(fresh, known, Changes { events, writes: Vec::new() })).await.map(drop)
     }
 
     /// Judges the open attempt's evidence.
@@ -154,7 +155,8 @@ impl Engine {
             required: plan.required,
             judgement,
         });
-        self.transact(run.id, |_| Ok(Changes { events, writes })).await.map(drop)
+        let known = run.seq;
+        self.transact(run.id, |fresh| unmoved(fresh, known, Changes { events, writes })).await.map(drop)
     }
 
     fn hold(&self, run: &RunView) -> Changes {
@@ -324,6 +326,15 @@ impl Facts {
             sensors: &self.sensors,
         }
     }
+}
+
+/// The changes, unless news came in since they were decided on: evidence that arrives in the moment
+/// in which its attempt is given up must not be lost.
+fn unmoved(fresh: &RunView, known: i64, changes: Changes) -> Result<Changes, EngineError> {
+    if fresh.seq == known {
+        return Ok(changes);
+    }
+    Err(EngineError::Refused("news came in meanwhile".to_owned()))
 }
 
 fn boot_failed(run: &RunView, message: String) -> Changes {

@@ -16,6 +16,8 @@ pub struct Snapshot<'a> {
     pub run: &'a RunView,
     /// When its agent was last heard (the server's start, if not since).
     pub last_seen: Micros,
+    /// Whether it was really heard since the server's start.
+    pub heard: bool,
     /// When the agent's lease ends; never within one lease time of the server's start.
     pub lease_until: Micros,
     /// Whether the agent has said that it is switching off.
@@ -135,7 +137,8 @@ fn liveness(s: &Snapshot<'_>, now: Micros) -> Option<Action> {
         return None;
     }
     match run.suspect_since {
-        Some(since) if s.last_seen > since => Some(Action::Returned),
+        // A restart of the server makes nobody heard.
+        Some(since) if s.heard && s.last_seen > since => Some(Action::Returned),
         None if now.since(s.last_seen) >= s.tuning.suspect_after => Some(Action::Suspect),
         _ if now.since(s.bound_at) >= s.tuning.bind_every => Some(Action::Bind),
         _ => None,

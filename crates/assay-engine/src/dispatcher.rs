@@ -37,6 +37,7 @@ pub async fn run(engine: Engine) {
 
 /// One turn over all open runs.
 pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
+    engine.live.prune(engine.now());
     for id in engine.store.open_runs().await? {
         if let Err(problem) = advance(engine, id).await {
             match problem {
@@ -75,6 +76,7 @@ impl Engine {
         let snapshot = Snapshot {
             run,
             last_seen,
+            heard: self.live.was_heard(run.id),
             lease_until: granted.max(self.live.started().plus(self.tuning.lease)),
             off: self.live.is_off(run.id),
             runner: runner.as_deref(),

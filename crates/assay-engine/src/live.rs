@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use assay_model::{Micros, RunId};
 
+/// An agent silent for this long is no longer remembered; every lease has ended long before.
+const FORGET_AFTER: Micros = Micros::seconds(3600);
+
 /// The shared picture.
 #[derive(Clone)]
 pub struct Live {
@@ -43,6 +46,11 @@ impl Live {
     /// When the run's agent was last heard; the start of the server if not since.
     pub fn last_seen(&self, run: RunId) -> Micros {
         self.lock().agents.get(&run).and_then(|a| a.last_seen).unwrap_or(self.started)
+    }
+
+    /// Whether the run's agent was heard since the start of the server.
+    pub fn was_heard(&self, run: RunId) -> bool {
+        self.lock().agents.get(&run).is_some_and(|a| a.last_seen.is_some())
     }
 
     /// What the agent said it is doing.
@@ -102,8 +110,9 @@ impl Live {
         self.lock().waiting_runners.remove(name);
     }
 
-    pub(crate) fn forget(&self, run: RunId) {
-        self.lock().agents.remove(&run);
+    /// Forgets agents that have not been heard for long: their runs are over.
+    pub(crate) fn prune(&self, now: Micros) {
+        self.lock().agents.retain(|_, agent| now.since(agent.last_seen.unwrap_or(now)) < FORGET_AFTER);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -29,8 +29,16 @@ pub fn order(run: &RunView) -> Order {
     if run.status.sealed {
         return Order::End;
     }
-    let open = run.power.iter().rfind(|p| p.outcome.is_none());
-    open.map_or(Order::Wait, |p| Order::Power { job: p.job.clone(), action: p.action })
+    // Only the latest request counts: an older one that was never answered is overtaken, and
+    // switching a machine on that was just switched off for good would be worse than doing nothing.
+    let latest = run.power.last().filter(|p| p.outcome.is_none());
+    let over = run.state().is_terminal() || run.state() == RunState::Cancelling;
+    match latest {
+        Some(p) if p.action == PowerAction::Off || !over => {
+            Order::Power { job: p.job.clone(), action: p.action }
+        }
+        _ => Order::Wait,
+    }
 }
 
 impl Engine {

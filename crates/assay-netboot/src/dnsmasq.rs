@@ -248,6 +248,14 @@ pub fn render(config: &NetbootConfig) -> String {
         ],
     );
     section(
+        "iPXE waits ten seconds for an IPv6 router before it goes on; this prefix leads nowhere either.",
+        &[
+            "enable-ra".to_owned(),
+            format!("dhcp-range={},ra-only,64,600", crate::ipv6::PREFIX),
+            format!("ra-param={interface},10,0"),
+        ],
+    );
+    section(
         "Machines that may boot from here carry the tag `known`. Not a tag set in the file: dnsmasq 2.90 frees such\n# tags wrongly when it reads the file again after answering one of its machines, and aborts.",
         &[format!("dhcp-hostsfile={}", config.hosts_file().display())],
     );
@@ -331,6 +339,10 @@ mod tests {
         dhcp-leasefile=/var/lib/assay/netboot/dnsmasq.leases
         dhcp-option=3
         dhcp-option=6
+        # iPXE waits ten seconds for an IPv6 router before it goes on; this prefix leads nowhere either.
+        enable-ra
+        dhcp-range=fd61:7373:6179::,ra-only,64,600
+        ra-param=prov0,10,0
         # Machines that may boot from here carry the tag `known`. Not a tag set in the file: dnsmasq 2.90 frees such
         # tags wrongly when it reads the file again after answering one of its machines, and aborts.
         dhcp-hostsfile=/var/lib/assay/netboot/dnsmasq.hosts

@@ -10,6 +10,7 @@
 
 mod dnsmasq;
 mod error;
+mod ipv6;
 mod log;
 mod netns;
 mod preflight;

@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     NetbootConfig, NetbootError,
     dnsmasq::render,
+    ipv6,
     log::{self, LogLine},
     preflight,
 };
@@ -116,6 +117,7 @@ impl Netboot {
             .await
             .map_err(NetbootError::io(doing))?;
         preflight::check(&config).await?;
+        ipv6::add(&config).await;
         replace(&config.conf_file(), &render(&config)).await?;
         write_hosts(&config, &BTreeSet::new()).await?;
 
@@ -186,7 +188,7 @@ impl Supervisor {
             }
             child = loop {
                 match end {
-                    End::Asked(reply) => return self.finish(reply),
+                    End::Asked(reply) => return self.finish(reply).await,
                     End::Died { code, message } => {
                         tracing::warn!(exit.code = code, restart_in = ?backoff, "dnsmasq died and is started again: {message}");
                         self.emit(NetbootEvent::Died {
@@ -333,7 +335,8 @@ impl Supervisor {
         End::Asked(reply)
     }
 
-    fn finish(&self, reply: Option<oneshot::Sender<()>>) {
+    async fn finish(&self, reply: Option<oneshot::Sender<()>>) {
+        ipv6::remove(&self.config).await;
         self.emit(NetbootEvent::Stopped);
         if let Some(reply) = reply {
             let _ = reply.send(()); // The caller may have been cancelled.

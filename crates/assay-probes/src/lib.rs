@@ -13,10 +13,12 @@ mod inventory;
 mod machine;
 mod net;
 mod pci;
+mod settle;
 pub mod smart;
 mod smbios;
 mod tools;
 
 pub use inventory::{Artifact, facts, inventory};
 pub use machine::Machine;
+pub use settle::settle;
 pub use smbios::{Smbios, parse as parse_smbios};

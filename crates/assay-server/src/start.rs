@@ -152,7 +152,7 @@ impl Server {
             .map(|url| Webhook::new(url, settings.webhook_internal))
             .collect::<Result<Vec<_>, _>>()?;
         let sealer = Arc::new(ReportSealer::new(Arc::clone(&key)));
-        let engine = Engine::new(store, artifacts, Arc::new(SystemClock), sealer, settings.tuning);
+        let engine = Engine::new(store, artifacts, Arc::new(SystemClock::default()), sealer, settings.tuning);
         let shared = Shared {
             image: LiveImage::open(&settings.live_image),
             fingerprint,

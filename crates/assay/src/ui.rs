@@ -65,14 +65,3 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
         print(row);
     }
 }
-
-/// How long ago, in the largest unit that says something.
-pub(crate) fn ago(from: assay_model::Micros, now: assay_model::Micros) -> String {
-    let seconds = now.since(from).0 / 1_000_000;
-    match seconds {
-        s if s < 60 => format!("{} s ago", s.max(0)),
-        s if s < 3600 => format!("{} min ago", s / 60),
-        s if s < 172_800 => format!("{} h ago", s / 3600),
-        s => format!("{} days ago", s / 86_400),
-    }
-}

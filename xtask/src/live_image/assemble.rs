@@ -66,20 +66,11 @@ pub(crate) fn assemble(paths: &Paths, image: &Image, lock: &Lock, base: &Path) -
     lay_over(&paths.source.join("root"), &root)?;
     mask(&root, &image.root.mask)?;
     depmod(&root, &kernel.release)?;
-    let identity =
-        serde_json::json!({ "format": 1, "inputs_digest": inputs, "kernel": kernel.release });
+    let identity = serde_json::json!({ "format": 1, "inputs_digest": inputs, "kernel": kernel.release });
     fs::create_dir_all(root.join("usr/lib/assay"))?;
-    fs::write(
-        root.join("usr/lib/assay/image.json"),
-        format!("{identity}\n"),
-    )?;
+    fs::write(root.join("usr/lib/assay/image.json"), format!("{identity}\n"))?;
 
-    for folder in [
-        "usr/lib/modules",
-        "usr/lib/firmware",
-        "usr/lib/assay",
-        "etc/systemd/system",
-    ] {
+    for folder in ["usr/lib/modules", "usr/lib/firmware", "usr/lib/assay", "etc/systemd/system"] {
         plain_modes(&root.join(folder))?;
     }
 
@@ -89,10 +80,7 @@ pub(crate) fn assemble(paths: &Paths, image: &Image, lock: &Lock, base: &Path) -
     let initrd = paths.work.join("base.initrd");
     let loaded = modules.load_order(&image.modules.initrd);
     if loaded.len() < image.modules.initrd.len() {
-        bail!(
-            "image.toml: the kernel has no module for one of initrd = {:?}",
-            image.modules.initrd
-        );
+        bail!("image.toml: the kernel has no module for one of initrd = {:?}", image.modules.initrd);
     }
     write_initrd(paths, &initrd, &unpacked, &kernel, &loaded, &squashfs)?;
     fs::rename(&initrd, paths.out.join("base.initrd"))?;
@@ -132,16 +120,9 @@ impl Kernel {
         let modules = package.folder.join("lib/modules").join(&release);
         let image = package.folder.join(format!("boot/vmlinuz-{release}"));
         if !modules.is_dir() || !image.is_file() {
-            bail!(
-                "{} does not hold lib/modules/{release} and boot/vmlinuz-{release}",
-                package.name
-            );
+            bail!("{} does not hold lib/modules/{release} and boot/vmlinuz-{release}", package.name);
         }
-        Ok(Self {
-            release,
-            modules,
-            image,
-        })
+        Ok(Self { release, modules, image })
     }
 }
 
@@ -152,10 +133,7 @@ fn unpack(paths: &Paths, lock: &Lock) -> Result<Vec<Unpacked>> {
         fs::create_dir_all(&folder)?;
         let deb: PathBuf = fetch::folder(paths).join(Package::file(package));
         output(tool("dpkg-deb").arg("--extract").arg(deb).arg(&folder))?;
-        unpacked.push(Unpacked {
-            name: package.name.clone(),
-            folder,
-        });
+        unpacked.push(Unpacked { name: package.name.clone(), folder });
     }
     Ok(unpacked)
 }
@@ -163,17 +141,10 @@ fn unpack(paths: &Paths, lock: &Lock) -> Result<Vec<Unpacked>> {
 /// Removes what the patterns match. A pattern that matches nothing is a mistake: what it meant to remove is still there.
 fn drop_paths(root: &Path, patterns: &[String]) -> Result<()> {
     let mut used = vec![false; patterns.len()];
-    let mut walk = WalkDir::new(root)
-        .min_depth(1)
-        .sort_by_file_name()
-        .into_iter();
+    let mut walk = WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter();
     while let Some(found) = walk.next() {
         let found = found?;
-        let below = found
-            .path()
-            .strip_prefix(root)?
-            .to_string_lossy()
-            .into_owned();
+        let below = found.path().strip_prefix(root)?.to_string_lossy().into_owned();
         let mut hit = false;
         for (index, pattern) in patterns.iter().enumerate() {
             if glob::matches(pattern, &below) {
@@ -188,12 +159,8 @@ fn drop_paths(root: &Path, patterns: &[String]) -> Result<()> {
             fs::remove_file(found.path())?;
         }
     }
-    let idle: Vec<&str> = patterns
-        .iter()
-        .zip(used)
-        .filter(|(_, used)| !used)
-        .map(|(pattern, _)| pattern.as_str())
-        .collect();
+    let idle: Vec<&str> =
+        patterns.iter().zip(used).filter(|(_, used)| !used).map(|(pattern, _)| pattern.as_str()).collect();
     if !idle.is_empty() {
         bail!(
             "image.toml: nothing matches these of [root] drop; correct or remove them: {}",
@@ -210,11 +177,7 @@ fn install_modules(kernel: &Kernel, selected: &[&Module], root: &Path) -> Result
         fs::create_dir_all(target.parent().context("a module without a folder")?)?;
         fs::copy(kernel.modules.join(&module.path), &target)?;
     }
-    for index in [
-        "modules.order",
-        "modules.builtin",
-        "modules.builtin.modinfo",
-    ] {
+    for index in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
         fs::copy(kernel.modules.join(index), to.join(index))
             .with_context(|| format!("the kernel package has no {index}"))?;
     }
@@ -248,10 +211,7 @@ fn lay_over(from: &Path, root: &Path) -> Result<()> {
         } else {
             fs::copy(found.path(), &target)?;
             let run = fs::metadata(found.path())?.permissions().mode() & 0o100 != 0;
-            fs::set_permissions(
-                &target,
-                fs::Permissions::from_mode(if run { 0o755 } else { 0o644 }),
-            )?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(if run { 0o755 } else { 0o644 }))?;
         }
     }
     Ok(())
@@ -275,11 +235,7 @@ fn mask(root: &Path, units: &[String]) -> Result<()> {
 fn plain_modes(folder: &Path) -> Result<()> {
     for found in WalkDir::new(folder) {
         let found = found?;
-        let mode = if found.file_type().is_dir() {
-            0o755
-        } else {
-            0o644
-        };
+        let mode = if found.file_type().is_dir() { 0o755 } else { 0o644 };
         if !found.path_is_symlink() {
             fs::set_permissions(found.path(), fs::Permissions::from_mode(mode))?;
         }
@@ -308,12 +264,7 @@ fn squash(root: &Path, out: &Path, image: &Image) -> Result<()> {
         tool("mksquashfs")
             .arg(root)
             .arg(out)
-            .args([
-                "-comp",
-                "zstd",
-                "-Xcompression-level",
-                &image.squashfs.level.to_string(),
-            ])
+            .args(["-comp", "zstd", "-Xcompression-level", &image.squashfs.level.to_string()])
             .args(["-b", &format!("{}K", image.squashfs.block_kib)])
             .args([
                 "-all-root",
@@ -345,10 +296,9 @@ fn write_initrd(
     for folder in ["kernel", "kernel/x86", "kernel/x86/microcode"] {
         writer.folder(folder)?;
     }
-    for (vendor, package, folder) in [
-        ("AuthenticAMD", "amd64-microcode", "amd-ucode"),
-        ("GenuineIntel", "intel-microcode", "intel-ucode"),
-    ] {
+    for (vendor, package, folder) in
+        [("AuthenticAMD", "amd64-microcode", "amd-ucode"), ("GenuineIntel", "intel-microcode", "intel-ucode")]
+    {
         writer.bytes(
             &format!("kernel/x86/microcode/{vendor}.bin"),
             0o644,
@@ -365,11 +315,7 @@ fn write_initrd(
     let mut order = String::new();
     for module in loaded {
         let file = module.path.rsplit('/').next().unwrap_or_default();
-        writer.file(
-            &format!("modules/{file}"),
-            0o644,
-            &kernel.modules.join(&module.path),
-        )?;
+        writer.file(&format!("modules/{file}"), 0o644, &kernel.modules.join(&module.path))?;
         order.push_str(file);
         order.push('\n');
     }
@@ -387,10 +333,8 @@ fn microcode(unpacked: &[Unpacked], package: &str, folder: &str) -> Result<Vec<u
     for place in ["lib/firmware", "usr/lib/firmware"] {
         for found in WalkDir::new(below.join(place).join(folder)).sort_by_file_name() {
             let Ok(found) = found else { continue };
-            let ends_otherwise = found
-                .path()
-                .extension()
-                .is_some_and(|extension| extension != "bin" && extension.len() > 2);
+            let ends_otherwise =
+                found.path().extension().is_some_and(|extension| extension != "bin" && extension.len() > 2);
             if found.file_type().is_file() && !ends_otherwise {
                 fs::File::open(found.path())?.read_to_end(&mut blob)?;
             }
@@ -404,9 +348,7 @@ fn microcode(unpacked: &[Unpacked], package: &str, folder: &str) -> Result<Vec<u
 
 fn folder_of<'a>(unpacked: &'a [Unpacked], name: &str) -> Result<&'a Path> {
     let package = unpacked.iter().find(|package| package.name == name);
-    Ok(&package
-        .with_context(|| format!("image.toml: [packages] unpack must have {name}"))?
-        .folder)
+    Ok(&package.with_context(|| format!("image.toml: [packages] unpack must have {name}"))?.folder)
 }
 
 fn clear(folder: &Path) -> Result<()> {
@@ -435,13 +377,9 @@ mod tests {
             !root.join("usr/share/doc/fio").exists()
                 && fs::symlink_metadata(root.join("usr/bin/perl5")).is_err()
         );
-        let error = drop_paths(root, &["usr/bin/fio".into(), "usr/bin/pearl*".into()])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("usr/bin/pearl*") && !error.contains("usr/bin/fio"),
-            "{error}"
-        );
+        let error =
+            drop_paths(root, &["usr/bin/fio".into(), "usr/bin/pearl*".into()]).unwrap_err().to_string();
+        assert!(error.contains("usr/bin/pearl*") && !error.contains("usr/bin/fio"), "{error}");
     }
 
     #[test]
@@ -453,23 +391,13 @@ mod tests {
         symlink("/somewhere", root.join("etc/hostname")).unwrap();
         fs::write(root.join("etc/systemd/system/swap.target"), "[Unit]").unwrap();
         fs::write(ours.join("etc/hostname"), "assay").unwrap();
-        symlink(
-            "multi-user.target",
-            ours.join("etc/systemd/system/default.target"),
-        )
-        .unwrap();
+        symlink("multi-user.target", ours.join("etc/systemd/system/default.target")).unwrap();
         lay_over(&ours, &root).unwrap();
         mask(&root, &["swap.target".into(), "getty@.service".into()]).unwrap();
-        assert_eq!(
-            fs::read_to_string(root.join("etc/hostname")).unwrap(),
-            "assay"
-        );
+        assert_eq!(fs::read_to_string(root.join("etc/hostname")).unwrap(), "assay");
         let link = |name: &str| fs::read_link(root.join("etc/systemd/system").join(name)).unwrap();
         assert_eq!(link("default.target"), Path::new("multi-user.target"));
-        assert_eq!(
-            (link("swap.target"), link("getty@.service")),
-            ("/dev/null".into(), "/dev/null".into())
-        );
+        assert_eq!((link("swap.target"), link("getty@.service")), ("/dev/null".into(), "/dev/null".into()));
     }
 
     #[test]

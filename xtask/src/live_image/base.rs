@@ -21,43 +21,23 @@ use super::resolve::placeholder_control;
 const SUITE: &str = "bookworm";
 
 /// The tar of the installed base, from the cache or newly built.
-pub(crate) fn installed_base(
-    paths: &Paths,
-    lock: &Lock,
-    image: &Image,
-    force: bool,
-) -> Result<PathBuf> {
-    let tar = paths
-        .cache
-        .join(format!("base-{}.tar", &key(lock, image)[..16]));
+pub(crate) fn installed_base(paths: &Paths, lock: &Lock, image: &Image, force: bool) -> Result<PathBuf> {
+    let tar = paths.cache.join(format!("base-{}.tar", &key(lock, image)[..16]));
     if tar.exists() && !force {
         return Ok(tar);
     }
     let archive = paths.work.join("archive");
     write_archive(paths, lock, image, &archive)?;
-    eprintln!(
-        "live-image: installing {} packages (a minute or two)",
-        lock.used(Usage::Install).count()
-    );
-    let mut names: Vec<&str> = lock
-        .used(Usage::Install)
-        .map(|package| package.name.as_str())
-        .collect();
+    eprintln!("live-image: installing {} packages (a minute or two)", lock.used(Usage::Install).count());
+    let mut names: Vec<&str> = lock.used(Usage::Install).map(|package| package.name.as_str()).collect();
     names.extend(image.packages.placeholders.iter().map(String::as_str));
     // A partial file must never look like a finished one: mmdebstrap picks the format from the ending.
     let partial = paths.cache.join("base-partial.tar");
     output(
         tool("mmdebstrap")
-            .args([
-                "--variant=essential",
-                "--format=tar",
-                "--architectures=amd64",
-            ])
+            .args(["--variant=essential", "--format=tar", "--architectures=amd64"])
             .arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
-            .args([
-                "--aptopt=APT::Install-Recommends \"false\"",
-                "--dpkgopt=force-unsafe-io",
-            ])
+            .args(["--aptopt=APT::Install-Recommends \"false\"", "--dpkgopt=force-unsafe-io"])
             .arg(format!("--include={}", names.join(",")))
             .arg(SUITE)
             .arg(&partial)
@@ -75,17 +55,9 @@ pub(crate) fn installed_base(
 pub(crate) fn verify_installed(root: &Path, lock: &Lock, image: &Image) -> Result<()> {
     let status = fs::read_to_string(root.join("var/lib/dpkg/status"))?;
     let installed = installed_of(&status);
-    let mut expected: BTreeSet<(String, String)> = lock
-        .used(Usage::Install)
-        .map(|package| (package.name.clone(), package.version.clone()))
-        .collect();
-    expected.extend(
-        image
-            .packages
-            .placeholders
-            .iter()
-            .map(|name| (name.clone(), "99".to_owned())),
-    );
+    let mut expected: BTreeSet<(String, String)> =
+        lock.used(Usage::Install).map(|package| (package.name.clone(), package.version.clone())).collect();
+    expected.extend(image.packages.placeholders.iter().map(|name| (name.clone(), "99".to_owned())));
     if installed == expected {
         return Ok(());
     }
@@ -100,12 +72,7 @@ pub(crate) fn verify_installed(root: &Path, lock: &Lock, image: &Image) -> Resul
 fn installed_of(status: &str) -> BTreeSet<(String, String)> {
     let mut installed = BTreeSet::new();
     for stanza in status.split("\n\n") {
-        let field = |name: &str| {
-            stanza
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
+        let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         if field("Status:") == Some("install ok installed")
             && let (Some(name), Some(version)) = (field("Package:"), field("Version:"))
         {
@@ -138,10 +105,7 @@ fn write_archive(paths: &Paths, lock: &Lock, image: &Image, archive: &Path) -> R
         fs::write(folder.join("DEBIAN/control"), placeholder_control(name))?;
         let file = format!("{name}.deb");
         output(
-            tool("dpkg-deb")
-                .args(["--root-owner-group", "--build"])
-                .arg(&folder)
-                .arg(archive.join(&file)),
+            tool("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&folder).arg(archive.join(&file)),
         )?;
         index_entry(&mut index, &archive.join(&file), &file)?;
     }
@@ -159,11 +123,7 @@ fn write_archive(paths: &Paths, lock: &Lock, image: &Image, archive: &Path) -> R
 fn index_entry(index: &mut String, deb: &Path, file: &str) -> Result<()> {
     let control = text(tool("dpkg-deb").arg("--field").arg(deb))?;
     let (bytes, sha256) = (fs::metadata(deb)?.len(), fetch::sha256(deb)?);
-    write!(
-        index,
-        "{}\nFilename: ./{file}\nSize: {bytes}\nSHA256: {sha256}\n\n",
-        control.trim_end()
-    )?;
+    write!(index, "{}\nFilename: ./{file}\nSize: {bytes}\nSHA256: {sha256}\n\n", control.trim_end())?;
     Ok(())
 }
 
@@ -181,11 +141,7 @@ fn key(lock: &Lock, image: &Image) -> String {
 fn remove_other_bases(paths: &Paths, keep: &Path) -> Result<()> {
     for entry in fs::read_dir(&paths.cache)? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with("base-") && path != keep {
             fs::remove_file(path)?;
         }
@@ -208,31 +164,18 @@ mod tests {
         let lock = Lock::new("d".into(), vec![package("bash"), package("sed")]).unwrap();
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("var/lib/dpkg")).unwrap();
-        let stand_ins: String = image
-            .packages
-            .placeholders
-            .iter()
-            .map(|name| status(name, "99", "installed"))
-            .collect();
+        let stand_ins: String =
+            image.packages.placeholders.iter().map(|name| status(name, "99", "installed")).collect();
         let check = |text: String| {
-            fs::write(
-                root.path().join("var/lib/dpkg/status"),
-                stand_ins.clone() + &text,
-            )
-            .unwrap();
+            fs::write(root.path().join("var/lib/dpkg/status"), stand_ins.clone() + &text).unwrap();
             verify_installed(root.path(), &lock, &image).map_err(|error| error.to_string())
         };
         let both = status("bash", "1.0-1", "installed") + &status("sed", "1.0-1", "installed");
         assert_eq!(check(both.clone()), Ok(()));
-        assert!(
-            check(both + &status("apt", "2", "installed"))
-                .unwrap_err()
-                .contains("apt")
-        );
+        assert!(check(both + &status("apt", "2", "installed")).unwrap_err().contains("apt"));
         let newer = status("bash", "1.0-2", "installed") + &status("sed", "1.0-1", "installed");
         assert!(check(newer).unwrap_err().contains("1.0-2"));
-        let half =
-            status("bash", "1.0-1", "installed") + &status("sed", "1.0-1", "half-configured");
+        let half = status("bash", "1.0-1", "installed") + &status("sed", "1.0-1", "half-configured");
         assert!(check(half).unwrap_err().contains("sed"));
     }
 }

@@ -32,11 +32,7 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
         said = String::from_utf8_lossy(&done.stdout).into_owned();
     }
     let lines: Vec<&str> = said.lines().collect();
-    bail!(
-        "{shown}: {}\n{}",
-        done.status,
-        lines[lines.len().saturating_sub(25)..].join("\n")
-    )
+    bail!("{shown}: {}\n{}", done.status, lines[lines.len().saturating_sub(25)..].join("\n"))
 }
 
 /// [`output`] as text.
@@ -63,16 +59,8 @@ mod tests {
 
     #[test]
     fn a_failure_shows_the_command_and_what_it_said() {
-        let error = text(tool("sh").args(["-c", "echo no disk >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("sh -c") && error.contains("no disk") && error.contains('3'),
-            "{error}"
-        );
-        assert_eq!(
-            text(tool("sh").args(["-c", "echo $LC_ALL"])).unwrap(),
-            "C.UTF-8\n"
-        );
+        let error = text(tool("sh").args(["-c", "echo no disk >&2; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("sh -c") && error.contains("no disk") && error.contains('3'), "{error}");
+        assert_eq!(text(tool("sh").args(["-c", "echo $LC_ALL"])).unwrap(), "C.UTF-8\n");
     }
 }

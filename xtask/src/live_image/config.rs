@@ -87,18 +87,14 @@ impl Image {
     /// Reads `image.toml` from the folder of declarations.
     pub(crate) fn load(source: &Path) -> Result<Self> {
         let path = source.join("image.toml");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("{} is not right", path.display()))
     }
 
     fn parse(text: &str) -> Result<Self> {
         let image: Self = toml::from_str(text)?;
         if image.format != 1 {
-            bail!(
-                "format {} is unknown here; this builder reads format 1",
-                image.format
-            );
+            bail!("format {} is unknown here; this builder reads format 1", image.format);
         }
         Ok(image)
     }
@@ -119,10 +115,7 @@ impl Debian {
             "security" => ("ASSAY_DEBIAN_SECURITY_MIRROR", &self.security_mirror),
             other => bail!("{other:?} is not an archive; it is main or security"),
         };
-        let url = env::var(variable)
-            .ok()
-            .filter(|url| !url.is_empty())
-            .unwrap_or_else(|| declared.clone());
+        let url = env::var(variable).ok().filter(|url| !url.is_empty()).unwrap_or_else(|| declared.clone());
         Ok(url.trim_end_matches('/').to_owned())
     }
 }
@@ -139,12 +132,7 @@ pub(crate) mod tests {
         let mistyped = DECLARED.replace("[squashfs]", "[squashfs]\nlevle = 3");
         assert!(format!("{:#}", Image::parse(&mistyped).unwrap_err()).contains("levle"));
         let newer = DECLARED.replace("format = 1", "format = 2");
-        assert!(
-            Image::parse(&newer)
-                .unwrap_err()
-                .to_string()
-                .contains("format 2")
-        );
+        assert!(Image::parse(&newer).unwrap_err().to_string().contains("format 2"));
     }
 
     #[test]
@@ -152,14 +140,8 @@ pub(crate) mod tests {
         let declared = Image::parse(DECLARED).unwrap().packages_digest();
         let more = DECLARED.replace("\"lshw\"", "\"lshw\", \"hdparm\"");
         assert_ne!(Image::parse(&more).unwrap().packages_digest(), declared);
-        let elsewhere = DECLARED.replace(
-            "http://deb.debian.org/debian\"",
-            "http://mirror.example/debian\"",
-        );
+        let elsewhere = DECLARED.replace("http://deb.debian.org/debian\"", "http://mirror.example/debian\"");
         assert_ne!(elsewhere, DECLARED);
-        assert_eq!(
-            Image::parse(&elsewhere).unwrap().packages_digest(),
-            declared
-        );
+        assert_eq!(Image::parse(&elsewhere).unwrap().packages_digest(), declared);
     }
 }

@@ -24,13 +24,8 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts a file.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file =
-            File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self {
-            out: BufWriter::new(file),
-            at: 0,
-            inode: 0,
-        })
+        let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { out: BufWriter::new(file), at: 0, inode: 0 })
     }
 
     /// Adds a folder.
@@ -47,8 +42,7 @@ impl Writer {
 
     /// Adds a file from disk.
     pub(crate) fn file(&mut self, name: &str, mode: u32, source: &Path) -> Result<()> {
-        let mut file =
-            File::open(source).with_context(|| format!("cannot open {}", source.display()))?;
+        let mut file = File::open(source).with_context(|| format!("cannot open {}", source.display()))?;
         let length = file.metadata()?.len();
         self.header(name, S_IFREG | mode, length)?;
         let copied = io::copy(&mut (&mut file).take(length), &mut self.out)?;
@@ -88,21 +82,7 @@ impl Writer {
         let inode = if name == TRAILER { 0 } else { self.inode + 1 };
         self.inode = inode;
         let links = if mode & S_IFDIR == S_IFDIR { 2 } else { 1 };
-        let fields = [
-            inode,
-            mode,
-            0,
-            0,
-            links,
-            0,
-            length,
-            0,
-            0,
-            0,
-            0,
-            name.len() as u32 + 1,
-            0,
-        ];
+        let fields = [inode, mode, 0, 0, links, 0, length, 0, 0, 0, 0, name.len() as u32 + 1, 0];
         self.put(MAGIC)?;
         for field in fields {
             self.put(format!("{field:08X}").as_bytes())?;
@@ -149,10 +129,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Member>> {
             continue;
         }
         if &header[..6] != MAGIC {
-            bail!(
-                "{} is damaged: no archive header at byte {at}",
-                path.display()
-            );
+            bail!("{} is damaged: no archive header at byte {at}", path.display());
         }
         let field = |index: usize| {
             let digits = std::str::from_utf8(&header[6 + index * 8..14 + index * 8]).unwrap_or("?");
@@ -161,10 +138,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Member>> {
         };
         let (mode, bytes, name_length) = (field(1)?, field(6)?, field(11)?);
         if name_length == 0 || name_length > 4096 {
-            bail!(
-                "{} is damaged: a name of {name_length} bytes at byte {at}",
-                path.display()
-            );
+            bail!("{} is damaged: a name of {name_length} bytes at byte {at}", path.display());
         }
         let mut name = vec![0; name_length as usize];
         file.read_exact(&mut name)?;
@@ -176,12 +150,7 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Member>> {
         let name = String::from_utf8(name)
             .with_context(|| format!("{}: a name that is not text", path.display()))?;
         if name != TRAILER {
-            members.push(Member {
-                name,
-                mode: mode as u32,
-                offset,
-                bytes,
-            });
+            members.push(Member { name, mode: mode as u32, offset, bytes });
         }
         at = (offset + bytes).next_multiple_of(4);
     }
@@ -206,18 +175,9 @@ mod tests {
         writer.end().unwrap();
         writer.finish().unwrap();
         let members = list(&path).unwrap();
-        let names: Vec<_> = members
-            .iter()
-            .map(|m| (m.name.as_str(), format!("{:o}", m.mode), m.bytes))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                ("a", "40755".into(), 0),
-                ("a/b", "100644".into(), 5),
-                ("c", "120777".into(), 3)
-            ]
-        );
+        let names: Vec<_> =
+            members.iter().map(|m| (m.name.as_str(), format!("{:o}", m.mode), m.bytes)).collect();
+        assert_eq!(names, [("a", "40755".into(), 0), ("a/b", "100644".into(), 5), ("c", "120777".into(), 3)]);
         let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes.len() % 512, 0);
         let at = members[1].offset as usize;
@@ -238,12 +198,7 @@ mod tests {
         let mut bad = good.clone();
         bad[0] = b'x';
         fs::write(&path, &bad).unwrap();
-        assert!(
-            list(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("no archive header at byte 0")
-        );
+        assert!(list(&path).unwrap_err().to_string().contains("no archive header at byte 0"));
     }
 
     #[test]
@@ -263,10 +218,8 @@ mod tests {
             .unwrap();
         assert!(listed.status.success(), "{listed:?}");
         let text = String::from_utf8(listed.stdout).unwrap();
-        let lines: Vec<String> = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(
             lines,
             [

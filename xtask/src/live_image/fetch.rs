@@ -31,48 +31,24 @@ pub(crate) fn fetch(paths: &Paths, image: &Image, lock: &Lock) -> Result<Vec<Str
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    eprintln!(
-        "live-image: fetching {} of {} packages",
-        wanted.len(),
-        lock.packages.len()
-    );
+    eprintln!("live-image: fetching {} of {} packages", wanted.len(), lock.packages.len());
     let mut said = String::new();
     for batch in wanted.chunks(BATCH) {
         let mut helper = tool(APT_HELPER);
-        helper.args([
-            "-o",
-            "APT::Sandbox::User=",
-            "-o",
-            "Acquire::Retries=3",
-            "download-file",
-        ]);
+        helper.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3", "download-file"]);
         for package in batch {
-            let url = format!(
-                "{}/{}",
-                image.debian.mirror_of(&package.archive)?,
-                package.path
-            );
-            helper
-                .arg(url)
-                .arg(folder.join(package.file()))
-                .arg(format!("SHA256:{}", package.sha256));
+            let url = format!("{}/{}", image.debian.mirror_of(&package.archive)?, package.path);
+            helper.arg(url).arg(folder.join(package.file())).arg(format!("SHA256:{}", package.sha256));
         }
-        let done = helper
-            .output()
-            .with_context(|| format!("cannot start {APT_HELPER}; install apt"))?;
+        let done = helper.output().with_context(|| format!("cannot start {APT_HELPER}; install apt"))?;
         if !done.status.success() {
-            String::from_utf8_lossy(&done.stderr)
-                .trim()
-                .clone_into(&mut said);
+            String::from_utf8_lossy(&done.stderr).trim().clone_into(&mut said);
         }
     }
     let mut missing = Vec::new();
     for package in wanted {
         if !verified(&folder.join(package.file()), package)? {
-            missing.push(format!(
-                "{} {} ({})",
-                package.name, package.version, package.path
-            ));
+            missing.push(format!("{} {} ({})", package.name, package.version, package.path));
         }
     }
     if !missing.is_empty() && !said.is_empty() {
@@ -88,14 +64,11 @@ pub(crate) fn folder(paths: &Paths) -> PathBuf {
 
 /// SHA-256 of a file, in hex.
 pub(crate) fn sha256(path: &Path) -> Result<String> {
-    let mut file =
-        fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file
-            .read(&mut buffer)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let read = file.read(&mut buffer).with_context(|| format!("cannot read {}", path.display()))?;
         if read == 0 {
             return Ok(hex::encode(hash.finalize()));
         }
@@ -111,8 +84,7 @@ fn verified(path: &Path, package: &Package) -> Result<bool> {
     if sha256(path)? == package.sha256 {
         return Ok(true);
     }
-    fs::remove_file(path)
-        .with_context(|| format!("cannot remove the damaged {}", path.display()))?;
+    fs::remove_file(path).with_context(|| format!("cannot remove the damaged {}", path.display()))?;
     Ok(false)
 }
 
@@ -141,11 +113,7 @@ mod tests {
         let mirror = folder.path().join("mirror");
         fs::create_dir_all(mirror.join("pool")).unwrap();
         let mut packages = Vec::new();
-        for (name, served) in [
-            ("good", Some("good")),
-            ("tampered", Some("evil")),
-            ("gone", None),
-        ] {
+        for (name, served) in [("good", Some("good")), ("tampered", Some("evil")), ("gone", None)] {
             let mut locked = package(name);
             locked.path = format!("pool/{name}.deb");
             locked.sha256 = hex::encode(Sha256::digest(name));
@@ -156,25 +124,13 @@ mod tests {
         }
         let declared = include_str!("../../../live-image/image.toml");
         let elsewhere = format!("mirror = \"copy:{}\"", mirror.display());
-        let declared =
-            declared.replacen("mirror = \"http://deb.debian.org/debian\"", &elsewhere, 1);
+        let declared = declared.replacen("mirror = \"http://deb.debian.org/debian\"", &elsewhere, 1);
         let image: Image = toml::from_str(&declared).unwrap();
         let lock = Lock::new("d".into(), packages).unwrap();
         let out = folder.path().join("out");
-        let paths = Paths {
-            source: out.clone(),
-            cache: out.join("cache"),
-            work: out.join("work"),
-            out,
-        };
+        let paths = Paths { source: out.clone(), cache: out.join("cache"), work: out.join("work"), out };
         let missing = fetch(&paths, &image, &lock).unwrap();
-        assert_eq!(
-            missing,
-            [
-                "gone 1.0-1 (pool/gone.deb)",
-                "tampered 1.0-1 (pool/tampered.deb)"
-            ]
-        );
+        assert_eq!(missing, ["gone 1.0-1 (pool/gone.deb)", "tampered 1.0-1 (pool/tampered.deb)"]);
         let cached = super::folder(&paths).join(lock.packages[1].file());
         assert_eq!(fs::read_to_string(cached).unwrap(), "good");
     }

@@ -41,11 +41,7 @@ mod tests {
                 "pci:v00008086d00001521sv00000000sd00000000bc02sc00i00",
                 false,
             ),
-            (
-                "pci:v*d*sv*sd*bc01sc08i02*",
-                "pci:v0000144Dd0000A808sv00000000sd00000000bc01sc08i02",
-                true,
-            ),
+            ("pci:v*d*sv*sd*bc01sc08i02*", "pci:v0000144Dd0000A808sv00000000sd00000000bc01sc08i02", true),
             ("usr/share/doc/*", "usr/share/doc/fio/README", true),
             ("usr/share/doc/*", "usr/share/doc", false),
             ("*", "", true),

@@ -129,8 +129,7 @@ impl Facts {
 
     fn of_folder(modules: &Path, firmware: &Path) -> Result<Self> {
         let index = |name: &str| {
-            fs::read_to_string(modules.join(name))
-                .with_context(|| format!("the image has no {name}"))
+            fs::read_to_string(modules.join(name)).with_context(|| format!("the image has no {name}"))
         };
         let aliases = index("modules.alias")?
             .lines()
@@ -145,21 +144,10 @@ impl Facts {
             let found = found.context("the image has no firmware")?;
             // Follows links: one that points to nothing is not firmware.
             if found.path().is_file() {
-                present.insert(
-                    found
-                        .path()
-                        .strip_prefix(firmware)?
-                        .to_string_lossy()
-                        .into_owned(),
-                );
+                present.insert(found.path().strip_prefix(firmware)?.to_string_lossy().into_owned());
             }
         }
-        Ok(Self {
-            aliases,
-            modules: Modules::read(modules)?.firmware_by_name(),
-            builtin,
-            firmware: present,
-        })
+        Ok(Self { aliases, modules: Modules::read(modules)?.firmware_by_name(), builtin, firmware: present })
     }
 }
 
@@ -167,10 +155,7 @@ impl Facts {
 fn problems(hardware: &Hardware, facts: &Facts) -> Vec<String> {
     let mut problems = Vec::new();
     if hardware.format != 1 {
-        problems.push(format!(
-            "hardware.toml: format {} is unknown here",
-            hardware.format
-        ));
+        problems.push(format!("hardware.toml: format {} is unknown here", hardware.format));
     }
     if hardware.devices.is_empty() {
         problems.push("hardware.toml lists no devices: there is nothing to check".to_owned());
@@ -180,16 +165,11 @@ fn problems(hardware: &Hardware, facts: &Facts) -> Vec<String> {
         let about = format!("{} ({})", device.name, device.id);
         match device.modalias() {
             Some(modalias) => {
-                let part = Part {
-                    about,
-                    modalias,
-                    module: &device.module,
-                };
+                let part = Part { about, modalias, module: &device.module };
                 problems.extend(part.problems(hardware, facts, &mut excused));
             }
-            None => problems.push(format!(
-                "{about}: id, subsystem and class must be hexadecimal, vvvv:dddd and ccsspp"
-            )),
+            None => problems
+                .push(format!("{about}: id, subsystem and class must be hexadecimal, vvvv:dddd and ccsspp")),
         }
     }
     for processor in &hardware.processors {
@@ -221,11 +201,7 @@ struct Part<'a> {
 impl Part<'_> {
     /// Follows the chain from alias to firmware; marks the exceptions that it needed.
     fn problems(&self, hardware: &Hardware, facts: &Facts, excused: &mut [bool]) -> Vec<String> {
-        let Self {
-            about,
-            modalias,
-            module,
-        } = self;
+        let Self { about, modalias, module } = self;
         let drivers: BTreeSet<&str> = facts
             .aliases
             .iter()
@@ -233,23 +209,20 @@ impl Part<'_> {
             .map(|(_, module)| module.as_str())
             .collect();
         if !drivers.contains(module) {
-            return vec![format!(
-                "{about}: {modalias} does not lead to {module} but to {drivers:?}"
-            )];
+            return vec![format!("{about}: {modalias} does not lead to {module} but to {drivers:?}")];
         }
         let Some(wanted) = facts.modules.get(*module) else {
             if facts.builtin.contains(*module) {
                 return Vec::new();
             }
-            return vec![format!(
-                "{about}: module {module} is named by an alias but is not in the image"
-            )];
+            return vec![format!("{about}: module {module} is named by an alias but is not in the image")];
         };
         let mut problems = Vec::new();
         for file in wanted.iter().filter(|file| !facts.firmware.contains(*file)) {
-            let excuse = hardware.firmware_exception.iter().position(|exception| {
-                exception.module == *module && glob::matches(&exception.file, file)
-            });
+            let excuse = hardware
+                .firmware_exception
+                .iter()
+                .position(|exception| exception.module == *module && glob::matches(&exception.file, file));
             match excuse {
                 Some(index) => excused[index] = true,
                 None => problems.push(format!(
@@ -269,9 +242,7 @@ impl Device {
             Some(subsystem) => pair(subsystem)?,
             None => (0, 0),
         };
-        let class = u32::from_str_radix(&self.class, 16)
-            .ok()
-            .filter(|_| self.class.len() == 6)?;
+        let class = u32::from_str_radix(&self.class, 16).ok().filter(|_| self.class.len() == 6)?;
         let (base, sub, interface) = (class >> 16, class >> 8 & 0xff, class & 0xff);
         Some(format!(
             "pci:v{vendor:08X}d{device:08X}sv{subvendor:08X}sd{subdevice:08X}bc{base:02X}sc{sub:02X}i{interface:02X}"
@@ -284,10 +255,7 @@ fn pair(text: &str) -> Option<(u32, u32)> {
     if vendor.len() != 4 || device.len() != 4 {
         return None;
     }
-    Some((
-        u32::from_str_radix(vendor, 16).ok()?,
-        u32::from_str_radix(device, 16).ok()?,
-    ))
+    Some((u32::from_str_radix(vendor, 16).ok()?, u32::from_str_radix(device, 16).ok()?))
 }
 
 #[cfg(test)]
@@ -362,10 +330,7 @@ mod tests {
             image(at);
             spoil();
             let problems = check(at, DECLARED);
-            assert!(
-                problems.iter().any(|problem| problem.contains(said)),
-                "{problems:?}"
-            );
+            assert!(problems.iter().any(|problem| problem.contains(said)), "{problems:?}");
         };
         red(
             &|| {
@@ -379,18 +344,12 @@ mod tests {
             &|| fs::remove_file(at.join("modules/kernel/nvme.ko")).unwrap(),
             "any NVMe (144d:a808): module nvme is named",
         );
-        red(
-            &|| fs::write(at.join("modules/modules.builtin"), "").unwrap(),
-            "AHCI",
-        );
+        red(&|| fs::write(at.join("modules/modules.builtin"), "").unwrap(), "AHCI");
         red(
             &|| fs::remove_file(at.join("firmware/tigon/tg3.bin")).unwrap(),
             "asks for firmware tigon/tg3.bin",
         );
-        red(
-            &|| fs::write(at.join("firmware/tigon/tg357766.bin"), "").unwrap(),
-            "excuses nothing",
-        );
+        red(&|| fs::write(at.join("firmware/tigon/tg357766.bin"), "").unwrap(), "excuses nothing");
     }
 
     #[test]
@@ -413,17 +372,13 @@ mod tests {
                 .iter()
                 .any(|p| p.contains("hexadecimal"))
         );
-        assert!(
-            check(folder.path(), &DECLARED.replace("format = 1", "format = 2"))[0]
-                .contains("format 2")
-        );
+        assert!(check(folder.path(), &DECLARED.replace("format = 1", "format = 2"))[0].contains("format 2"));
         assert!(toml::from_str::<Hardware>(&DECLARED.replace("class =", "clas =")).is_err());
     }
 
     #[test]
     fn the_committed_list_is_long_and_well_formed() {
-        let hardware: Hardware =
-            toml::from_str(include_str!("../../../live-image/hardware.toml")).unwrap();
+        let hardware: Hardware = toml::from_str(include_str!("../../../live-image/hardware.toml")).unwrap();
         assert!(hardware.devices.len() >= 40);
         for device in &hardware.devices {
             assert!(device.modalias().is_some(), "{device:?}");

@@ -51,24 +51,16 @@ impl Lock {
     /// A lock of these packages, in the order of the file.
     pub(crate) fn new(declared: String, mut packages: Vec<Package>) -> Result<Self> {
         packages.sort();
-        let lock = Self {
-            format: 1,
-            declared,
-            packages,
-        };
+        let lock = Self { format: 1, declared, packages };
         lock.validate()?;
         Ok(lock)
     }
 
     /// Reads and validates.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| {
-            format!(
-                "{} is damaged; run `cargo xtask live-image --update-lock`",
-                path.display()
-            )
+            format!("{} is damaged; run `cargo xtask live-image --update-lock`", path.display())
         })
     }
 
@@ -80,9 +72,7 @@ impl Lock {
 
     /// Packages of one kind.
     pub(crate) fn used(&self, usage: Usage) -> impl Iterator<Item = &Package> {
-        self.packages
-            .iter()
-            .filter(move |package| package.usage == usage)
+        self.packages.iter().filter(move |package| package.usage == usage)
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -93,23 +83,16 @@ impl Lock {
 
     fn validate(&self) -> Result<()> {
         if self.format != 1 {
-            bail!(
-                "format {} is unknown here; this builder reads format 1",
-                self.format
-            );
+            bail!("format {} is unknown here; this builder reads format 1", self.format);
         }
         let mut names = BTreeSet::new();
         for package in &self.packages {
-            let Package {
-                name, path, sha256, ..
-            } = package;
+            let Package { name, path, sha256, .. } = package;
             if !names.insert(name) {
                 bail!("{name} is locked twice");
             }
             if name.is_empty()
-                || !name
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
             {
                 bail!("{name:?} is not a package name");
             }
@@ -172,10 +155,7 @@ pub(crate) mod tests {
         ] {
             let bad = text.replacen(from, to, 1);
             assert_ne!(bad, text);
-            assert!(
-                format!("{:#}", Lock::parse(&bad).unwrap_err()).contains(said),
-                "{to}"
-            );
+            assert!(format!("{:#}", Lock::parse(&bad).unwrap_err()).contains(said), "{to}");
         }
         assert!(Lock::new("d".into(), vec![package("bash"), package("bash")]).is_err());
         assert!(Lock::new("d".into(), vec![]).is_err());

@@ -72,31 +72,16 @@ impl Manifest {
             files.push(file);
         }
         let digest = hex::encode(hash.finalize());
-        Ok(Self {
-            format: 1,
-            digest,
-            kernel: kernel.to_owned(),
-            files,
-            packages,
-            inputs_digest,
-        })
+        Ok(Self { format: 1, digest, kernel: kernel.to_owned(), files, packages, inputs_digest })
     }
 
     /// Reads the manifest of the last build.
     pub(crate) fn load(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.json");
-        let text = fs::read(&path).with_context(|| {
-            format!(
-                "cannot read {}; run `cargo xtask live-image` first",
-                path.display()
-            )
-        })?;
-        serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} is damaged; run `cargo xtask live-image --force`",
-                path.display()
-            )
-        })
+        let text = fs::read(&path)
+            .with_context(|| format!("cannot read {}; run `cargo xtask live-image` first", path.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is damaged; run `cargo xtask live-image --force`", path.display()))
     }
 
     /// Writes it; done last, so that a manifest never speaks of files that are not there.
@@ -109,13 +94,10 @@ impl Manifest {
     /// The last build's manifest, if it was made from these inputs and its files are still what they were.
     pub(crate) fn up_to_date(paths: &Paths, inputs_digest: &str) -> Option<Self> {
         let manifest = Self::load(&paths.out).ok()?;
-        let intact = |file: &BuiltFile| {
-            sha256(&paths.out.join(&file.name)).is_ok_and(|digest| digest == file.sha256)
-        };
-        (manifest.format == 1
-            && manifest.inputs_digest == inputs_digest
-            && manifest.files.iter().all(intact))
-        .then_some(manifest)
+        let intact =
+            |file: &BuiltFile| sha256(&paths.out.join(&file.name)).is_ok_and(|digest| digest == file.sha256);
+        (manifest.format == 1 && manifest.inputs_digest == inputs_digest && manifest.files.iter().all(intact))
+            .then_some(manifest)
     }
 }
 
@@ -127,10 +109,7 @@ pub(crate) fn inputs_digest(paths: &Paths, lock: &Lock) -> Result<String> {
     }
     for (program, argument) in [("mksquashfs", "-version"), ("mmdebstrap", "--version")] {
         let version = text(tool(program).arg(argument))?;
-        hash.update(format!(
-            "{program} {}\n",
-            version.lines().next().unwrap_or_default()
-        ));
+        hash.update(format!("{program} {}\n", version.lines().next().unwrap_or_default()));
     }
     hash.update(toml::to_string(lock)?);
     hash.update(declarations_digest(&paths.source)?);
@@ -142,8 +121,7 @@ fn declarations_digest(source: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     for top in ["image.toml", "initrd", "root"] {
         for found in WalkDir::new(source.join(top)).sort_by_file_name() {
-            let found =
-                found.with_context(|| format!("cannot read {}", source.join(top).display()))?;
+            let found = found.with_context(|| format!("cannot read {}", source.join(top).display()))?;
             let path = found.path();
             let content = if found.path_is_symlink() {
                 format!("link {}", fs::read_link(path)?.display())
@@ -153,10 +131,7 @@ fn declarations_digest(source: &Path) -> Result<String> {
                 let run = fs::metadata(path)?.permissions().mode() & 0o100;
                 format!("file {run} {}", sha256(path)?)
             };
-            hash.update(format!(
-                "{}\0{content}\n",
-                path.strip_prefix(source)?.display()
-            ));
+            hash.update(format!("{}\0{content}\n", path.strip_prefix(source)?.display()));
         }
     }
     Ok(hex::encode(hash.finalize()))
@@ -175,12 +150,7 @@ mod tests {
         fs::write(source.join("root/etc/hostname"), "assay\n").unwrap();
         let out = folder.join("out");
         fs::create_dir_all(&out).unwrap();
-        Paths {
-            source,
-            cache: out.join("cache"),
-            work: out.join("work"),
-            out,
-        }
+        Paths { source, cache: out.join("cache"), work: out.join("work"), out }
     }
 
     #[test]
@@ -191,21 +161,12 @@ mod tests {
         let mut seen = vec![digest()];
         let hostname = source.join("root/etc/hostname");
         let later = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
-        fs::File::options()
-            .write(true)
-            .open(&hostname)
-            .unwrap()
-            .set_modified(later)
-            .unwrap();
+        fs::File::options().write(true).open(&hostname).unwrap().set_modified(later).unwrap();
         assert_eq!(digest(), seen[0]);
 
         fs::write(&hostname, "other\n").unwrap();
         seen.push(digest());
-        fs::set_permissions(
-            source.join("initrd/init"),
-            fs::Permissions::from_mode(0o755),
-        )
-        .unwrap();
+        fs::set_permissions(source.join("initrd/init"), fs::Permissions::from_mode(0o755)).unwrap();
         seen.push(digest());
         std::os::unix::fs::symlink("/dev/null", source.join("root/etc/x")).unwrap();
         seen.push(digest());

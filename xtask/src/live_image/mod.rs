@@ -36,10 +36,7 @@ use manifest::Manifest;
 ///
 /// Nothing is rebuilt while the inputs are the same.
 #[derive(Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct LiveImage {
     /// Fail instead of resolving again when packages.lock is stale or names a version that mirrors dropped.
     #[arg(long, conflicts_with = "update_lock")]
@@ -82,8 +79,7 @@ impl Paths {
             .parent()
             .context("xtask must live one folder below the repository's root")?;
         let out = out.unwrap_or_else(|| repository.join("target/live-image"));
-        std::fs::create_dir_all(&out)
-            .with_context(|| format!("cannot create {}", out.display()))?;
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let out = std::fs::canonicalize(&out)?;
         Ok(Self {
             source: repository.join("live-image"),
@@ -108,9 +104,8 @@ pub(crate) fn run(options: &LiveImage) -> Result<()> {
     let manifest = build(options, &paths, &image)?;
     pack_agent(options, &paths)?;
     for spec in &options.overlay {
-        let (name, folder) = spec
-            .split_once('=')
-            .with_context(|| format!("--overlay {spec}: write NAME=FOLDER"))?;
+        let (name, folder) =
+            spec.split_once('=').with_context(|| format!("--overlay {spec}: write NAME=FOLDER"))?;
         if name.is_empty() || name.contains('/') || name == "base" {
             bail!("--overlay {spec}: {name:?} cannot name an initrd");
         }
@@ -140,9 +135,7 @@ fn build(options: &LiveImage, paths: &Paths, image: &Image) -> Result<Manifest> 
                  or point ASSAY_DEBIAN_MIRROR at a mirror that has them"
             );
         }
-        eprintln!(
-            "live-image: WARNING: the mirror no longer has these locked packages:\n  {names}"
-        );
+        eprintln!("live-image: WARNING: the mirror no longer has these locked packages:\n  {names}");
         eprintln!(
             "live-image: WARNING: resolving again and rewriting packages.lock: the image WILL differ. Commit the new lock."
         );
@@ -178,10 +171,7 @@ fn current_lock(options: &LiveImage, paths: &Paths, image: &Image) -> Result<Loc
             "live-image: WARNING: image.toml's packages changed: resolving again and rewriting packages.lock. Commit it."
         );
     } else if options.locked {
-        bail!(
-            "{} is missing; run `cargo xtask live-image --update-lock`",
-            path.display()
-        );
+        bail!("{} is missing; run `cargo xtask live-image --update-lock`", path.display());
     }
     let lock = resolve::resolve(paths, image)?;
     lock.save(&path)?;
@@ -189,15 +179,9 @@ fn current_lock(options: &LiveImage, paths: &Paths, image: &Image) -> Result<Loc
 }
 
 fn pack_agent(options: &LiveImage, paths: &Paths) -> Result<()> {
-    let agent = options
-        .agent
-        .clone()
-        .unwrap_or_else(|| default_agent(paths));
+    let agent = options.agent.clone().unwrap_or_else(|| default_agent(paths));
     if options.agent.is_none() && !agent.exists() {
-        eprintln!(
-            "live-image: no agent at {}; agent.initrd is not written (--agent PATH)",
-            agent.display()
-        );
+        eprintln!("live-image: no agent at {}; agent.initrd is not written (--agent PATH)", agent.display());
         return Ok(());
     }
     let out = paths.out.join("agent.initrd");

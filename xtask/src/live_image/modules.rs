@@ -33,37 +33,23 @@ impl Modules {
         let mut by_name = BTreeMap::new();
         for found in WalkDir::new(version_folder.join("kernel")).sort_by_file_name() {
             let found = found.context("the kernel package has no modules")?;
-            if found
-                .path()
-                .extension()
-                .is_none_or(|extension| extension != "ko")
-            {
+            if found.path().extension().is_none_or(|extension| extension != "ko") {
                 continue;
             }
-            let path = found
-                .path()
-                .strip_prefix(version_folder)?
-                .to_string_lossy()
-                .into_owned();
-            let info = elf::modinfo(&fs::read(found.path())?)
-                .with_context(|| format!("{path} cannot be read"))?;
+            let path = found.path().strip_prefix(version_folder)?.to_string_lossy().into_owned();
+            let info =
+                elf::modinfo(&fs::read(found.path())?).with_context(|| format!("{path} cannot be read"))?;
             by_name.insert(name_of(&path), Module::from_info(path, &info));
         }
         if by_name.is_empty() {
-            bail!(
-                "{} has no modules; are they compressed in this kernel?",
-                version_folder.display()
-            );
+            bail!("{} has no modules; are they compressed in this kernel?", version_folder.display());
         }
         Ok(Self { by_name })
     }
 
     /// What firmware each module names.
     pub(crate) fn firmware_by_name(self) -> BTreeMap<String, Vec<String>> {
-        self.by_name
-            .into_iter()
-            .map(|(name, module)| (name, module.firmware))
-            .collect()
+        self.by_name.into_iter().map(|(name, module)| (name, module.firmware)).collect()
     }
 
     /// The modules that the rules keep, with all they depend on.
@@ -82,13 +68,7 @@ impl Modules {
             if let Some(module) = self.by_name.get(name)
                 && selected.insert(name)
             {
-                wanted.extend(
-                    module
-                        .depends
-                        .iter()
-                        .chain(&module.soft_depends)
-                        .map(String::as_str),
-                );
+                wanted.extend(module.depends.iter().chain(&module.soft_depends).map(String::as_str));
             }
         }
         Ok(selected.iter().map(|name| &self.by_name[*name]).collect())
@@ -122,12 +102,7 @@ impl Modules {
             .keep
             .iter()
             .chain(&rules.drop)
-            .filter(|rule| {
-                !self
-                    .by_name
-                    .values()
-                    .any(|module| below(rule, &module.path))
-            })
+            .filter(|rule| !self.by_name.values().any(|module| below(rule, &module.path)))
             .map(String::as_str)
             .collect();
         if !idle.is_empty() {
@@ -142,20 +117,12 @@ impl Modules {
 
 impl Module {
     pub(crate) fn from_info(path: String, info: &[(String, String)]) -> Self {
-        let mut module = Self {
-            path,
-            depends: Vec::new(),
-            soft_depends: Vec::new(),
-            firmware: Vec::new(),
-        };
+        let mut module = Self { path, depends: Vec::new(), soft_depends: Vec::new(), firmware: Vec::new() };
         for (key, value) in info {
             match key.as_str() {
-                "depends" => module.depends.extend(
-                    value
-                        .split(',')
-                        .filter(|name| !name.is_empty())
-                        .map(underscored),
-                ),
+                "depends" => {
+                    module.depends.extend(value.split(',').filter(|name| !name.is_empty()).map(underscored))
+                }
                 "softdep" => {
                     let names = value.split_whitespace().filter(|word| !word.ends_with(':'));
                     module.soft_depends.extend(names.map(underscored));
@@ -210,19 +177,14 @@ fn copy_one(name: &str, from: &[PathBuf], to: &Path) -> Result<bool> {
         }
         if kind.is_symlink() {
             // Resolved by hand: the link may lead into another package's folder.
-            let pointed = normalized(
-                &Path::new(name)
-                    .parent()
-                    .unwrap_or(Path::new(""))
-                    .join(fs::read_link(&source)?),
-            )?;
+            let pointed =
+                normalized(&Path::new(name).parent().unwrap_or(Path::new("")).join(fs::read_link(&source)?))?;
             if !copy_one(&pointed, from, to)? {
                 return Ok(false);
             }
             std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
         } else if kind.is_file() {
-            fs::copy(&source, &target)
-                .with_context(|| format!("cannot copy {}", source.display()))?;
+            fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
         } else {
             continue;
         }
@@ -233,17 +195,11 @@ fn copy_one(name: &str, from: &[PathBuf], to: &Path) -> Result<bool> {
 
 fn normalized(path: &Path) -> Result<String> {
     let mut parts: Vec<&str> = Vec::new();
-    for part in path
-        .to_str()
-        .context("a firmware link that is not UTF-8")?
-        .split('/')
-    {
+    for part in path.to_str().context("a firmware link that is not UTF-8")?.split('/') {
         match part {
             "" | "." => {}
             ".." => {
-                parts
-                    .pop()
-                    .context("a firmware link leads out of the firmware folder")?;
+                parts.pop().context("a firmware link leads out of the firmware folder")?;
             }
             part => parts.push(part),
         }
@@ -263,18 +219,12 @@ fn underscored(name: &str) -> String {
 
 /// The longest matching prefix decides; without one, the module goes.
 fn kept(rules: &ModuleRules, path: &str) -> bool {
-    let longest = |list: &[String]| {
-        list.iter()
-            .filter(|rule| below(rule, path))
-            .map(String::len)
-            .max()
-    };
+    let longest = |list: &[String]| list.iter().filter(|rule| below(rule, path)).map(String::len).max();
     longest(&rules.keep) > longest(&rules.drop)
 }
 
 fn below(rule: &str, path: &str) -> bool {
-    path.strip_prefix(rule)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(rule).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -284,11 +234,7 @@ mod tests {
 
     fn rules(keep: &[&str], drop: &[&str]) -> ModuleRules {
         let own = |list: &[&str]| list.iter().map(|rule| (*rule).to_owned()).collect();
-        ModuleRules {
-            keep: own(keep),
-            drop: own(drop),
-            initrd: vec!["loop".into()],
-        }
+        ModuleRules { keep: own(keep), drop: own(drop), initrd: vec!["loop".into()] }
     }
 
     fn kernel(folder: &Path) -> Modules {
@@ -296,24 +242,14 @@ mod tests {
             ("kernel/drivers/block/loop.ko", &["depends="][..]),
             (
                 "kernel/drivers/net/tg3.ko",
-                &[
-                    "depends=ptp,libphy",
-                    "firmware=tigon/tg3.bin",
-                    "firmware=tigon/new.bin",
-                ],
+                &["depends=ptp,libphy", "firmware=tigon/tg3.bin", "firmware=tigon/new.bin"],
             ),
             ("kernel/drivers/net/phy/libphy.ko", &["depends="]),
             ("kernel/drivers/ptp/ptp.ko", &["depends=pps-core"]),
             ("kernel/drivers/ptp/pps_core.ko", &[]),
-            (
-                "kernel/fs/btrfs/btrfs.ko",
-                &["softdep=pre: crc32c-x post: sums"],
-            ),
+            ("kernel/fs/btrfs/btrfs.ko", &["softdep=pre: crc32c-x post: sums"]),
             ("kernel/lib/crc32c-x.ko", &[]),
-            (
-                "kernel/sound/snd.ko",
-                &["depends=soundcore", "firmware=snd.fw"],
-            ),
+            ("kernel/sound/snd.ko", &["depends=soundcore", "firmware=snd.fw"]),
             ("kernel/sound/soundcore.ko", &[]),
         ] {
             let file = folder.join(path);
@@ -328,21 +264,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let modules = kernel(folder.path());
         let chosen = |keep: &[&str], drop: &[&str]| -> Vec<String> {
-            modules
-                .select(&rules(keep, drop))
-                .unwrap()
-                .iter()
-                .map(|module| name_of(&module.path))
-                .collect()
+            modules.select(&rules(keep, drop)).unwrap().iter().map(|module| name_of(&module.path)).collect()
         };
         assert_eq!(
             chosen(&["kernel/drivers/net"], &["kernel/drivers/ptp"]),
             ["libphy", "loop", "pps_core", "ptp", "tg3"]
         );
-        assert_eq!(
-            chosen(&["kernel/fs/btrfs"], &[]),
-            ["btrfs", "crc32c_x", "loop"]
-        );
+        assert_eq!(chosen(&["kernel/fs/btrfs"], &[]), ["btrfs", "crc32c_x", "loop"]);
         assert_eq!(
             chosen(
                 &["kernel", "kernel/sound/soundcore.ko"],
@@ -366,11 +294,8 @@ mod tests {
     fn the_load_order_puts_dependencies_first_and_once() {
         let folder = tempfile::tempdir().unwrap();
         let modules = kernel(folder.path());
-        let order: Vec<String> = modules
-            .load_order(&["tg3".into(), "ptp".into()])
-            .iter()
-            .map(|m| name_of(&m.path))
-            .collect();
+        let order: Vec<String> =
+            modules.load_order(&["tg3".into(), "ptp".into()]).iter().map(|m| name_of(&m.path)).collect();
         assert_eq!(order, ["pps_core", "ptp", "libphy", "tg3"]);
     }
 
@@ -378,14 +303,8 @@ mod tests {
     fn firmware_follows_the_module_through_links_and_what_is_absent_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let modules = kernel(folder.path());
-        let selected = modules
-            .select(&rules(&["kernel/drivers/net"], &[]))
-            .unwrap();
-        let (one, two, to) = (
-            folder.path().join("one"),
-            folder.path().join("two"),
-            folder.path().join("to"),
-        );
+        let selected = modules.select(&rules(&["kernel/drivers/net"], &[])).unwrap();
+        let (one, two, to) = (folder.path().join("one"), folder.path().join("two"), folder.path().join("to"));
         for dir in [&one, &two] {
             fs::create_dir_all(dir.join("tigon")).unwrap();
         }
@@ -396,9 +315,7 @@ mod tests {
         assert_eq!(absent, [("tg3".to_owned(), "tigon/new.bin".to_owned())]);
         assert_eq!(fs::read_to_string(to.join("tigon/tg3.bin")).unwrap(), "fw");
         assert!(!to.join("snd.fw").exists());
-        let error = copy_firmware(&selected, &["none.bin".into()], &[one, two], &to)
-            .unwrap_err()
-            .to_string();
+        let error = copy_firmware(&selected, &["none.bin".into()], &[one, two], &to).unwrap_err().to_string();
         assert!(error.contains("none.bin"), "{error}");
     }
 }

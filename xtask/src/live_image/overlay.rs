@@ -29,10 +29,7 @@ pub(crate) fn pack_overlay(out: &Path, entries: &[Entry]) -> Result<()> {
     let mut sorted = BTreeMap::new();
     for (destination, source, mode) in entries {
         let destination = accept(destination)?;
-        if sorted
-            .insert(destination.clone(), (source, mode & 0o7777))
-            .is_some()
-        {
+        if sorted.insert(destination.clone(), (source, mode & 0o7777)).is_some() {
             bail!("{destination} is in the overlay twice");
         }
     }
@@ -72,27 +69,14 @@ pub(crate) fn entries_of(folder: &Path) -> Result<Vec<Entry>> {
             .with_context(|| format!("{} is not UTF-8", path.display()))?;
         if kind.is_symlink() {
             let target = fs::read_link(path)?;
-            let target = target
-                .to_str()
-                .with_context(|| format!("{} is not UTF-8", target.display()))?;
-            entries.push((
-                destination.to_owned(),
-                Source::Symlink(target.to_owned()),
-                0o777,
-            ));
+            let target = target.to_str().with_context(|| format!("{} is not UTF-8", target.display()))?;
+            entries.push((destination.to_owned(), Source::Symlink(target.to_owned()), 0o777));
         } else if kind.is_file() {
             // Only "may it run" is taken over; a build machine's umask is not an input.
-            let mode = if fs::metadata(path)?.permissions().mode() & 0o100 == 0 {
-                0o644
-            } else {
-                0o755
-            };
+            let mode = if fs::metadata(path)?.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
             entries.push((destination.to_owned(), Source::File(path.to_owned()), mode));
         } else {
-            bail!(
-                "{} is neither file, folder nor link; an overlay holds nothing else",
-                path.display()
-            );
+            bail!("{} is neither file, folder nor link; an overlay holds nothing else", path.display());
         }
     }
     if entries.is_empty() {
@@ -104,8 +88,8 @@ pub(crate) fn entries_of(folder: &Path) -> Result<Vec<Entry>> {
 /// Packs the agent, without its symbols: they are most of a debug build, and every boot would fetch them.
 pub(crate) fn pack_agent(out: &Path, agent: &Path, work: &Path) -> Result<()> {
     let mut magic = [0; 4];
-    let mut file = fs::File::open(agent)
-        .with_context(|| format!("cannot open the agent {}", agent.display()))?;
+    let mut file =
+        fs::File::open(agent).with_context(|| format!("cannot open the agent {}", agent.display()))?;
     let is_elf = std::io::Read::read_exact(&mut file, &mut magic).is_ok() && &magic == b"\x7fELF";
     let mut packed = agent.to_owned();
     if is_elf {
@@ -114,25 +98,14 @@ pub(crate) fn pack_agent(out: &Path, agent: &Path, work: &Path) -> Result<()> {
         output(tool("strip").arg("-o").arg(&packed).arg(agent))
             .context("binutils' strip is needed to pack the agent")?;
     }
-    pack_overlay(
-        out,
-        &[(
-            "usr/lib/assay/assay-agent".to_owned(),
-            Source::File(packed),
-            0o755,
-        )],
-    )
+    pack_overlay(out, &[("usr/lib/assay/assay-agent".to_owned(), Source::File(packed), 0o755)])
 }
 
 /// The destination without a leading slash; refuses what would not land where it says.
 fn accept(destination: &str) -> Result<String> {
     let trimmed = destination.trim_start_matches('/');
     let mut parts = trimmed.split('/');
-    if trimmed.is_empty()
-        || trimmed
-            .split('/')
-            .any(|part| part.is_empty() || part == "." || part == "..")
-    {
+    if trimmed.is_empty() || trimmed.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
         bail!("{destination:?} is not a path below the root");
     }
     // In the live root these are links into /usr; a folder laid over a link would hide all of it.
@@ -159,26 +132,13 @@ mod tests {
         fs::write(&b, "two").unwrap();
         let link = ("usr/lib/l".to_owned(), Source::Symlink("a".into()), 0o777);
         let (first, second) = (folder.path().join("1"), folder.path().join("2"));
-        pack_overlay(
-            &first,
-            &[file("/usr/lib/a", &a), file("etc/b", &b), link.clone()],
-        )
-        .unwrap();
+        pack_overlay(&first, &[file("/usr/lib/a", &a), file("etc/b", &b), link.clone()]).unwrap();
         // Another order, another date, another owner's mode bits beyond those asked for.
         let later = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
-        fs::File::options()
-            .write(true)
-            .open(&a)
-            .unwrap()
-            .set_modified(later)
-            .unwrap();
+        fs::File::options().write(true).open(&a).unwrap().set_modified(later).unwrap();
         pack_overlay(&second, &[link, file("etc/b", &b), file("usr/lib/a", &a)]).unwrap();
         assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
-        let names: Vec<String> = cpio::list(&first)
-            .unwrap()
-            .into_iter()
-            .map(|member| member.name)
-            .collect();
+        let names: Vec<String> = cpio::list(&first).unwrap().into_iter().map(|member| member.name).collect();
         assert_eq!(
             names,
             [
@@ -208,16 +168,11 @@ mod tests {
             ("/", "below the root"),
             ("a//b", "below"),
         ] {
-            let error = pack_overlay(&out, &[file(destination, &a)])
-                .unwrap_err()
-                .to_string();
+            let error = pack_overlay(&out, &[file(destination, &a)]).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
         }
         assert!(
-            pack_overlay(&out, &[file("x", &a), file("/x", &a)])
-                .unwrap_err()
-                .to_string()
-                .contains("twice")
+            pack_overlay(&out, &[file("x", &a), file("/x", &a)]).unwrap_err().to_string().contains("twice")
         );
         assert!(!out.exists());
     }
@@ -234,16 +189,8 @@ mod tests {
         assert_eq!(
             entries,
             [
-                (
-                    "usr/bin/alias".into(),
-                    Source::Symlink("tool".into()),
-                    0o777
-                ),
-                (
-                    "usr/bin/tool".into(),
-                    Source::File(root.join("usr/bin/tool")),
-                    0o755
-                ),
+                ("usr/bin/alias".into(), Source::Symlink("tool".into()), 0o777),
+                ("usr/bin/tool".into(), Source::File(root.join("usr/bin/tool")), 0o755),
             ]
         );
         assert!(entries_of(&folder.path().join("none")).is_err());
@@ -256,19 +203,11 @@ mod tests {
         let script = folder.path().join("agent.sh");
         fs::write(&script, "#!/bin/sh\necho hi\n").unwrap();
         pack_agent(&out, &script, folder.path()).unwrap();
-        assert!(
-            fs::read(&out)
-                .unwrap()
-                .windows(7)
-                .any(|bytes| bytes == b"echo hi")
-        );
+        assert!(fs::read(&out).unwrap().windows(7).any(|bytes| bytes == b"echo hi"));
         let this = std::env::current_exe().unwrap();
         pack_agent(&out, &this, folder.path()).unwrap();
         assert!(fs::metadata(&out).unwrap().len() < fs::metadata(&this).unwrap().len());
         let agent = cpio::list(&out).unwrap().pop().unwrap();
-        assert_eq!(
-            (agent.name.as_str(), agent.mode),
-            ("overlay/usr/lib/assay/assay-agent", 0o100_755)
-        );
+        assert_eq!((agent.name.as_str(), agent.mode), ("overlay/usr/lib/assay/assay-agent", 0o100_755));
     }
 }

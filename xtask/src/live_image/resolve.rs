@@ -53,17 +53,10 @@ impl Apt {
         }
         let debian = &image.debian;
         // The longer URL first: `…/debian` is a prefix of `…/debian-security`.
-        let mirrors = vec![
-            ("security", debian.mirror_of("security")?),
-            ("main", debian.mirror_of("main")?),
-        ];
+        let mirrors = vec![("security", debian.mirror_of("security")?), ("main", debian.mirror_of("main")?)];
         let mut sources = String::new();
         for (archive, url) in &mirrors {
-            let suites = if *archive == "main" {
-                &debian.suites
-            } else {
-                &debian.security_suites
-            };
+            let suites = if *archive == "main" { &debian.suites } else { &debian.security_suites };
             for suite in suites {
                 writeln!(
                     sources,
@@ -76,11 +69,7 @@ impl Apt {
         fs::write(dir.join("sources.list"), sources)?;
         let mut status = String::new();
         for name in &image.packages.placeholders {
-            write!(
-                status,
-                "Status: install ok installed\n{}\n",
-                placeholder_control(name)
-            )?;
+            write!(status, "Status: install ok installed\n{}\n", placeholder_control(name))?;
         }
         fs::write(dir.join("status"), status)?;
         let config = dir.join("apt.conf");
@@ -107,17 +96,17 @@ Acquire::Retries "3";
 
     /// The kernel package that the metapackage stands for today.
     fn kernel(&self, metapackage: &str) -> Result<String> {
-        let depends =
-            text(
-                self.command("apt-cache")
-                    .args(["depends", "--important", metapackage]),
-            )?;
+        let depends = text(self.command("apt-cache").args(["depends", "--important", metapackage]))?;
         depends
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "))
             .find(|name| name.starts_with("linux-image-"))
             .map(str::to_owned)
-            .with_context(|| format!("{metapackage} depends on no linux-image-…; image.toml's kernel must be a metapackage"))
+            .with_context(|| {
+                format!(
+                    "{metapackage} depends on no linux-image-…; image.toml's kernel must be a metapackage"
+                )
+            })
     }
 }
 
@@ -130,27 +119,16 @@ pub(crate) fn placeholder_control(name: &str) -> String {
 }
 
 /// Reads `apt-get --print-uris`: `'URL' FILE BYTES SHA256:HEX`.
-fn parse_uris(
-    listing: &str,
-    usage: Usage,
-    mirrors: &[(&'static str, String)],
-) -> Result<Vec<Package>> {
+fn parse_uris(listing: &str, usage: Usage, mirrors: &[(&'static str, String)]) -> Result<Vec<Package>> {
     let mut packages = Vec::new();
     for line in listing.lines().filter(|line| line.starts_with('\'')) {
         let bad = || format!("apt printed a line that is not understood: {line}");
         let (url, rest) = line[1..].split_once("' ").with_context(bad)?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
-        let [file, bytes, hash] = fields[..] else {
-            bail!(bad())
-        };
+        let [file, bytes, hash] = fields[..] else { bail!(bad()) };
         let (archive, path) = mirrors
             .iter()
-            .find_map(|(archive, base)| {
-                Some((
-                    *archive,
-                    url.strip_prefix(base.as_str())?.strip_prefix('/')?,
-                ))
-            })
+            .find_map(|(archive, base)| Some((*archive, url.strip_prefix(base.as_str())?.strip_prefix('/')?)))
             .with_context(|| format!("{url} is at no mirror of image.toml"))?;
         let (name, rest) = file.split_once('_').with_context(bad)?;
         let (version, _) = rest.rsplit_once('_').with_context(bad)?;
@@ -175,10 +153,7 @@ mod tests {
     use super::*;
 
     fn mirrors() -> Vec<(&'static str, String)> {
-        vec![
-            ("security", "http://m/debian-security".into()),
-            ("main", "http://m/debian".into()),
-        ]
+        vec![("security", "http://m/debian-security".into()), ("main", "http://m/debian".into())]
     }
 
     #[test]
@@ -191,24 +166,12 @@ mod tests {
         let packages = parse_uris(&listing, Usage::Install, &mirrors()).unwrap();
         let seen: Vec<_> = packages
             .iter()
-            .map(|p| {
-                (
-                    p.name.as_str(),
-                    p.version.as_str(),
-                    p.archive.as_str(),
-                    p.path.as_str(),
-                )
-            })
+            .map(|p| (p.name.as_str(), p.version.as_str(), p.archive.as_str(), p.path.as_str()))
             .collect();
         assert_eq!(
             seen,
             [
-                (
-                    "sed",
-                    "4.9-1",
-                    "main",
-                    "pool/main/s/sed/sed_4.9-1_amd64.deb"
-                ),
+                ("sed", "4.9-1", "main", "pool/main/s/sed/sed_4.9-1_amd64.deb"),
                 (
                     "mount",
                     "1:2.38.1-5+deb12u3",
@@ -223,16 +186,10 @@ mod tests {
     fn a_weaker_hash_an_unknown_mirror_or_nothing_at_all_is_refused() {
         for listing in [
             "'http://m/debian/pool/a_1_amd64.deb' a_1_amd64.deb 1 MD5Sum:00".to_owned(),
-            format!(
-                "'http://other/pool/a_1_amd64.deb' a_1_amd64.deb 1 SHA256:{}",
-                "0a".repeat(32)
-            ),
+            format!("'http://other/pool/a_1_amd64.deb' a_1_amd64.deb 1 SHA256:{}", "0a".repeat(32)),
             "Reading package lists...".to_owned(),
         ] {
-            assert!(
-                parse_uris(&listing, Usage::Install, &mirrors()).is_err(),
-                "{listing}"
-            );
+            assert!(parse_uris(&listing, Usage::Install, &mirrors()).is_err(), "{listing}");
         }
     }
 }

@@ -26,10 +26,7 @@ fn network(cmdline: &str) -> (Vec<(String, String)>, String) {
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read_to_string(entry.path()).unwrap(),
-            )
+            (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())
         })
         .collect();
     files.sort();
@@ -42,14 +39,8 @@ fn with_bootif_only_that_card_asks_for_an_address() {
     assert_eq!(said, "");
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["10-assay-boot.network", "20-assay-bare.network"]);
-    assert!(
-        files[0]
-            .1
-            .starts_with("[Match]\nMACAddress=52:54:00:ab:cd:0f\nType=ether\n\n")
-    );
-    assert!(
-        files[0].1.contains("\nDHCP=ipv4\n") && files[0].1.contains("\nClientIdentifier=mac\n")
-    );
+    assert!(files[0].1.starts_with("[Match]\nMACAddress=52:54:00:ab:cd:0f\nType=ether\n\n"));
+    assert!(files[0].1.contains("\nDHCP=ipv4\n") && files[0].1.contains("\nClientIdentifier=mac\n"));
     assert!(files[1].1.starts_with("[Match]\nType=ether\n\n"));
     assert!(files[1].1.contains("\nDHCP=no\n") && files[1].1.contains("\nActivationPolicy=up\n"));
 }
@@ -65,10 +56,7 @@ fn without_a_usable_bootif_every_card_asks() {
     ] {
         let (files, said) = network(cmdline);
         assert_eq!(files.len(), 1, "{cmdline}");
-        assert!(
-            files[0].1.starts_with("[Match]\nType=ether\n\n[Link]"),
-            "{cmdline}"
-        );
+        assert!(files[0].1.starts_with("[Match]\nType=ether\n\n[Link]"), "{cmdline}");
         assert!(files[0].1.contains("\nDHCP=ipv4\n"));
         assert_eq!(
             said.contains("ignoring"),

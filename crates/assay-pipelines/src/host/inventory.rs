@@ -39,6 +39,8 @@ impl HostStage for Inventory {
         context: &'a crate::CollectContext<'a>,
     ) -> futures::future::BoxFuture<'a, Result<crate::Collected, crate::CollectError>> {
         Box::pin(async move {
+            (context.progress)("waiting for drivers and disks");
+            assay_probes::settle(context.machine, context.spec.disks.len()).await;
             (context.progress)("reading the hardware");
             let (facts, artifacts) = assay_probes::inventory(context.machine).await;
             let evidence = serde_json::to_value(&facts).map_err(|problem| crate::CollectError {

@@ -43,6 +43,7 @@ impl HostStage for SpecValidate {
         context: &'a crate::CollectContext<'a>,
     ) -> futures::future::BoxFuture<'a, Result<crate::Collected, crate::CollectError>> {
         Box::pin(async move {
+            assay_probes::settle(context.machine, context.spec.disks.len()).await;
             (context.progress)("reading the hardware afresh");
             let inventory = assay_probes::facts(context.machine).await;
             let failed = |problem| crate::CollectError {

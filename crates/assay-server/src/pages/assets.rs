@@ -7,12 +7,11 @@ use axum::extract::{Path, Query};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use rust_embed::RustEmbed;
+use rust_embed::{Embed, EmbeddedFile};
 use serde::Deserialize;
 
-#[derive(RustEmbed)]
+#[derive(Embed)]
 #[folder = "../../assets/dist"]
-#[exclude = ".*"]
 struct Dist;
 
 #[derive(Deserialize)]
@@ -29,7 +28,8 @@ pub(super) fn url(name: &str) -> String {
 }
 
 pub(super) async fn file(Path(name): Path<String>, Query(asked): Query<Version>) -> Response {
-    let Some(file) = Dist::get(&name) else { return StatusCode::NOT_FOUND.into_response() };
+    // Hidden files are the build's own notes.
+    let Some(file) = Dist::get(&name).filter(|_| !name.starts_with('.')) else { return StatusCode::NOT_FOUND.into_response() };
     let keep = if asked.v.as_deref() == Some(version(&file).as_str()) {
         "public, max-age=31536000, immutable"
     } else {
@@ -44,7 +44,7 @@ pub(super) async fn favicon() -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-fn version(file: &rust_embed::EmbeddedFile) -> String {
+fn version(file: &EmbeddedFile) -> String {
     hex::encode(&file.metadata.sha256_hash()[..6])
 }
 

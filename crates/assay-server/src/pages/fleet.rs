@@ -93,7 +93,7 @@ async fn gather(app: &App) -> Result<Fleet, PageError> {
             queue.push(Queued {
                 number: run.created.number,
                 target: host.name.clone(),
-                why: app.engine.waiting_reason(run),
+                why: format::sentence(&app.engine.waiting_reason(run)),
                 when: When::new(run.created_at, now),
             });
         }

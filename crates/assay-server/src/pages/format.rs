@@ -54,6 +54,15 @@ pub(super) fn plural(n: usize, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
+/// What the code says in passing, as a sentence: `there is no run 9` becomes `There is no run 9.`
+pub(super) fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let ended = text.ends_with(['.', '!', '?', ')']);
+    format!("{first}{}{}", letters.as_str(), if ended || text.is_empty() { "" } else { "." })
+}
+
 /// An instant as a page shows it: relative to now, with the exact time at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct When {
@@ -98,6 +107,13 @@ mod tests {
         assert_eq!(at(-7200), "2 h ago");
         assert_eq!(at(-259_200), "3 days ago");
         assert_eq!(at(7200), "in 2 h");
+    }
+
+    #[test]
+    fn remarks_become_sentences() {
+        assert_eq!(sentence("there is no run 9"), "There is no run 9.");
+        assert_eq!(sentence("Wait."), "Wait.");
+        assert_eq!(sentence(""), "");
     }
 
     #[test]

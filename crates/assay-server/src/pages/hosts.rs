@@ -13,6 +13,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::format::sentence;
 use super::runs::{self, RunLine};
 use super::shell::{PageError, Shell, Signed, page as finished, page_with, see_other};
 use crate::api;
@@ -200,8 +201,8 @@ async fn store(app: &App, shell: Shell, old: Option<Host>, form: HostForm) -> Re
             Err(error) if error.status().is_server_error() => return Err(error.into()),
             Err(error) => Problem {
                 field: "form",
-                message: error.message().to_owned(),
-                hint: None,
+                message: sentence(error.message()),
+                hint: error.hint_text().map(sentence),
                 place: None,
             },
         },

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::run_model::{Now, RunModel};
-use super::shell::{PageError, Shell, Signed, page, see_other};
+use super::shell::{PageError, Shell, Signed, page as finished, see_other};
 use crate::api::detail;
 use crate::error::ApiError;
 use crate::state::App;
@@ -51,7 +51,7 @@ pub(super) async fn page(
     Path(number): Path<String>,
 ) -> Result<Response, PageError> {
     let page = drawn(&app, Shell::new(&operator, "runs"), &number).await?;
-    super::shell::page(&page)
+    finished(&page)
 }
 
 /// The part that changes, alone; a page that is open asks for it whenever the journal grows.
@@ -61,7 +61,7 @@ pub(super) async fn fragment(
     Path(number): Path<String>,
 ) -> Result<Response, PageError> {
     let whole = drawn(&app, Shell::new(&operator, "runs"), &number).await?;
-    page(&whole.as_state())
+    finished(&whole.as_state())
 }
 
 pub(super) async fn decide(

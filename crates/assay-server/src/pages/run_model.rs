@@ -132,7 +132,7 @@ impl RunModel {
             started: run.started_at.map(|at| When::new(at, now.at)),
             since_ms: run.started_at.filter(|_| running).map(|at| at.0 / 1000),
             took: run.started_at.map(|at| format::duration(end.since(at).as_seconds())),
-            suspect: run.suspect_since.filter(|_| open).map(|at| format::ago(at, now.at)),
+            suspect: run.suspect_since.filter(|_| open).map(|at| silent(run, now.at.since(at))),
             boot: boot(run),
             decide: decide(run, now.at),
             can_cancel: open && state != RunState::Cancelling,
@@ -145,6 +145,15 @@ impl RunModel {
             journal_before: events.first().map_or(0, |e| e.seq - 1),
             sealed: run.seal.is_some(),
         }
+    }
+}
+
+fn silent(run: &RunView, span: Micros) -> String {
+    let span = format::duration(span.as_seconds());
+    if run.status.open {
+        format!("Nothing was heard from the agent for {span}. If it stays so, its attempt is given up.")
+    } else {
+        format!("Nothing was heard from the agent for {span}; is the machine still on?")
     }
 }
 
@@ -230,6 +239,10 @@ fn boot(run: &RunView) -> Vec<BootStep> {
     steps.push(step("Agent enrolled", run.enrolled.as_ref().map(|e| e.at)));
     let first = run.stages.first().and_then(|s| s.attempts.first()).map(|a| a.started_at);
     steps.push(step("First stage", first));
+    let never_came = run.failed_stage() == Some(assay_model::view::BOOT);
+    if let Some(missing) = steps.iter_mut().find(|s| never_came && !s.done) {
+        missing.bad = true;
+    }
     steps
 }
 

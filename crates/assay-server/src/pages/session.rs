@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::format::sentence;
 use super::shell::{PageError, Shell, Signed, page, page_with, see_other};
 use crate::auth::{self, COOKIE_NAME};
 use crate::error::ApiError;
@@ -72,7 +73,7 @@ pub(super) async fn sign_in(
         Err(error) if error.status().is_server_error() => Err(error.into()),
         Err(error) => {
             let again =
-                LoginPage { shell: Shell::bare(), next, name: form.name, error: Some(error.message().to_owned()) };
+                LoginPage { shell: Shell::bare(), next, name: form.name, error: Some(sentence(error.message())) };
             page_with(error.status(), &again)
         }
     }
@@ -100,16 +101,16 @@ pub(super) async fn first_password(
         Ok(secret) => Ok(signed_in(&secret, "/")),
         Err(error) if error.status().is_server_error() => Err(error.into()),
         Err(error) => {
-            let again = SetupPage { shell: Shell::bare(), error: Some(error.message().to_owned()) };
+            let again = SetupPage { shell: Shell::bare(), error: Some(sentence(error.message())) };
             page_with(error.status(), &again)
         }
     }
 }
 
 /// A link from elsewhere arrives without the strict cookie; the sign-in page asks here, from our own site.
-pub(super) async fn whether(State(app): State<App>, headers: HeaderMap) -> Result<StatusCode, ApiError> {
+pub(super) async fn whether(State(app): State<App>, headers: HeaderMap) -> Result<&'static str, ApiError> {
     let known = auth::identify(&app, &headers).await?;
-    Ok(if known.is_some() { StatusCode::NO_CONTENT } else { StatusCode::UNAUTHORIZED })
+    Ok(if known.is_some() { "yes" } else { "no" })
 }
 
 pub(super) async fn sign_out(State(app): State<App>, _: Signed, headers: HeaderMap) -> Result<Response, PageError> {

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::assets;
+use super::format::sentence;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
@@ -244,8 +245,8 @@ impl IntoResponse for PageError {
                 _ if status.is_server_error() => "Something broke",
                 _ => "That did not work",
             },
-            message: self.0.message().to_owned(),
-            hint: self.0.hint_text().map(str::to_owned),
+            message: sentence(self.0.message()),
+            hint: self.0.hint_text().map(sentence),
             status: status.as_u16(),
         };
         match page.render() {

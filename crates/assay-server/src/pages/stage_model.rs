@@ -77,7 +77,7 @@ impl StageModel {
                 None => stage.seconds().map(format::duration),
             },
             limit: format::duration(f64::from(stage.plan.timeout_s)),
-            coverage: judged.map(|j| j.coverage.iter().map(coverage).collect()).unwrap_or_default(),
+            coverage: judged.map(|j| j.coverage.iter().filter(|c| c.total > 0).map(coverage).collect()).unwrap_or_default(),
             checks_summary: summary(&checks),
             checks_id: format!("checks-{}-{attempt}-{}", stage.plan.name, if failed { "failed" } else { "fine" }),
             checks_open: failed && !stage.waived,
@@ -133,8 +133,8 @@ fn coverage(c: &Coverage) -> CoverageModel {
     CoverageModel {
         text: text.trim().to_owned(),
         covered: c.covered,
-        total: c.total.max(1),
-        whole: c.total > 0 && c.covered >= c.total,
+        total: c.total,
+        whole: c.covered >= c.total,
     }
 }
 

@@ -3,8 +3,11 @@
 //! The two stay two: the control plane runs as a user of its own and holds keys and data, the
 //! runner runs as root and holds neither. If one of them ends, the other is stopped too.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -28,6 +31,9 @@ pub(crate) struct Up {
     /// Serve simulated machines: a folder with machine files.
     #[arg(long, conflicts_with = "interface")]
     pub(crate) lab: Option<PathBuf>,
+    /// The lab's network namespace.
+    #[arg(long, default_value = "assay-lab", requires = "lab")]
+    pub(crate) lab_netns: String,
     /// The network interface of the provisioning network; it must belong to Assay alone.
     #[arg(long, requires = "address")]
     pub(crate) interface: Option<String>,
@@ -46,6 +52,9 @@ pub(crate) struct Up {
     /// More for `assay serve`: `--serve-arg=--webhook=https://…`; may be given more than once.
     #[arg(long)]
     pub(crate) serve_arg: Vec<String>,
+    /// Where the two sides' words go; to our own stderr without it.
+    #[arg(skip)]
+    pub(crate) log: Option<PathBuf>,
 }
 
 /// Both sides, running.
@@ -92,23 +101,24 @@ impl Stack {
             .args(up.serve_arg.iter().map(String::as_str))
             .spawn()
             .await?;
-        if let Err(problem) = ready(&mut serve).await {
+        let talk = Talk::open(up.log.as_deref())?;
+        if let Err(problem) = ready(&mut serve, &talk).await {
             let _ = serve.stop(GRACE).await;
             return Err(problem);
         }
-        echo(&mut serve, "serve ");
+        echo(&mut serve, "serve ", &talk);
 
         let mut runner = dying_with_us();
         runner = runner.arg(&program).args(["runner", "--data"]).arg(&up.data);
         runner = runner.arg("--state").arg(runner_state(&up.data));
         if let Some(lab) = &up.lab {
-            runner = runner.arg("--lab").arg(lab);
+            runner = runner.arg("--lab").arg(lab).args(["--lab-netns", &up.lab_netns]);
         }
         if let (Some(interface), Some(address)) = (&up.interface, &up.address) {
             runner = runner.args(["--interface", interface, "--address", address]);
         }
         let mut runner = runner.spawn().await?;
-        echo(&mut runner, "runner");
+        echo(&mut runner, "runner", &talk);
         Ok(Self { serve, runner })
     }
 
@@ -147,27 +157,47 @@ fn as_user(user: &str) -> Cmd {
 }
 
 /// Waits for the line that says that the control plane serves.
-async fn ready(serve: &mut Child) -> Result<()> {
+async fn ready(serve: &mut Child, talk: &Talk) -> Result<()> {
     let wait = async {
         while let Some(Line { text, .. }) = serve.next_line().await {
+            talk.say(&format!("serve   {text}"));
             if text.starts_with("ready ") {
-                ui::say(&format!("serve   {text}"));
                 return Ok(());
             }
-            ui::say(&format!("serve   {text}"));
         }
         bail!("the control plane did not start; its words stand above")
     };
     tokio::time::timeout(READY, wait).await.context("the control plane was not ready in time")?
 }
 
-fn echo(child: &mut Child, who: &'static str) {
+fn echo(child: &mut Child, who: &'static str, talk: &Talk) {
     let Some(mut lines) = child.take_lines() else { return };
+    let talk = talk.clone();
     tokio::spawn(async move {
         while let Some(Line { text, .. }) = lines.recv().await {
-            ui::say(&format!("{who}  {text}"));
+            talk.say(&format!("{who}  {text}"));
         }
     });
+}
+
+/// Where the two sides' words go.
+#[derive(Clone)]
+struct Talk(Option<Arc<File>>);
+
+impl Talk {
+    fn open(log: Option<&Path>) -> Result<Self> {
+        let Some(path) = log else { return Ok(Self(None)) };
+        let file = File::options().create(true).append(true).open(path);
+        Ok(Self(Some(Arc::new(file.with_context(|| path.display().to_string())?))))
+    }
+
+    fn say(&self, line: &str) {
+        match &self.0 {
+            None => ui::say(line),
+            // A log that cannot be written is no reason to stop the two.
+            Some(log) => drop(writeln!(&**log, "{line}")),
+        }
+    }
 }
 
 /// The control plane's user, made when missing.

@@ -1,0 +1,104 @@
+//! A healthy machine, as evidence: what its collectors would have brought back, and the spec that it
+//! fits. Each piece passes its judge; a test breaks the one thing that it is about.
+
+use assay_model::Mac;
+use assay_model::host::inventory::{Cpu, Disk, Inventory, Memory, Nic, System};
+use assay_model::host::smart::{
+    DiskClass, DiskCounters, DiskTemperature, NvmeCounters, SelfTest, SelfTestOutcome, SmartDisk,
+    SmartEvidence, SmartReading, SmartSupport, SmartctlExit,
+};
+use serde_json::Value;
+
+/// The name under which the canned host is registered.
+pub const HOST: &str = "web-3";
+
+/// The address that the machine boots from.
+pub const MAC: Mac = Mac([0x3c, 0xec, 0xef, 0x12, 0x34, 0x56]);
+
+/// What the machine should be.
+pub const SPEC: &str = "format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\n";
+
+/// What the machine is made of.
+pub fn inventory() -> Inventory {
+    let disk = |name: &str, serial: &str| Disk {
+        name: name.into(),
+        serial: Some(serial.into()),
+        model: Some("MZQL2960".into()),
+        size_bytes: Some(960_197_124_096),
+        ..Disk::default()
+    };
+    Inventory {
+        system: System {
+            product: Some("R650".into()),
+            serial: Some("7XK2M33".into()),
+            ..System::default()
+        },
+        cpus: vec![Cpu { cores: Some(16), threads: Some(32), ..Cpu::default() }],
+        memory: Memory { total_mib: Some(64_193), dimms: Vec::new() },
+        disks: vec![disk("nvme0n1", "S1"), disk("nvme1n1", "S2")],
+        nics: vec![Nic { name: "eno1".into(), mac: Some(MAC.to_string()), ..Nic::default() }],
+        ..Inventory::default()
+    }
+}
+
+/// The same machine with another disk in place of the second one.
+pub fn swapped_disk() -> Inventory {
+    let mut inventory = inventory();
+    inventory.disks[1].serial = Some("OTHER".into());
+    inventory
+}
+
+/// The health of both disks.
+pub fn smart() -> SmartEvidence {
+    SmartEvidence { disks: vec![nvme("nvme0n1", "S1"), nvme("nvme1n1", "S2")], ..SmartEvidence::default() }
+}
+
+/// The evidence of a stage on the healthy machine. Stages that need none get `null`.
+pub fn evidence(stage: &str) -> Value {
+    let plain = "canned evidence is plain data";
+    match stage {
+        "Inventory" | "SpecValidate" => serde_json::to_value(inventory()).expect(plain),
+        "SMART" => serde_json::to_value(smart()).expect(plain),
+        _ => Value::Null,
+    }
+}
+
+fn nvme(name: &str, serial: &str) -> SmartDisk {
+    let counters = NvmeCounters {
+        critical_warning: Some(0),
+        available_spare: Some(100),
+        available_spare_threshold: Some(10),
+        media_errors: Some(0),
+        ..NvmeCounters::default()
+    };
+    let reading = SmartReading {
+        exit: SmartctlExit::of(0),
+        passed: Some(true),
+        temperature: DiskTemperature { current_c: Some(35), warning_c: None, critical_c: None },
+        power_on_hours: Some(10),
+        percentage_used: Some(1),
+        solid_state: Some(true),
+        error_log_entries: Some(0),
+        self_test_failures: Some(0),
+        counters: Some(DiskCounters::Nvme(counters)),
+        messages: Vec::new(),
+    };
+    SmartDisk {
+        name: name.to_owned(),
+        serial: Some(serial.to_owned()),
+        wwn: None,
+        model: Some("MZQL2960".to_owned()),
+        class: DiskClass::Nvme,
+        support: SmartSupport::Available,
+        before: Some(reading.clone()),
+        after: Some(reading),
+        self_test: SelfTest {
+            supported: Some(true),
+            outcome: SelfTestOutcome::Passed,
+            seconds: Some(60),
+            detail: "Completed without error".to_owned(),
+        },
+        artifacts: vec![format!("smart-{serial}.txt")],
+        problems: Vec::new(),
+    }
+}

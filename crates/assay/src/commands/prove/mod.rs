@@ -1,0 +1,263 @@
+//! `assay prove`: breaks machines on purpose and sees each check go red.
+//!
+//! A check that cannot fail is worse than none, so every check has an entry in the proof catalogue, and every entry
+//! a control: the same machine without the fault, which must pass in the same invocation. `--mute` turns the
+//! question round: with one check switched off, does the catalogue notice? The command brings its own control
+//! plane, runner and lab ([`stand`]), and leaves nothing behind.
+
+mod catalogue;
+mod stand;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use futures::StreamExt as _;
+
+use self::catalogue::{Catalogue, Entry, Selection};
+use self::stand::{Prover, Settings, Stand};
+use self::verdict::{Line, unnoticed};
+use crate::commands::told_to_stop;
+use crate::commands::up::Stack;
+use crate::exit::Exit;
+use crate::{place, ui};
+
+/// Which proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Simulated machines, healthy and broken.
+    Host,
+    /// Everything that there is.
+    All,
+}
+
+#[derive(Args)]
+pub(crate) struct Prove {
+    /// Which proofs.
+    #[arg(value_enum)]
+    which: Which,
+    /// Only this entry (and its control); may be given more than once.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Switch the check with this code off: exactly its entries must then fail, and the exit code says whether they did.
+    #[arg(long, value_name = "CODE")]
+    mute: Option<String>,
+    /// Write one JSON object a line to this file; `-` is stdout, without the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print the catalogue and run nothing.
+    #[arg(long, conflicts_with_all = ["json", "mute"])]
+    list: bool,
+    /// How many machines run at once. In software emulation they take each other's time.
+    #[arg(long, default_value = "1")]
+    jobs: NonZeroUsize,
+    /// The folder of the catalogue.
+    #[arg(long, default_value = "lab/faults")]
+    faults: PathBuf,
+    /// The folder with the machine files.
+    #[arg(long, default_value = "lab/machines")]
+    machines: PathBuf,
+    /// The folder with the live image [default: that of this machine's data folder, or else target/live-image].
+    #[arg(long, env = "ASSAY_LIVE_IMAGE")]
+    live_image: Option<PathBuf>,
+    /// Keep every run's evidence bundle and console here.
+    #[arg(long, value_name = "FOLDER")]
+    evidence: Option<PathBuf>,
+    /// The control plane's user; made when it is missing.
+    #[arg(long, default_value = "assay")]
+    user: String,
+}
+
+impl Prove {
+    pub(crate) async fn run(self) -> Result<Exit> {
+        let catalogue = Catalogue::load(&self.faults)?;
+        let selection = match self.select(&catalogue) {
+            Ok(selection) => selection,
+            Err(problem) => {
+                ui::error(&problem);
+                return Ok(Exit::Usage);
+            }
+        };
+        if self.list {
+            ui::table(&["ENTRY", "KIND", "EXPECTED", "CONTROL", "WHAT IT IS"], &listed(&selection));
+            return Ok(Exit::Ok);
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("proofs need root: the runner makes a network namespace and taps for the machines; use sudo");
+        }
+        let mut output = Output::open(self.json.as_deref(), &selection)?;
+        let stand = Stand::new(Settings {
+            machines: absolute(&self.machines)?,
+            live_image: absolute(&live_image(self.live_image.clone()))?,
+            user: self.user.clone(),
+            evidence: self.evidence.clone(),
+        })?;
+        let mut stack = None;
+        let outcome = self.prove(&stand, &mut stack, &selection, &mut output).await;
+        if outcome.is_err() {
+            ui::say(&stand.last_words());
+        }
+        stand.clear(stack).await;
+        Ok(self.judge(&outcome?))
+    }
+
+    fn select<'a>(&self, catalogue: &'a Catalogue) -> Result<Selection<'a>> {
+        // One pipeline has proofs in this version.
+        let (Which::Host | Which::All) = self.which;
+        let selection = catalogue.select(&self.only)?;
+        if let Some(code) = &self.mute {
+            catalogue.check_muted(code)?;
+            selection.check_muted(code)?;
+        }
+        Ok(selection)
+    }
+
+    /// Runs everything, or ends early with an error: told to stop, or a daemon died.
+    async fn prove(
+        &self,
+        stand: &Stand,
+        stack: &mut Option<Stack>,
+        selection: &Selection<'_>,
+        output: &mut Output,
+    ) -> Result<Vec<Line>> {
+        let stop = told_to_stop();
+        tokio::pin!(stop);
+        ui::say("starting a control plane, a runner and a lab for the proofs");
+        let started = tokio::select! {
+            started = stand.start() => started?,
+            () = &mut stop => bail!("stopped before anything was proven"),
+        };
+        let stack = stack.insert(started);
+        let prover = stand.prover(self.mute.iter().cloned().collect())?;
+        tokio::select! {
+            lines = run_all(&prover, selection, self.jobs.get(), output) => lines,
+            () = &mut stop => bail!("stopped; what was not printed was not proven"),
+            who = stack.ended() => bail!("the {who} ended by itself; its last words follow"),
+        }
+    }
+
+    /// The last sentence and the exit code.
+    fn judge(&self, lines: &[Line]) -> Exit {
+        let Some(code) = &self.mute else {
+            let ok = lines.iter().filter(|line| line.ok).count();
+            ui::say(&format!("{ok} of {} came out as expected", lines.len()));
+            return if ok == lines.len() { Exit::Ok } else { Exit::Fail };
+        };
+        let problems = unnoticed(lines, code);
+        for problem in &problems {
+            ui::say(problem);
+        }
+        if problems.is_empty() {
+            ui::say(&format!("the catalogue notices the loss of {code}: exactly its entries failed without it"));
+            return Exit::Ok;
+        }
+        ui::say(&format!("the catalogue does NOT show that the loss of {code} is noticed; see above"));
+        Exit::Fail
+    }
+}
+
+/// The folder of the live image: the one named, that of the data folder, or that of a working copy.
+pub(crate) fn live_image(named: Option<PathBuf>) -> PathBuf {
+    let installed = place::default_data().join("live-image");
+    let built = PathBuf::from("target/live-image");
+    let there = |folder: &Path| folder.join("manifest.json").exists();
+    named.unwrap_or_else(|| if !there(&installed) && there(&built) { built } else { installed })
+}
+
+/// Healthy machines first: they are the controls of the others.
+async fn run_all(
+    prover: &Prover<'_>,
+    selection: &Selection<'_>,
+    jobs: usize,
+    output: &mut Output,
+) -> Result<Vec<Line>> {
+    let mut lines = BTreeMap::new();
+    for group in [&selection.healthy, &selection.others] {
+        let mut running = futures::stream::iter(group)
+            .map(async |entry: &&Entry| (*entry, prover.prove(entry).await))
+            .buffer_unordered(jobs);
+        while let Some((entry, (seen, seconds))) = running.next().await {
+            let control = entry.control.as_ref().and_then(|control| lines.get(control));
+            let line = Line::of(entry, seen, seconds, control);
+            output.print(&line, selection.asked_for(entry))?;
+            lines.insert(entry.name.clone(), line);
+        }
+    }
+    Ok(lines.into_values().collect())
+}
+
+fn listed(selection: &Selection<'_>) -> Vec<Vec<String>> {
+    let asked = selection.healthy.iter().chain(&selection.others).filter(|entry| selection.asked_for(entry));
+    let row = |entry: &&Entry| {
+        vec![
+            entry.name.clone(),
+            format!("{:?}", entry.kind).to_lowercase(),
+            entry.expected.words(),
+            entry.control.clone().unwrap_or_default(),
+            entry.description.clone(),
+        ]
+    };
+    asked.map(row).collect()
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+/// Rows as they come, and JSON lines beside them.
+struct Output {
+    json: Option<Box<dyn Write + Send>>,
+    table: bool,
+    widths: [usize; 3],
+}
+
+impl Output {
+    fn open(json: Option<&Path>, selection: &Selection<'_>) -> Result<Self> {
+        let to_stdout = json.is_some_and(|path| path.as_os_str() == "-");
+        let json: Option<Box<dyn Write + Send>> = match json {
+            None => None,
+            Some(_) if to_stdout => Some(Box::new(std::io::stdout())),
+            Some(path) => Some(Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?)),
+        };
+        let mut widths = [4, 8, 20];
+        for entry in selection.healthy.iter().chain(&selection.others) {
+            widths[0] = widths[0].max(entry.name.len());
+            widths[1] = widths[1].max(entry.expected.words().len());
+        }
+        widths[2] = widths[2].max(widths[1]);
+        let output = Self { json, table: !to_stdout, widths };
+        ui::say(&format!("{} machines to run", selection.len()));
+        output.row(["NAME", "EXPECTED", "SEEN"], "OK", "SECONDS");
+        Ok(output)
+    }
+
+    /// A control that was not asked for has its row, for the reader, and no JSON line.
+    fn print(&mut self, line: &Line, asked_for: bool) -> Result<()> {
+        let ok = match (line.ok, asked_for) {
+            (true, true) => "ok",
+            (true, false) => "ok (control)",
+            (false, true) => "NO",
+            (false, false) => "NO (control)",
+        };
+        self.row([&line.name, &line.expected.words(), &line.seen.words()], ok, &format!("{:.0}", line.seconds));
+        for problem in &line.problems {
+            ui::say(&format!("  {}: {problem}", line.name));
+        }
+        if let Some(json) = self.json.as_mut().filter(|_| asked_for) {
+            let text = serde_json::to_string(line)?;
+            writeln!(json, "{text}").and_then(|()| json.flush()).context("writing the JSON lines")?;
+        }
+        Ok(())
+    }
+
+    fn row(&self, cells: [&str; 3], ok: &str, seconds: &str) {
+        if self.table {
+            let [a, b, c] = self.widths;
+            ui::line(&format!("{:<a$}  {:<b$}  {:<c$}  {ok:<12}  {seconds}", cells[0], cells[1], cells[2]));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The stand: a control plane, a runner and a lab of its own, made for one invocation and gone after it.
+//!
+//! Nothing of it touches a server, a lab or a data folder that is already there. Whatever happens, [`Stand::clear`]
+//! stops the daemons, kills what is left in the stand's own network namespace, and removes its folder.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use assay_api::operator::{Host, NewHost, RunDetail, RunSummary, Vet};
+use assay_model::{EventBody, Mac};
+use assay_process::Cmd;
+use assay_qemu::{Lab, LabConfig};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+
+use super::catalogue::Entry;
+use super::verdict::Seen;
+use crate::client::Client;
+use crate::commands::lab::spec;
+use crate::commands::run::Live;
+use crate::commands::up::{self, Stack, Up};
+use crate::{place, ui};
+
+/// Longest time from power-on to enrolment. A machine that takes longer in the lab does not boot.
+const BOOT_TIMEOUT_S: u32 = 240;
+/// No proof takes longer. The engine ends every run by itself long before; this is for an engine that does not.
+const RUN_LIMIT: Duration = Duration::from_hours(1);
+
+/// What the stand is made of.
+pub(super) struct Settings {
+    /// The machine files.
+    pub(super) machines: PathBuf,
+    /// The live image.
+    pub(super) live_image: PathBuf,
+    /// The control plane's user.
+    pub(super) user: String,
+    /// Where evidence is kept, if it is.
+    pub(super) evidence: Option<PathBuf>,
+}
+
+/// The ground that everything stands on: folder, names, lab. Nothing runs yet.
+pub(super) struct Stand {
+    settings: Settings,
+    scratch: TempDir,
+    netns: String,
+    lab: Lab,
+}
+
+/// The way to the stand's control plane.
+pub(super) struct Prover<'a> {
+    stand: &'a Stand,
+    client: Client,
+    muted: Vec<String>,
+}
+
+impl Stand {
+    /// Makes the ground.
+    pub(super) fn new(settings: Settings) -> Result<Self> {
+        let scratch = tempfile::Builder::new().prefix("assay-prove-").tempdir().context("making a scratch folder")?;
+        // The control plane is another user and has to get through to its data folder.
+        let passable = std::fs::Permissions::from_mode(0o711);
+        std::fs::set_permissions(scratch.path(), passable).context("the scratch folder")?;
+        // A name has at most 15 characters; a process id at most 7 digits.
+        let netns = format!("assay-p{}", std::process::id());
+        let state = up::runner_state(&scratch.path().join("data")).join("lab");
+        let mut config = LabConfig::new(state, &settings.machines);
+        config.network.netns.clone_from(&netns);
+        let lab = Lab::open(config)?;
+        if let Some(folder) = &settings.evidence {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        Ok(Self { settings, scratch, netns, lab })
+    }
+
+    /// Starts control plane and runner.
+    pub(super) async fn start(&self) -> Result<Stack> {
+        let up = Up {
+            data: self.data(),
+            lab: Some(self.settings.machines.clone()),
+            lab_netns: self.netns.clone(),
+            interface: None,
+            address: None,
+            live_image: Some(self.settings.live_image.clone()),
+            user: self.settings.user.clone(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            serve_arg: Vec::new(),
+            log: Some(self.log()),
+        };
+        let stack = Stack::start(&up).await?;
+        if let Err(problem) = self.image_is_readable().await {
+            stack.stop().await;
+            return Err(problem);
+        }
+        Ok(stack)
+    }
+
+    /// The way in, once [`Stand::start`] is through.
+    pub(super) fn prover(&self, muted: Vec<String>) -> Result<Prover<'_>> {
+        let server = format!("http://{}", place::Addresses::read(&self.data())?.operators);
+        let client = Client::new(&server, &place::token(&self.data(), "cli")?)?;
+        Ok(Prover { stand: self, client, muted })
+    }
+
+    /// The daemons' last words.
+    pub(super) fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Removes everything. `stack` is what [`Stand::start`] gave, if it got that far.
+    pub(super) async fn clear(self, stack: Option<Stack>) {
+        if let Some(stack) = stack {
+            stack.stop().await;
+        }
+        // The namespace is this stand's alone: whatever is still in it was started for it.
+        self.kill_inhabitants().await;
+        if let Err(problem) = self.lab.down().await {
+            ui::say(&format!("clearing the lab: {problem}; look with `ip netns` for {}", self.netns));
+        }
+        if let Some(folder) = &self.settings.evidence {
+            let _ = std::fs::copy(self.log(), folder.join("daemons.log"));
+        }
+        let path = self.scratch.path().to_owned();
+        if let Err(problem) = self.scratch.close() {
+            ui::say(&format!("{} could not be removed: {problem}", path.display()));
+        }
+    }
+
+    async fn kill_inhabitants(&self) {
+        // No namespace, no inhabitants.
+        let Ok(pids) = Cmd::new("ip").args(["netns", "pids", &self.netns]).run_ok().await else { return };
+        let pids: Vec<_> = pids.stdout_text().split_whitespace().map(str::to_owned).collect();
+        if !pids.is_empty() {
+            // One that ended meanwhile is no problem; one that stays makes the lab's removal fail, which is told.
+            let _ = Cmd::new("kill").arg("-KILL").args(pids.iter().map(String::as_str)).run().await;
+        }
+    }
+
+    /// Asks as the control plane's user, because root may read everything.
+    async fn image_is_readable(&self) -> Result<()> {
+        let (folder, user) = (&self.settings.live_image, &self.settings.user);
+        let as_user = Cmd::new("setpriv").args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
+        for file in ["manifest.json", "vmlinuz", "base.initrd", "agent.initrd"] {
+            let path = folder.join(file);
+            if !as_user.clone().args(["test", "-r"]).arg(&path).run().await?.success() {
+                bail!("the control plane's user `{user}` cannot read {}; make it readable for everyone (chmod a+r), and its folders passable (chmod a+x)", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.scratch.path().join("daemons.log")
+    }
+}
+
+impl Prover<'_> {
+    /// Vets an entry's machine to its verdict, and says what was seen and how many seconds it took. A problem on our
+    /// side is what was seen, too: the other entries still have something to tell.
+    pub(super) async fn prove(&self, entry: &Entry) -> (Seen, f64) {
+        let outcome = tokio::time::timeout(RUN_LIMIT, self.vet(entry)).await;
+        match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no verdict within {} s", RUN_LIMIT.as_secs()))) {
+            Ok(detail) => {
+                let ended = detail.summary.completed_at.unwrap_or(detail.summary.created_at);
+                let seconds = ended.since(detail.summary.created_at).0 as f64 / 1e6;
+                (Seen::of(&detail, entry.expected.code.as_deref()), seconds)
+            }
+            Err(problem) => (Seen::error(format!("{problem:#}")), 0.0),
+        }
+    }
+
+    async fn vet(&self, entry: &Entry) -> Result<RunDetail> {
+        let machine = self.stand.lab.machine(&entry.machine)?;
+        let macs: Vec<Mac> = machine.ordered.nics.iter().filter(|nic| nic.boot).map(|nic| nic.mac).collect();
+        let spec = entry.spec.clone().unwrap_or_else(|| spec::expected(&machine.ordered).to_yaml());
+        let host = NewHost {
+            name: entry.name.clone(),
+            macs,
+            spec_yaml: Some(spec),
+            power: Some(json!({ "method": "lab", "machine": entry.machine })),
+        };
+        let _: Host = self.client.post("/api/v1/hosts", &host).await?;
+        let vet = Vet {
+            profile: Some("standard".to_owned()),
+            boot_timeout_s: Some(BOOT_TIMEOUT_S),
+            hold_s: None,
+            no_hold: true,
+            muted: self.muted.clone(),
+        };
+        let run: RunSummary = self.client.post(&format!("/api/v1/hosts/{}/vet", entry.name), &vet).await?;
+        let mut live = Live::open(&self.client, run.number).await?;
+        while let Some(event) = live.next().await {
+            let event = event?;
+            if event.kind != "journal" {
+                continue;
+            }
+            if let EventBody::Sealed(_) = serde_json::from_value(event.data).context("a journal event does not read")? {
+                break;
+            }
+        }
+        let detail: RunDetail = self.client.get(&format!("/api/v1/runs/{}", run.number)).await?;
+        if let Some(folder) = &self.stand.settings.evidence {
+            self.keep(entry, run.number, folder).await?;
+        }
+        Ok(detail)
+    }
+
+    /// The evidence bundle and the machine's console.
+    async fn keep(&self, entry: &Entry, number: i64, folder: &Path) -> Result<()> {
+        let path = folder.join(format!("{}.tar", entry.name));
+        let bundle = self.client.open(&format!("/api/v1/runs/{number}/bundle")).await?.bytes().await?;
+        let mut file = tokio::fs::File::create(&path).await.with_context(|| path.display().to_string())?;
+        file.write_all(&bundle).await?;
+        file.flush().await?;
+        let console = self.stand.lab.console_log(&entry.machine)?;
+        if console.exists() {
+            tokio::fs::copy(console, folder.join(format!("{}-console.log", entry.name))).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! `cargo xtask schemas`: writes `schemas/` from the types, so that what others validate against is what we read
+//! and write. `--check` (part of `cargo xtask test`) fails when the tree and the types disagree: a change to a
+//! format is then seen in review, never by accident.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use assay_model::EventBody;
+use assay_model::host::inventory::Inventory;
+use assay_model::host::spec::HostSpec;
+use assay_model::report::Report;
+use clap::Args;
+use schemars::{Schema, schema_for};
+
+use crate::place;
+
+#[derive(Args)]
+pub(crate) struct Schemas {
+    /// Write nothing; fail when a file differs from what would be written.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(options: &Schemas) -> Result<()> {
+    let folder = place::repository().join("schemas");
+    let stale = stale(&folder, &all())?;
+    if options.check && !stale.is_empty() {
+        bail!("{} out of date; run `cargo xtask schemas`, review the change and commit it", stale.join(", "));
+    }
+    for (name, text) in all() {
+        if stale.contains(&name) {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            eprintln!("schemas: wrote {}", path.display());
+        }
+    }
+    if stale.is_empty() {
+        eprintln!("schemas: {} files up to date", all().len());
+    }
+    Ok(())
+}
+
+/// Every schema with its file name.
+fn all() -> Vec<(&'static str, String)> {
+    vec![
+        ("inventory.schema.json", text(&schema_for!(Inventory))),
+        ("spec.schema.json", text(&schema_for!(HostSpec))),
+        ("report.schema.json", text(&schema_for!(Report))),
+        ("event.schema.json", text(&schema_for!(EventBody))),
+    ]
+}
+
+fn text(schema: &Schema) -> String {
+    // The alternate form is the pretty one. A JSON value always prints.
+    format!("{:#}\n", schema.as_value())
+}
+
+/// The names whose files differ. A file that nothing writes any more counts, too: somebody validates against it.
+fn stale(folder: &Path, wanted: &[(&'static str, String)]) -> Result<Vec<&'static str>> {
+    let mut stale = Vec::new();
+    for (name, text) in wanted {
+        let path = folder.join(name);
+        match fs::read_to_string(&path) {
+            Ok(found) if found == *text => {}
+            Ok(_) => stale.push(*name),
+            Err(e) if e.kind() == ErrorKind::NotFound => stale.push(*name),
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let name = entry?.file_name();
+        if !wanted.iter().any(|(wanted, _)| name == *wanted) {
+            bail!(
+                "{} belongs to no type; remove it or add it to xtask/src/schemas.rs",
+                folder.join(name).display()
+            );
+        }
+    }
+    Ok(stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn validator(name: &str) -> jsonschema::Validator {
+        let text = all().into_iter().find(|(found, _)| *found == name).expect("there is one").1;
+        let schema: Value = serde_json::from_str(&text).expect("JSON");
+        jsonschema::validator_for(&schema).expect("a valid schema")
+    }
+
+    #[test]
+    fn a_changed_a_missing_and_a_forgotten_file_are_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let wanted = [("a.schema.json", "1\n".to_owned()), ("b.schema.json", "2\n".to_owned())];
+        assert_eq!(stale(folder.path(), &wanted).expect("read"), ["a.schema.json", "b.schema.json"]);
+        for (name, text) in &wanted {
+            fs::write(folder.path().join(name), text).expect("written");
+        }
+        assert!(stale(folder.path(), &wanted).expect("read").is_empty());
+        fs::write(folder.path().join("a.schema.json"), "3\n").expect("written");
+        assert_eq!(stale(folder.path(), &wanted).expect("read"), ["a.schema.json"]);
+        fs::write(folder.path().join("old.schema.json"), "").expect("written");
+        let problem = stale(folder.path(), &wanted).expect_err("nothing writes it").to_string();
+        assert!(problem.contains("old.schema.json"), "{problem}");
+    }
+
+    #[test]
+    fn every_schema_is_one_and_has_a_title() {
+        for (name, text) in all() {
+            validator(name);
+            let schema: Value = serde_json::from_str(&text).expect("JSON");
+            assert!(schema["title"].is_string(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_example_specs_fit_the_schema_and_a_misspelt_key_does_not() {
+        let validator = validator("spec.schema.json");
+        let mut seen = 0;
+        for entry in fs::read_dir(place::repository().join("examples/specs")).expect("examples") {
+            let path = entry.expect("an entry").path();
+            let text = fs::read_to_string(&path).expect("read");
+            let mut spec: Value = serde_saphyr::from_str(&text).expect("YAML");
+            let problems: Vec<String> =
+                validator.iter_errors(&spec).map(|e| format!("{e} at {}", e.instance_path())).collect();
+            assert!(problems.is_empty(), "{}: {problems:#?}", path.display());
+            spec["memorry"] = json!({});
+            assert!(!validator.is_valid(&spec), "{}: an unknown key must not pass", path.display());
+            seen += 1;
+        }
+        assert!(seen > 0, "there are examples");
+    }
+}

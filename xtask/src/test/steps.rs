@@ -1,0 +1,219 @@
+//! The steps of `cargo xtask test`, in order: what is quick and says most comes early.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::{assets, boundaries, demo, live_image, place, schemas, setup, tool};
+
+/// One step.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    /// Takes minutes, root and an emulator; `--fast` leaves it out.
+    pub(super) boots_machines: bool,
+    pub(super) run: fn() -> Result<()>,
+}
+
+pub(super) static STEPS: [Step; 17] = [
+    Step {
+        name: "setup",
+        what: "install what is missing",
+        boots_machines: false,
+        run: || chore::<setup::Setup>(&[], setup::run),
+    },
+    Step {
+        name: "assets",
+        what: "style and script of the pages",
+        boots_machines: false,
+        run: || chore::<assets::Assets>(&[], assets::run),
+    },
+    Step {
+        name: "fmt",
+        what: "the code is formatted",
+        boots_machines: false,
+        run: || cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "boundaries",
+        what: "no crate depends on one that it must not know",
+        boots_machines: false,
+        run: boundaries::run,
+    },
+    Step {
+        name: "deny",
+        what: "bans, licences, sources (not advisories: those need the network)",
+        boots_machines: false,
+        run: deny,
+    },
+    Step {
+        name: "machete",
+        what: "no dependency is declared and unused",
+        boots_machines: false,
+        run: || cargo(&["machete"]),
+    },
+    Step { name: "clippy", what: "lints, with warnings as errors", boots_machines: false, run: clippy },
+    Step {
+        name: "build",
+        what: "every program",
+        boots_machines: false,
+        run: || cargo(&["build", "--workspace"]),
+    },
+    Step {
+        name: "schemas",
+        what: "the published schemas are those of the types",
+        boots_machines: false,
+        run: || chore::<schemas::Schemas>(&["--check"], schemas::run),
+    },
+    Step {
+        name: "nextest",
+        what: "every test that boots nothing",
+        boots_machines: false,
+        run: || nextest("not binary(/^real_/)"),
+    },
+    Step {
+        name: "doctest",
+        what: "the examples in the documentation",
+        boots_machines: false,
+        run: || cargo(&["test", "--doc", "--workspace"]),
+    },
+    Step { name: "doc", what: "the documentation has no broken links", boots_machines: false, run: doc },
+    Step {
+        name: "live-image",
+        what: "build the live image, or take the one that is current",
+        boots_machines: true,
+        run: || chore::<live_image::LiveImage>(&[], live_image::run),
+    },
+    Step {
+        name: "live-check",
+        what: "the live image drives the hardware that it must",
+        boots_machines: true,
+        run: || chore::<live_image::LiveImage>(&["--check"], live_image::run),
+    },
+    Step {
+        name: "e2e",
+        what: "tests against the real thing: QEMU, dnsmasq, a browser",
+        boots_machines: true,
+        run: || nextest("binary(/^real_/)"),
+    },
+    Step {
+        name: "prove",
+        what: "every check is seen red, and one that is muted is missed",
+        boots_machines: true,
+        run: prove,
+    },
+    Step {
+        name: "demo",
+        what: "one machine passes and one is held, by the whole product",
+        boots_machines: true,
+        run: || chore::<demo::Demo>(&["--exit"], demo::run),
+    },
+];
+
+/// The check that the proof catalogue must miss when it is switched off, and the entries to see that with: its
+/// own, which must fail then, and another, which must not.
+const MUTED: &str = "NvmeCriticalWarning";
+const MUTED_ENTRIES: [&str; 2] = ["failing-nvme", "missing-dimm"];
+
+/// Runs a chore as its command line would.
+fn chore<A: clap::Args>(args: &[&str], run: fn(&A) -> Result<()>) -> Result<()> {
+    #[derive(Parser)]
+    struct Line<A: clap::Args> {
+        #[command(flatten)]
+        options: A,
+    }
+    run(&Line::<A>::try_parse_from(["cargo xtask"].iter().chain(args))?.options)
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    tool::run(cargo_command(args))
+}
+
+fn cargo_command(args: &[&str]) -> Command {
+    let mut cargo = Command::new(place::cargo());
+    cargo.args(args).current_dir(place::repository());
+    eprintln!("$ {}", tool::show(&cargo));
+    cargo
+}
+
+fn clippy() -> Result<()> {
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn deny() -> Result<()> {
+    cargo(&["deny", "--all-features", "--locked", "check", "bans", "licenses", "sources"])?;
+    eprintln!(
+        "deny: advisories were not checked, since they need the network: `cargo deny check advisories`"
+    );
+    Ok(())
+}
+
+fn doc() -> Result<()> {
+    let mut doc = cargo_command(&["doc", "--no-deps", "--workspace", "--document-private-items"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+    tool::run(doc)
+}
+
+fn nextest(filter: &str) -> Result<()> {
+    let mut nextest = cargo_command(&["nextest", "run", "--workspace", "--no-fail-fast", "-E", filter]);
+    // A test that disagrees with its snapshot fails; it writes nothing beside it.
+    nextest.env("INSTA_UPDATE", "no");
+    tool::run(nextest)
+}
+
+fn prove() -> Result<()> {
+    if !place::is_root() {
+        bail!("proofs switch simulated machines, which needs root: sudo -E cargo xtask test --only prove");
+    }
+    let image = place::repository().join("target/live-image");
+    if !image.join("manifest.json").is_file() {
+        bail!("there is no live image; run `cargo xtask test --only live-image` first");
+    }
+    let evidence = place::repository().join("target/proofs");
+    fs::create_dir_all(&evidence)?;
+    let prove = |name: &str, more: &[&str]| {
+        let mut prove = Command::new(place::debug_builds().join("assay"));
+        prove.args(["prove", "host", "--live-image"]).arg(&image).args(more);
+        prove.arg("--json").arg(evidence.join(format!("{name}.jsonl"))).current_dir(place::repository());
+        eprintln!("$ {}", tool::show(&prove));
+        tool::run(prove)
+    };
+    prove("host", &[])?;
+    let mut muted = vec!["--mute", MUTED];
+    for entry in &MUTED_ENTRIES {
+        muted.extend(["--only", entry]);
+    }
+    prove("host-muted", &muted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chore_is_given_its_switches_and_a_wrong_one_is_refused() {
+        #[derive(clap::Args)]
+        struct Made {
+            #[arg(long)]
+            loud: bool,
+        }
+        chore::<Made>(&["--loud"], |made| if made.loud { Ok(()) } else { bail!("not loud") })
+            .expect("it is loud");
+        chore::<Made>(&[], |made| if made.loud { Ok(()) } else { bail!("not loud") }).expect_err("it is not");
+        let problem =
+            chore::<Made>(&["--quiet"], |_| Ok(())).expect_err("there is no such switch").to_string();
+        assert!(problem.contains("--quiet"), "{problem}");
+    }
+
+    #[test]
+    fn the_muted_check_has_an_entry_in_the_catalogue() {
+        let read = |name: &str| {
+            fs::read_to_string(place::repository().join(format!("lab/faults/{name}.toml"))).expect("an entry")
+        };
+        let code = format!("code = \"{MUTED}\"");
+        let with: Vec<bool> = MUTED_ENTRIES.iter().map(|name| read(name).contains(&code)).collect();
+        assert_eq!(with, [true, false], "one entry must fail without the check, and one must not");
+    }
+}
