@@ -254,7 +254,8 @@ class Temperatures {
     u.ctx.lineTo(left + width, y);
     u.ctx.stroke();
     u.ctx.textAlign = "right";
-    u.ctx.fillText(`limit ${this.limit} °C`, left + width - 4, y - 4);
+    u.ctx.textBaseline = "top";
+    u.ctx.fillText(`limit ${this.limit} °C`, left + width - 4, y + 5);
     u.ctx.restore();
   }
 }

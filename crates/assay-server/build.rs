@@ -7,6 +7,8 @@ fn main() {
     println!("cargo::rerun-if-changed={}", dist.display());
     println!("cargo::rerun-if-changed=templates");
     if !dist.join("app.css").is_file() {
-        println!("cargo::error=the pages' style and script are not built yet: run `cargo xtask assets` first (it needs npm)");
+        println!(
+            "cargo::error=the pages' style and script are not built yet: run `cargo xtask assets` first (it needs npm)"
+        );
     }
 }

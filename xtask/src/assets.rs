@@ -4,6 +4,7 @@
 //! digests, npm fetches them, and the server embeds what lies in `dist`. The stamp there names the inputs that
 //! it was made from, so a second call has nothing to do. Run this before the server is built.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +39,7 @@ pub(crate) struct Assets {
 
 pub(crate) fn run(options: &Assets) -> Result<()> {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets");
+    let _lock = lock(&assets)?;
     let inputs = inputs_digest(&assets)?;
     if !options.force && is_current(&assets, &inputs) {
         eprintln!("assets: up to date");
@@ -47,6 +49,16 @@ pub(crate) fn run(options: &Assets) -> Result<()> {
     let dist = copy(&assets, &inputs)?;
     eprintln!("assets: {} files in {}", COPIES.len(), dist.display());
     Ok(())
+}
+
+/// Two at the same time would pull the packages away under each other's feet: the second one waits, and then
+/// finds everything done.
+fn lock(assets: &Path) -> Result<File> {
+    let dist = assets.join("dist");
+    std::fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
+    let lock = File::create(dist.join(".lock")).context("cannot create the lock file")?;
+    lock.lock().context("cannot lock assets/dist")?;
+    Ok(lock)
 }
 
 fn inputs_digest(assets: &Path) -> Result<String> {
@@ -132,6 +144,16 @@ mod tests {
 
         std::fs::write(dir.path().join("app.css"), "changed").expect("write");
         assert!(!is_current(dir.path(), &inputs_digest(dir.path()).expect("reads")));
+    }
+
+    #[test]
+    fn the_second_one_waits_for_the_first() {
+        let dir = tree();
+        let first = lock(dir.path()).expect("locks");
+        let other = File::open(dir.path().join("dist/.lock")).expect("is there");
+        assert!(matches!(other.try_lock(), Err(std::fs::TryLockError::WouldBlock)));
+        drop(first);
+        assert!(other.try_lock().is_ok());
     }
 
     #[test]

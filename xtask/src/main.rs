@@ -7,6 +7,7 @@
 
 mod assets;
 mod boundaries;
+mod chore;
 mod demo;
 mod live_image;
 mod place;

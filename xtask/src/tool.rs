@@ -10,8 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs to the end; a tool that fails is an error that names the command.
-pub(crate) fn run(command: Command) -> Result<()> {
+pub(crate) fn run(mut command: Command) -> Result<()> {
     let shown = show(&command);
+    forget_our_package(&mut command);
     let status = status(command, &shown)?;
     if status.success() {
         return Ok(());
@@ -21,7 +22,10 @@ pub(crate) fn run(command: Command) -> Result<()> {
 
 /// Runs quietly and returns what it printed; `None` when it is not installed or fails.
 pub(crate) fn ask(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).env("LC_ALL", "C.UTF-8").output().ok()?;
+    let mut command = Command::new(program);
+    command.args(args).env("LC_ALL", "C.UTF-8");
+    forget_our_package(&mut command);
+    let output = command.output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -34,6 +38,21 @@ pub(crate) fn show(command: &Command) -> String {
     let words = std::iter::once(program.to_string_lossy().into_owned())
         .chain(command.get_args().map(|argument| quoted(&argument.to_string_lossy())));
     envs.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// `cargo xtask` tells us that we are the package xtask. Passed on, this makes other tools believe that they are:
+/// cargo-machete then takes its own name for a folder.
+fn forget_our_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let told_by_cargo = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || name == "CARGO_PRIMARY_PACKAGE"
+        });
+        if told_by_cargo {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn quoted(word: &str) -> String {
@@ -78,6 +97,19 @@ mod tests {
         let problem = run(command).expect_err("it fails").to_string();
         assert!(problem.starts_with("`CI=1 sh -c 'exit 3'` failed") && problem.contains('3'), "{problem}");
         run(Command::new("true")).expect("it works");
+    }
+
+    #[test]
+    fn a_tool_does_not_believe_that_it_is_xtask() {
+        // The test runner tells us, too.
+        assert!(
+            std::env::var_os("CARGO_PKG_NAME").is_some() && std::env::var_os("CARGO_MANIFEST_DIR").is_some()
+        );
+        let seen = ask("env", &[]).expect("it prints");
+        assert!(
+            !seen.contains("CARGO_PKG_") && !seen.contains("CARGO_MANIFEST_") && seen.contains("PATH="),
+            "{seen}"
+        );
     }
 
     #[test]

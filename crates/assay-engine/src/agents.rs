@@ -6,7 +6,7 @@
 use assay_model::event::Refusal;
 use assay_model::sensor::SensorBatch;
 use assay_model::{
-    EventBody, Finding, Mac, Micros, Owner, RunId, RunState, RunView, Severity, Sha256, StageName, text,
+    EventBody, Finding, Mac, Micros, Owner, RunId, RunState, RunView, Severity, Sha256, StageName, sentence, text,
 };
 use assay_store::{BootTokenState, Changes, LogLine, SensorRow, StoreErrorKind, Write};
 
@@ -170,7 +170,7 @@ impl Engine {
         };
         if let Some(reason) = refusal {
             self.refuse(&run, reason, who).await?;
-            return Err(EngineError::Refused(refusal_text(reason).to_owned()));
+            return Err(EngineError::Refused(sentence::refusal(reason).to_owned()));
         }
         self.live.heard(token.run, now);
         self.live.set_off(token.run, false);
@@ -199,7 +199,7 @@ impl Engine {
             .map_err(|e| match e {
                 // Two hellos with one token raced, and this one lost.
                 EngineError::Store(e) if matches!(e.kind, StoreErrorKind::Conflict(_)) => {
-                    EngineError::Refused(refusal_text(Refusal::TokenReused).to_owned())
+                    EngineError::Refused(sentence::refusal(Refusal::TokenReused).to_owned())
                 }
                 other => other,
             })?;
@@ -256,6 +256,9 @@ impl Engine {
             self.store.addendum(run, self.now(), "LateEvidence@1", &body).await?;
             return Ok(true);
         }
+        if self.came_late_before(&before, &stage, attempt, digest).await? {
+            return Ok(true);
+        }
         let mut late = true;
         self.transact(run, |fresh| {
             let known = fresh.stages.iter().find(|s| s.plan.name == stage);
@@ -275,6 +278,27 @@ impl Engine {
         })
         .await?;
         Ok(late)
+    }
+
+    /// Whether this very evidence of a closed attempt is in the journal already: an answer was lost,
+    /// and the agent says it again.
+    async fn came_late_before(
+        &self,
+        run: &RunView,
+        stage: &StageName,
+        attempt: u32,
+        digest: Sha256,
+    ) -> Result<bool, EngineError> {
+        if run.open_attempt().is_some_and(|(s, a)| s.plan.name == *stage && a.attempt == attempt) {
+            return Ok(false);
+        }
+        let events = self.store.events_after(run.id, 0, u32::MAX).await?;
+        Ok(events.iter().any(|e| match &e.body {
+            EventBody::EvidenceReceived { stage: s, attempt: a, digest: d, late: true, .. } => {
+                s == stage && *a == attempt && *d == digest
+            }
+            _ => false,
+        }))
     }
 
     /// A file arrived and lies in the artifact store under `digest`.
@@ -337,7 +361,7 @@ impl Engine {
         let finding = Finding::new(
             refusal_code(reason),
             Severity::Warning,
-            format!("An enrolment was refused: {}. It came from {detail}", refusal_text(reason)),
+            format!("An enrolment was refused: {}. It came from {detail}", sentence::refusal(reason)),
             "If nobody power-cycled the machine, find out who else is on the provisioning network.",
         );
         let events = vec![
@@ -369,14 +393,5 @@ const fn refusal_code(reason: Refusal) -> &'static str {
         Refusal::TokenVoided => "TokenVoided",
         Refusal::TokenExpired => "TokenExpired",
         Refusal::WrongMachine => "TokenWrongMachine",
-    }
-}
-
-const fn refusal_text(reason: Refusal) -> &'static str {
-    match reason {
-        Refusal::TokenReused => "the token was used before",
-        Refusal::TokenVoided => "a newer boot has voided the token",
-        Refusal::TokenExpired => "the token has expired",
-        Refusal::WrongMachine => "the machine has none of the registered addresses",
     }
 }

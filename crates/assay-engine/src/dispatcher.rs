@@ -38,8 +38,10 @@ pub async fn run(engine: Engine) {
 /// One turn over all open runs.
 pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
     engine.live.prune(engine.now());
+    let leases = engine.store.leases().await?;
     for id in engine.store.open_runs().await? {
-        if let Err(problem) = advance(engine, id).await {
+        let lease = leases.iter().find(|l| l.run == id).map(|l| l.expires);
+        if let Err(problem) = advance(engine, id, lease).await {
             match problem {
                 // Somebody was faster; the next turn sees the new state.
                 EngineError::Refused(_) | EngineError::Illegal(_) => engine.wake.notify_one(),
@@ -51,10 +53,10 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
 }
 
 /// Acts on one run until there is nothing to do now.
-async fn advance(engine: &Engine, id: RunId) -> Result<(), EngineError> {
+async fn advance(engine: &Engine, id: RunId, lease: Option<Micros>) -> Result<(), EngineError> {
     for _ in 0..BURST {
         let run = engine.view(id).await?;
-        match engine.next(&run).await? {
+        match engine.next(&run, lease) {
             Action::Wait { .. } => return Ok(()),
             action => {
                 log(&run, &action);
@@ -66,12 +68,13 @@ async fn advance(engine: &Engine, id: RunId) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// What is to be done about a run now.
 impl Engine {
-    async fn next(&self, run: &RunView) -> Result<Action, EngineError> {
+    /// What is to be done about a run now. The lease's row counts too: another control plane may
+    /// have heard the agent.
+    fn next(&self, run: &RunView, lease: Option<Micros>) -> Action {
         let now = self.now();
         let last_seen = self.live.last_seen(run.id);
-        let granted = last_seen.plus(self.tuning.lease);
+        let granted = last_seen.plus(self.tuning.lease).max(lease.unwrap_or_default());
         let runner = self.runner_for(run);
         let snapshot = Snapshot {
             run,
@@ -83,7 +86,7 @@ impl Engine {
             bound_at: self.live.bound_at(run.id).unwrap_or(run.started_at.unwrap_or(now)),
             tuning: self.tuning,
         };
-        Ok(decide(&snapshot, now))
+        decide(&snapshot, now)
     }
 
     fn runner_for(&self, run: &RunView) -> Option<String> {

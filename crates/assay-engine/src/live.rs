@@ -21,7 +21,6 @@ pub struct Live {
 struct Inner {
     agents: BTreeMap<RunId, Agent>,
     waiting_runners: BTreeMap<String, BTreeSet<String>>,
-    netboot_problems: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Default)]
@@ -34,7 +33,7 @@ struct Agent {
 
 impl Live {
     pub(crate) fn new(started: Micros) -> Self {
-        let inner = Inner { agents: BTreeMap::new(), waiting_runners: BTreeMap::new(), netboot_problems: BTreeMap::new() };
+        let inner = Inner { agents: BTreeMap::new(), waiting_runners: BTreeMap::new() };
         Self { inner: Arc::new(Mutex::new(inner)), started }
     }
 
@@ -66,20 +65,6 @@ impl Live {
     /// The runners that wait for work, with the power methods each can do.
     pub fn waiting_runners(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.lock().waiting_runners.clone()
-    }
-
-    /// What is wrong with a runner's netboot service, as it last said.
-    pub fn netboot_problem(&self, runner: &str) -> Option<String> {
-        self.lock().netboot_problems.get(runner).cloned()
-    }
-
-    /// Notes what a runner says of its netboot service.
-    pub fn set_netboot_problem(&self, runner: &str, problem: Option<String>) {
-        let mut inner = self.lock();
-        match problem {
-            Some(problem) => inner.netboot_problems.insert(runner.to_owned(), problem),
-            None => inner.netboot_problems.remove(runner),
-        };
     }
 
     pub(crate) fn heard(&self, run: RunId, now: Micros) {

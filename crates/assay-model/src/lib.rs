@@ -15,6 +15,7 @@ pub mod journal;
 pub mod mac;
 pub mod report;
 pub mod sensor;
+pub mod sentence;
 pub mod stage;
 pub mod state;
 pub mod text;

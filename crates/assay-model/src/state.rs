@@ -303,3 +303,7 @@ const fn is_record(event: &EventBody) -> bool {
 fn illegal(state: RunState, event: &EventBody, why: &'static str) -> IllegalEvent {
     IllegalEvent { state, event: event.kind(), why }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

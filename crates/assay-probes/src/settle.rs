@@ -10,7 +10,7 @@ use assay_process::Cmd;
 use crate::{Machine, block};
 
 /// How long udev may take to work off its queue.
-const UDEV: Duration = Duration::from_secs(60);
+const UDEV: Duration = Duration::from_mins(1);
 /// How often the disks are counted.
 const POLL: Duration = Duration::from_millis(250);
 /// Nothing new for this long means that what is there is all there is, if it is enough.

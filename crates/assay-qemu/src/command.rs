@@ -164,6 +164,10 @@ impl Arguments {
         }
         self.pair("-smp", machine.cpus.to_string());
         self.pair("-m", format!("{}M", machine.memory_mib()));
+        if let Some(rtc) = &machine.rtc {
+            // By the machine's own clock: what the host's does meanwhile is not its business.
+            self.pair("-rtc", format!("base={rtc},clock=vm"));
+        }
         self.pair("-display", "none");
         self.pair("-vga", "std");
         self.pair("-boot", "menu=off,strict=on");

@@ -17,6 +17,8 @@ use crate::{Machine, QemuError};
 pub struct Fault {
     /// Another number of processors.
     pub cpus: Option<u16>,
+    /// Another time on its clock at power-on: `1970-01-01T00:00:00` is a dead CMOS battery.
+    pub rtc: Option<String>,
     /// Another identity.
     pub smbios: SmbiosFault,
     /// Memory slots by locator.
@@ -114,6 +116,7 @@ impl Fault {
             problem: problem.to_owned(),
         };
         set(&mut machine.cpus, self.cpus.as_ref());
+        set_option(&mut machine.rtc, self.rtc.as_ref());
         self.smbios.apply(&mut machine);
         for (locator, fault) in &self.dimms {
             let known = names(machine.dimms.iter().map(|dimm| &dimm.locator));

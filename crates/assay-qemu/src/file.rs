@@ -51,6 +51,7 @@ struct WholeFile {
     cpus: u16,
     #[serde(default)]
     power_on: crate::PowerOn,
+    rtc: Option<String>,
     smbios: crate::Smbios,
     dimms: Vec<crate::Dimm>,
     #[serde(default)]
@@ -187,6 +188,7 @@ fn whole(path: &Path, text: &str, unit: &str) -> Result<(String, Machine), QemuE
         firmware,
         cpus,
         power_on,
+        rtc,
         smbios,
         dimms,
         disks,
@@ -196,6 +198,7 @@ fn whole(path: &Path, text: &str, unit: &str) -> Result<(String, Machine), QemuE
         firmware,
         cpus,
         power_on,
+        rtc,
         smbios,
         dimms,
         disks,

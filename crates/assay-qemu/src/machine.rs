@@ -23,6 +23,9 @@ pub struct Machine {
     /// What it does when powered on.
     #[serde(default)]
     pub power_on: PowerOn,
+    /// What its clock says at power-on, as `1970-01-01T00:00:00`; the time of day without it.
+    #[serde(default)]
+    pub rtc: Option<String>,
     /// Its identity.
     pub smbios: Smbios,
     /// Memory slots in order, empty ones too.
@@ -208,6 +211,12 @@ impl Machine {
             return found(
                 "dimms",
                 format!("the modules make {memory} MiB; at least 64 MiB are needed"),
+            );
+        }
+        if let Some(rtc) = self.rtc.as_deref().filter(|rtc| !is_rtc(rtc)) {
+            return found(
+                "rtc",
+                format!("`{rtc}` is not a date and time such as 1970-01-01T00:00:00"),
             );
         }
         self.smbios
@@ -417,6 +426,16 @@ pub(crate) fn id_problem(id: &str) -> Option<String> {
             "`{id}` must begin with a lower-case letter and hold at most 40 of a-z, 0-9 and `-`"
         )
     })
+}
+
+/// The one form that QEMU takes without guessing. It checks the ranges itself and refuses to start.
+fn is_rtc(text: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00";
+    text.len() == FORM.len()
+        && text.bytes().zip(FORM).all(|(byte, form)| match form {
+            b'0' => byte.is_ascii_digit(),
+            other => byte == *other,
+        })
 }
 
 fn text_problem(text: &str, longest: usize) -> Option<String> {

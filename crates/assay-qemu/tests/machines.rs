@@ -133,6 +133,7 @@ fn the_faults_and_nothing_else() {
     --device ide-hd,id=sata0,bus=ide.0,serial=SA21127702,drive=disk-sata0,bootindex=3,wwn=5764824129537703954,rotation_rate=7200,model=ASSAY HDD 7K2
     +-device ide-hd,id=sata0,bus=ide.0,serial=SA9900006666,drive=disk-sata0,bootindex=3,wwn=5764824131119834726,rotation_rate=7200,model=ASSAY HDD 7K2
     "#);
+    insta::assert_snapshot!(difference("clock-1970"), @"+-rtc base=1970-01-01T00:00:00,clock=vm");
     insta::assert_snapshot!(difference("failing-nvme"), @r#"
     --device nvme,bus=port3,id=nvme0,serial=NV21144401,drive=disk-nvme0,bootindex=2
     +-device nvme,bus=port3,id=nvme0,serial=NV21144401,drive=disk-nvme0,bootindex=2,smart_critical_warning=5
@@ -252,6 +253,7 @@ fn wrong_files_say_where_and_what() {
     insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.disks.nvme0]\n")), @r#"machine `odd`, fault.disks.nvme0: changes nothing; say what is different, such as missing = true or another serial"#);
     insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.disks.nvme0]\nmodel = \"X\"")), @r#"machine `odd`, disks.nvme0.model: QEMU fixes the model of nvme and virtio disks; leave it out"#);
     insta::assert_snapshot!(refusal(&format!("{HEAD}[fault.nics.lan1]\nspeed = 100")), @r#"machine `odd`, nics.lan1: speed can be set on model = "virtio" only; the others always say 1000"#);
+    insta::assert_snapshot!(refusal(&format!("{HEAD}[fault]\nrtc = \"1970\"")), @"machine `odd`, rtc: `1970` is not a date and time such as 1970-01-01T00:00:00");
     insta::assert_snapshot!(refusal(&HEAD.replace("\"aa\"", "\"AA\"")), @r#"
     DIR/odd.toml: TOML parse error at line 2, column 8
       |

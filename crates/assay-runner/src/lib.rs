@@ -11,7 +11,8 @@ mod provision;
 mod work;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use assay_netboot::{NetbootError, RelayError};
@@ -97,7 +98,7 @@ pub enum RunnerError {
 /// a runner that ends says nothing about the machine on the bench.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> Result<(), RunnerError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    std::fs::create_dir_all(&settings.state_dir)
+    private_folder(&settings.state_dir)
         .map_err(|source| RunnerError::File { path: settings.state_dir.clone(), source })?;
     let power = Arc::new(Power::open(&settings)?);
     let client = Client::new(&settings.server, &settings.token)?;
@@ -110,4 +111,10 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     }
     provision.stop().await;
     Ok(())
+}
+
+/// The disks and consoles of machines are nobody else's business, the control plane's least of all.
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::client::Client;
 use crate::{AGENT_PORT, BOOT_PORT, Network, RunnerError, Settings};
 
-/// Sightings are told in bundles.
+/// Sightings are told in bundles; trouble is told at once.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How long a machine may keep its address.
 const LEASE: Duration = Duration::from_hours(1);
@@ -113,10 +113,12 @@ async fn tell(runner: String, client: Client, mut events: mpsc::Receiver<Netboot
                 Some(NetbootEvent::Died { message, restart_in, .. }) => {
                     warn!("dnsmasq died: {message}; starting it again in {restart_in:?}");
                     seen.netboot_problem = Some(format!("dnsmasq died: {message}"));
+                    tick.reset_immediately();
                 }
                 Some(NetbootEvent::Ready) => {
                     info!("dnsmasq serves");
                     seen.netboot_problem = None;
+                    tick.reset_immediately();
                 }
                 Some(_) => {}
                 None => return,

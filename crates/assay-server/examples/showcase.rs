@@ -9,10 +9,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use assay_engine::Engine;
-use assay_model::{DecisionKind, Judgement, Mac, RunResult, Verdict};
 use assay_model::event::EventBody;
+use assay_model::{DecisionKind, Finding, Judgement, Mac, RunResult, Severity, Sha256, Verdict};
+use assay_store::{Changes, Write};
 use common::{PASSWORD, Story, dimm_missing, open, pass};
 
+/// The running machine's credential.
+const AGENT: &str = "showcase";
 const SPEC: &str = include_str!("../../../examples/specs/server.yaml");
 
 #[tokio::main]
@@ -31,7 +34,9 @@ async fn main() -> anyhow::Result<()> {
 /// One machine in every state.
 async fn fleet(engine: &Engine) -> anyhow::Result<(Engine, Story)> {
     let store = engine.store();
-    store.runner_seen("rack7", "0.1.0", Some("another DHCP server answers on eth1: 10.0.0.1"), engine.now()).await?;
+    store
+        .runner_seen("rack7", "0.1.0", Some("another DHCP server answers on eth1: 10.0.0.1"), engine.now())
+        .await?;
     let unknown = [Mac([0x3c, 0xec, 0xef, 1, 2, 3]), Mac([0x3c, 0xec, 0xef, 1, 2, 4])];
     store.unknown_seen(&unknown, "rack7", engine.now()).await?;
 
@@ -40,7 +45,10 @@ async fn fleet(engine: &Engine) -> anyhow::Result<(Engine, Story)> {
     run.boots().await;
     for index in 0..9 {
         let judgement = match index {
-            6 => Judgement { verdict: Verdict::Skip, ..pass("no accelerator is there and none is expected", "gpus", 0) },
+            6 => Judgement {
+                verdict: Verdict::Skip,
+                ..pass("no accelerator is there and none is expected", "gpus", 0)
+            },
             7 => Judgement {
                 verdict: Verdict::Unverified,
                 unverified: vec!["this machine exposes no supply sensors".into()],
@@ -80,7 +88,11 @@ async fn fleet(engine: &Engine) -> anyhow::Result<(Engine, Story)> {
     let mut dark = Story::begin(engine, &host, "standard", 1500).await;
     dark.then(2, EventBody::Admitted { runner: "rack7".into() }).await;
     let message = "power was switched on, but no boot script was fetched within 10 m".to_owned();
-    dark.then(600, EventBody::BootFailed { message }).await;
+    let next = "Check cabling and boot order, then retry.";
+    let finding =
+        Finding::new("BootFailed", Severity::Critical, message.clone(), next).part("system", None, None);
+    dark.then(600, EventBody::FindingRaised { finding }).await;
+    dark.then(0, EventBody::BootFailed { message }).await;
     dark.held().await;
 
     let host = Story::host(engine, "compute-10", 6, "").await;
@@ -96,13 +108,20 @@ async fn fleet(engine: &Engine) -> anyhow::Result<(Engine, Story)> {
     let reason = "the agent fell silent".to_owned();
     run.then(125, EventBody::AttemptLost { stage: "SMART".into(), attempt: 1, reason }).await;
     run.starts(2, 2).await;
+    let writes = vec![Write::AgentCredential { hash: Sha256::of(AGENT.as_bytes()), generation: 1 }];
+    let credential = Changes { events: Vec::new(), writes };
+    store.transact(run.run, engine.now(), |_| Ok::<_, String>(credential)).await?;
+    engine.agent(AGENT).await?;
     engine.heartbeat(run.run, Some("short self-test of S64GNE0R100002: 60 % done"));
     run.readings(1, 650, 120).await;
-    run.says(1, &[
-        ("agent", "stage SMART, try 2"),
-        ("kernel", "nvme nvme1: Shutdown timeout set to 10 seconds"),
-        ("smartctl", "<script>alert('not a script')</script>"),
-    ])
+    run.says(
+        1,
+        &[
+            ("agent", "stage SMART, try 2"),
+            ("kernel", "nvme nvme1: Shutdown timeout set to 10 seconds"),
+            ("smartctl", "<script>alert('not a script')</script>"),
+        ],
+    )
     .await;
     Ok((engine.clone(), run))
 }
@@ -111,7 +130,13 @@ async fn fleet(engine: &Engine) -> anyhow::Result<(Engine, Story)> {
 async fn beat((engine, run): (Engine, Story)) {
     for seq in 2.. {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        engine.heartbeat(run.run, Some(&format!("short self-test of S64GNE0R100002: {} % done", (60 + seq) % 100)));
+        if let Err(problem) = engine.agent(AGENT).await {
+            eprintln!("the made-up agent is not heard: {problem}");
+        }
+        engine.heartbeat(
+            run.run,
+            Some(&format!("short self-test of S64GNE0R100002: {} % done", (60 + seq) % 100)),
+        );
         run.readings(seq, 5, 1).await;
         run.says(seq, &[("smartctl", "self-test routine in progress")]).await;
     }

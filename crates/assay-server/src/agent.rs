@@ -155,7 +155,7 @@ pub(crate) async fn wait_for_news(
     let news = async {
         loop {
             match changes.recv().await {
-                Ok(changed) if changed.run != run => {}
+                Ok(other) if other.run != run => {}
                 // A lagging receiver has missed something: look again.
                 Ok(_) | Err(_) => return,
             }

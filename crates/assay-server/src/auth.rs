@@ -212,13 +212,13 @@ async fn checked(app: &App, mut request: Request) -> Result<Request, ApiError> {
     let Some(operator) = identify(app, request.headers()).await? else { return Ok(request) };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && let Some(csrf) = &operator.csrf {
-        let sent = match request.headers().get("x-csrf-token") {
-            Some(header) => header.as_bytes().to_vec(),
-            None => {
-                let (token, whole) = form_token(request).await?;
-                request = whole;
-                token
-            }
+        let header = request.headers().get("x-csrf-token").map(|header| header.as_bytes().to_vec());
+        let sent = if let Some(header) = header {
+            header
+        } else {
+            let (token, whole) = form_token(request).await?;
+            request = whole;
+            token
         };
         if !bool::from(sent.as_slice().ct_eq(csrf.as_bytes())) {
             return Err(ApiError::new(StatusCode::FORBIDDEN, "csrf", "this form is out of date")

@@ -49,7 +49,9 @@ async fn claim(
 ) -> Result<Response, ApiError> {
     let name = text::clean(&claim.name);
     let store = app.engine.store();
-    let problem = app.engine.live().netboot_problem(&name);
+    // What it last said of its netboot service stands until it says otherwise, over our restarts too.
+    let known = store.runners().await?.into_iter().find(|runner| runner.name == name);
+    let problem = known.and_then(|runner| runner.problem);
     store.runner_seen(&name, &text::clean(&claim.version), problem.as_deref(), app.engine.now()).await?;
     let mut changes = store.subscribe();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
@@ -119,6 +121,7 @@ async fn seen(
         }
     }
     store.unknown_seen(&unknown, &runner, now).await?;
-    app.engine.live().set_netboot_problem(&runner, seen.netboot_problem.map(|p| text::clean_to(&p, 500)));
+    let problem = seen.netboot_problem.map(|p| text::clean_to(&p, 500));
+    store.runner_problem(&runner, problem.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,12 +8,14 @@ use assay_engine::Engine;
 use assay_model::event::EventBody;
 use assay_model::{DecisionKind, Mac, RunResult, RunState};
 use common::{PASSWORD, Story, dimm_missing, open, pass};
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
 /// Text that must never come out as markup.
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A running server and a browser's worth of state.
 struct Site {
@@ -44,8 +46,10 @@ impl Site {
     /// With someone signed in.
     async fn signed_in() -> Self {
         let mut site = Self::start(Some(PASSWORD)).await;
-        let form = [("name", "operator"), ("password", PASSWORD), ("next", "/runs")];
-        let answer = site.send(site.client.post(site.url("/login")).form(&form)).await;
+        let fields = [("name", "operator"), ("password", PASSWORD), ("next", "/runs")];
+        let answer = site
+            .send(site.client.post(site.url("/login")).header(CONTENT_TYPE, FORM).body(form(&fields)))
+            .await;
         assert_eq!((answer.status(), location(&answer)), (StatusCode::SEE_OTHER, "/runs"));
         site.take_cookie(&answer);
         site
@@ -56,7 +60,7 @@ impl Site {
         for wanted in ["HttpOnly", "SameSite=Strict", "Path=/"] {
             assert!(set.contains(wanted), "{set}");
         }
-        self.cookie = set.split(';').next().unwrap_or_default().to_owned();
+        set.split(';').next().unwrap_or_default().clone_into(&mut self.cookie);
     }
 
     fn url(&self, path: &str) -> String {
@@ -82,9 +86,9 @@ impl Site {
         let page = self.html("/hosts/new").await;
         let token = between(&page, "name=\"csrf\" value=\"", "\"").to_owned();
         assert_eq!(token.len(), 64);
-        let mut form = vec![("csrf", token.as_str())];
-        form.extend_from_slice(fields);
-        self.send(self.client.post(self.url(path)).form(&form)).await
+        let mut all = vec![("csrf", token.as_str())];
+        all.extend_from_slice(fields);
+        self.send(self.client.post(self.url(path)).header(CONTENT_TYPE, FORM).body(form(&all))).await
     }
 
     async fn stop(mut self) {
@@ -95,12 +99,17 @@ impl Site {
     }
 }
 
+/// Fields as a browser sends them.
+fn form(fields: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+}
+
 fn location(answer: &Response) -> &str {
     answer.headers().get(LOCATION).map(|v| v.to_str().expect("text")).unwrap_or_default()
 }
 
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
-    let rest = text.split_once(from).map(|(_, rest)| rest).unwrap_or_else(|| panic!("no `{from}` in {text}"));
+    let rest = text.split_once(from).map_or_else(|| panic!("no `{from}` in {text}"), |(_, rest)| rest);
     rest.split_once(to).map_or(rest, |(found, _)| found)
 }
 
@@ -123,7 +132,9 @@ async fn whoever_is_not_signed_in_sees_nothing() {
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
         assert!(location(&answer).starts_with("/login?next=%2F"), "{path}: {}", location(&answer));
     }
-    let answer = site.send(site.client.post(site.url("/hosts")).form(&[("name", "x")])).await;
+    let answer = site
+        .send(site.client.post(site.url("/hosts")).header(CONTENT_TYPE, FORM).body(form(&[("name", "x")])))
+        .await;
     assert_eq!(location(&answer), "/login?next=%2F");
     assert!(site.engine.store().hosts().await.expect("reads").is_empty());
     let fragment = site.client.get(site.url("/fleet")).header("hx-request", "true");
@@ -137,13 +148,19 @@ async fn whoever_is_not_signed_in_sees_nothing() {
 #[tokio::test]
 async fn a_wrong_password_gets_no_session() {
     let site = Site::start(Some(PASSWORD)).await;
-    let form = [("name", "operator"), ("password", "wrong"), ("next", "//evil.example")];
-    let answer = site.send(site.client.post(site.url("/login")).form(&form)).await;
+    let fields = [("name", "operator"), ("password", "wrong"), ("next", "//evil.example")];
+    let answer =
+        site.send(site.client.post(site.url("/login")).header(CONTENT_TYPE, FORM).body(form(&fields))).await;
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     assert!(answer.headers().get(SET_COOKIE).is_none());
     let page = answer.text().await.expect("text");
     assert!(page.contains("Name or password is wrong.") && !page.contains("evil"), "{page}");
-    let cross = site.client.post(site.url("/login")).header("sec-fetch-site", "cross-site").form(&form);
+    let cross = site
+        .client
+        .post(site.url("/login"))
+        .header("sec-fetch-site", "cross-site")
+        .header(CONTENT_TYPE, FORM)
+        .body(form(&fields));
     assert_eq!(site.send(cross).await.status(), StatusCode::FORBIDDEN);
     site.stop().await;
 }
@@ -155,8 +172,8 @@ async fn the_first_password_needs_the_code_from_the_terminal_once() {
     assert!(site.html("/setup").await.contains("Setup code"));
     let code = site.setup_code.clone().expect("there is no operator yet");
     let setup = async |code: &str, password: &str, again: &str| {
-        let form = [("code", code), ("password", password), ("again", again)];
-        site.send(site.client.post(site.url("/setup")).form(&form)).await
+        let fields = [("code", code), ("password", password), ("again", again)];
+        site.send(site.client.post(site.url("/setup")).header(CONTENT_TYPE, FORM).body(form(&fields))).await
     };
     assert_eq!(setup("0000000000000000", PASSWORD, PASSWORD).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(setup(&code, PASSWORD, "another one").await.status(), StatusCode::UNPROCESSABLE_ENTITY);
@@ -176,9 +193,11 @@ async fn a_form_without_the_token_changes_nothing() {
     let run = held(&site).await;
     let decide = format!("/runs/{}/decide", run.number);
     for csrf in [None, Some(""), Some("0000")] {
-        let mut form = vec![("kind", "abandon")];
-        form.extend(csrf.map(|t| ("csrf", t)));
-        let answer = site.send(site.client.post(site.url(&decide)).form(&form)).await;
+        let mut fields = vec![("kind", "abandon")];
+        fields.extend(csrf.map(|t| ("csrf", t)));
+        let answer = site
+            .send(site.client.post(site.url(&decide)).header(CONTENT_TYPE, FORM).body(form(&fields)))
+            .await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{csrf:?}");
         assert!(answer.text().await.expect("text").contains("This form is out of date."));
     }
@@ -187,7 +206,7 @@ async fn a_form_without_the_token_changes_nothing() {
     let answer = site.send(json).await;
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     assert!(answer.text().await.expect("text").starts_with('{'), "programs are told in JSON");
-    let logout = site.client.post(site.url("/logout")).form(&[("x", "y")]);
+    let logout = site.client.post(site.url("/logout")).header(CONTENT_TYPE, FORM).body(form(&[("x", "y")]));
     assert_eq!(site.send(logout).await.status(), StatusCode::FORBIDDEN);
     let now = site.engine.view(run.run).await.expect("reads");
     assert_eq!(now.state(), RunState::FailedHolding);
@@ -200,7 +219,9 @@ async fn a_held_run_shows_its_finding_and_takes_a_waiver_only_with_a_reason() {
     let run = held(&site).await;
     let path = format!("/runs/{}", run.number);
     let page = site.html(&path).await;
-    for part in ["Failed, held", "DIMM_B1 (serial 4012AB9A)", "Reseat the module in DIMM_B1", "Waive SpecValidate"] {
+    for part in
+        ["Failed, held", "DIMM_B1 (serial 4012AB9A)", "Reseat the module in DIMM_B1", "Waive SpecValidate"]
+    {
         assert!(page.contains(part), "{part}");
     }
     assert!(site.html("/").await.contains("Reseat the module"), "the fleet tells the next step");
@@ -226,19 +247,36 @@ async fn a_held_run_shows_its_finding_and_takes_a_waiver_only_with_a_reason() {
 #[tokio::test]
 async fn a_machine_is_registered_vetted_changed_and_removed_by_forms() {
     let site = Site::signed_in().await;
-    site.engine.store().unknown_seen(&[Mac([2, 0, 0, 0, 0, 9])], "rack7", site.engine.now()).await.expect("stores");
+    site.engine
+        .store()
+        .unknown_seen(&[Mac([2, 0, 0, 0, 0, 9])], "rack7", site.engine.now())
+        .await
+        .expect("stores");
     assert!(site.html("/").await.contains("/hosts/new?mac=02:00:00:00:00:09"));
     assert!(site.html("/hosts/new?mac=02:00:00:00:00:09").await.contains(">02:00:00:00:00:09</textarea>"));
 
-    let wrong = [("name", "node9"), ("macs", "02:00:00:00:00:09"), ("spec", "format: 1\nmemry: 3\n"), ("method", "manual")];
+    let wrong = [
+        ("name", "node9"),
+        ("macs", "02:00:00:00:00:09"),
+        ("spec", "format: 1\nmemry: 3\n"),
+        ("method", "manual"),
+    ];
     let answer = site.post("/hosts", &wrong).await;
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let page = answer.text().await.expect("text");
-    assert!(page.contains("line 2, column 1") && page.contains("memry: 3\n"), "what was typed is kept: {page}");
+    assert!(
+        page.contains("line 2, column 1") && page.contains("memry: 3\n"),
+        "what was typed is kept: {page}"
+    );
 
-    let good = [("name", "node9"), ("macs", "02:00:00:00:00:09"), ("spec", "format: 1\r\n"), ("method", "manual")];
+    let good =
+        [("name", "node9"), ("macs", "02:00:00:00:00:09"), ("spec", "format: 1\r\n"), ("method", "manual")];
     assert_eq!(location(&site.post("/hosts", &good).await), "/hosts/node9");
-    assert_eq!(site.post("/hosts", &good).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "the name is taken");
+    assert_eq!(
+        site.post("/hosts", &good).await.status(),
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "the name is taken"
+    );
     assert!(!site.html("/").await.contains("mac=02:00:00:00:00:09"), "it is known now");
     let taken = [("name", "other"), ("macs", "02:00:00:00:00:09"), ("method", "manual")];
     let answer = site.post("/hosts", &taken).await.text().await.expect("text");
@@ -290,11 +328,22 @@ async fn what_a_machine_says_of_itself_is_only_ever_text() {
     run.held().await;
     run.says(1, &[(HOSTILE, HOSTILE)]).await;
     run.then(1, EventBody::AgentReturned).await;
-    site.engine.store().runner_seen(HOSTILE, HOSTILE, Some(HOSTILE), site.engine.now()).await.expect("stores");
+    site.engine
+        .store()
+        .runner_seen(HOSTILE, HOSTILE, Some(HOSTILE), site.engine.now())
+        .await
+        .expect("stores");
     let unknown = [Mac([2, 0, 0, 0, 0, 9])];
     site.engine.store().unknown_seen(&unknown, HOSTILE, site.engine.now()).await.expect("stores");
     let number = run.number;
-    for path in ["/", "/fleet", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new?mac=%3Cscript%3Ealert(1)%3C/script%3E"] {
+    for path in [
+        "/",
+        "/fleet",
+        "/runs",
+        "/hosts/node7",
+        "/hosts/node7/edit",
+        "/hosts/new?mac=%3Cscript%3Ealert(1)%3C/script%3E",
+    ] {
         let page = site.html(path).await;
         assert!(!page.contains("<script>alert") && !page.contains("<img src=x"), "{path}");
     }
@@ -328,16 +377,23 @@ async fn the_page_and_the_stream_fit_together_without_gap_or_double() {
     let mut stream = site.get(&live).await;
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     site.engine
-        .decide(run.run, assay_model::Decision { kind: DecisionKind::Abandon, by: "ada".into(), why: String::new() })
+        .decide(
+            run.run,
+            assay_model::Decision { kind: DecisionKind::Abandon, by: "ada".into(), why: String::new() },
+        )
         .await
         .expect("held runs can be abandoned");
     let mut told = String::new();
-    while !(told.contains("event: journal") && told.contains("event: log") && told.contains("event: sensors")) {
+    while !(told.contains("event: journal") && told.contains("event: log") && told.contains("event: sensors"))
+    {
         let chunk = stream.chunk().await.expect("reads").expect("goes on");
         told.push_str(&String::from_utf8_lossy(&chunk));
     }
     let journal = told.split("\n\n").find(|e| e.contains("event: journal")).expect("one");
-    assert!(journal.contains(&format!("\"seq\":{}", seq + 1)), "what the page has does not come again: {journal}");
+    assert!(
+        journal.contains(&format!("\"seq\":{}", seq + 1)),
+        "what the page has does not come again: {journal}"
+    );
     assert!(told.contains("\"text\":\"first\"") && told.contains("coretemp"), "{told}");
     drop(stream);
     site.stop().await;
@@ -358,7 +414,9 @@ async fn a_finished_run_is_signed_and_leads_to_its_report() {
         drop(changes.recv().await);
     }
     let page = site.html(&format!("/runs/{}", run.number)).await;
-    for part in ["Passed", "Everything that was asked for was verified.", ">signed<", "data-running=\"false\""] {
+    for part in
+        ["Passed", "Everything that was asked for was verified.", ">signed<", "data-running=\"false\""]
+    {
         assert!(page.contains(part), "{part}");
     }
     assert!(!page.contains("Cancel this run"));
@@ -369,16 +427,53 @@ async fn a_finished_run_is_signed_and_leads_to_its_report() {
 }
 
 #[tokio::test]
+async fn a_pass_with_a_waiver_is_never_shown_as_a_clean_one() {
+    let site = Site::signed_in().await;
+    let mut run = held(&site).await;
+    run.decided(DecisionKind::Waive, "the spare comes on Friday").await;
+    for index in 2..9 {
+        run.stage(index, 1, 30, pass("fine", "items", 3)).await;
+    }
+    run.completed(RunResult::Pass).await;
+    for path in ["/", "/runs", "/hosts/node7", &format!("/runs/{}", run.number)] {
+        let page = site.html(path).await;
+        assert!(page.contains("Passed, waived"), "{path}");
+    }
+    let page = site.html(&format!("/runs/{}", run.number)).await;
+    assert!(page.contains("the spare comes on Friday") && page.contains("class=\"verdict warn\""), "{page}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_never_came_up_can_be_retried_and_not_waived() {
+    let site = Site::signed_in().await;
+    let host = Story::host(&site.engine, "dark", 1, "").await;
+    let mut run = Story::begin(&site.engine, &host, "standard", 700).await;
+    run.then(2, EventBody::Admitted { runner: "rack7".into() }).await;
+    run.then(600, EventBody::BootFailed { message: "no boot script was fetched".into() }).await;
+    run.held().await;
+    let path = format!("/runs/{}", run.number);
+    let page = site.html(&path).await;
+    assert!(page.contains("Retry Boot") && page.contains("Power (failed)"), "{page}");
+    assert!(!page.contains("value=\"waive\""), "there is nothing to accept");
+    let waive = [("kind", "waive"), ("why", "because")];
+    assert_eq!(site.post(&format!("{path}/decide"), &waive).await.status(), StatusCode::CONFLICT);
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn pages_load_only_from_here_and_unknown_ones_say_so() {
     let site = Site::signed_in().await;
     let answer = site.get("/runs").await;
     let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_owned();
     assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe-eval"), "{policy}");
     let page = answer.text().await.expect("text");
-    for link in page.match_indices("src=\"").chain(page.match_indices("<link rel=\"stylesheet\" href=\"")) {
-        let url = between(&page[link.0..], "=\"", "\"").trim_start_matches("stylesheet\" href=\"");
-        assert!(url.starts_with("/static/") || url == "stylesheet", "{url}");
-    }
+    let loaded = ["<script src=\"", "<link rel=\"stylesheet\" href=\""];
+    let urls: Vec<&str> =
+        loaded.iter().flat_map(|l| page.split(l).skip(1)).filter_map(|r| r.split('"').next()).collect();
+    assert_eq!(urls.len(), 3, "{page}");
+    assert!(urls.iter().all(|url| url.starts_with("/static/")), "{urls:?}");
+    assert!(!page.contains("//cdn") && !page.contains("<script>") && !page.contains(" onclick"), "{page}");
     let style = format!("/static/{}", between(&page, "/static/", "\""));
     let answer = site.get(&style).await;
     assert!(answer.headers()["cache-control"].to_str().expect("text").contains("immutable"), "{style}");

@@ -39,6 +39,13 @@ impl Store {
         execute(self.db().writer(), sql, values).await.doing("note a runner").map(drop)
     }
 
+    /// Notes what a known runner says of its netboot service.
+    pub async fn runner_problem(&self, name: &str, problem: Option<&str>) -> Result<(), StoreError> {
+        let sql = "UPDATE runners SET problem = $2 WHERE name = $1";
+        let values = values![printable(name), problem.map(printable)];
+        execute(self.db().writer(), sql, values).await.doing("note a runner's problem").map(drop)
+    }
+
     /// Every runner, by name.
     pub async fn runners(&self) -> Result<Vec<RunnerRow>, StoreError> {
         #[derive(FromQueryResult)]

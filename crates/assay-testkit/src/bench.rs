@@ -206,6 +206,15 @@ impl Bench {
         }
     }
 
+    /// The same from `stage` on to the end.
+    pub async fn from_on(&self, agent: &ScriptedAgent, stage: &str) {
+        let all = ["Inventory", "SpecValidate", "SMART"];
+        let from = all.iter().position(|known| *known == stage).expect("an agent's stage");
+        for known in &all[from..] {
+            self.collect(agent, known, &canned::evidence(known)).await;
+        }
+    }
+
     /// The agent is heard; what it is to do.
     pub async fn todo(&self, agent: &ScriptedAgent) -> Todo {
         assert!(self.heard(agent).await, "the credential is good");
@@ -255,9 +264,13 @@ impl Bench {
         self.engine.store().outbox_of(run).await.expect("the outbox reads")
     }
 
-    /// Which news there were about a run, in order.
+    /// Which news there were about a run, in order. Simulated time often stands still between two of
+    /// them; their ids end with the place in the journal that they belong to.
     pub async fn news(&self, run: RunId) -> Vec<String> {
-        self.outbox(run).await.into_iter().map(|row| row.outgoing.event).collect()
+        let mut rows = self.outbox(run).await;
+        let place = |id: &str| id.rsplit(':').next().and_then(|seq| seq.parse::<i64>().ok());
+        rows.sort_by_key(|row| (row.created_at, place(&row.outgoing.id)));
+        rows.into_iter().map(|row| row.outgoing.event).collect()
     }
 
     /// What must hold of every journal, sealed or not: the chain verifies, folding it anew gives what

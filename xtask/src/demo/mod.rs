@@ -13,8 +13,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Parser};
+use clap::Args;
 
+use crate::chore::chore;
 use crate::{assets, live_image, place, setup, tool};
 use folder::Folder;
 use stack::Stack;
@@ -37,40 +38,31 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
         bail!("the demo makes a network for its machines, which needs root: sudo -E cargo xtask demo");
     }
     let folder = Folder::claim(Path::new(FOLDER))?;
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+    let runtime = tokio::runtime::Runtime::new().context("starting")?;
+    runtime.block_on(stack::stop_leftover(&folder))?;
+    // Before the minutes of building, and not after.
+    refuse_taken(listen)?;
     prepare()?;
     folder.fill()?;
-    let runtime = tokio::runtime::Runtime::new().context("starting")?;
-    runtime.block_on(show(options, &folder))
+    runtime.block_on(show(options, &folder, listen))
 }
 
 /// Everything that takes long and leaves nothing running; Ctrl-C simply ends it.
 fn prepare() -> Result<()> {
-    #[derive(Parser)]
-    struct Assets {
-        #[command(flatten)]
-        options: assets::Assets,
-    }
-    #[derive(Parser)]
-    struct LiveImage {
-        #[command(flatten)]
-        options: live_image::LiveImage,
-    }
-    setup::packages_only()?;
-    assets::run(&Assets::try_parse_from(["assets"])?.options)?;
+    chore::<setup::Setup>(&["--no-cargo-tools"], setup::run)?;
+    chore::<assets::Assets>(&[], assets::run)?;
     let mut build = Command::new(place::cargo());
     build.args(["build", "-p", "assay", "-p", "assay-agent"]).current_dir(place::repository());
     eprintln!("demo: {}", tool::show(&build));
     tool::run(build)?;
-    live_image::run(&LiveImage::try_parse_from(["live-image"])?.options)
+    chore::<live_image::LiveImage>(&[], live_image::run)
 }
 
-async fn show(options: &Demo, folder: &Folder) -> Result<()> {
+async fn show(options: &Demo, folder: &Folder, listen: SocketAddr) -> Result<()> {
     // From here on a signal is heard by us, and nobody ends without cleaning up.
     let mut stop = Stop::listen()?;
-    stack::stop_leftover(folder).await?;
     folder.clear()?;
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-    refuse_taken(listen)?;
 
     let mut stack = None;
     let outcome = tokio::select! {
@@ -113,9 +105,9 @@ async fn perform(
         problem = stack.ended() => return Err(problem),
     };
     println!("\n{verdicts}");
-    println!("The page       http://{listen}   name: operator   password: {password}");
     println!("The reports    {}", folder.reports().display());
     if !options.exit {
+        println!("The page       http://{listen}   name: operator   password: {password}");
         println!("\n{}", vet::look_around(folder, &verdicts));
     }
     verdicts.check()

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use assay_process::{Child, Cmd};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::folder::Folder;
 
@@ -21,13 +22,14 @@ const READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(40);
 /// How many lines of the log an error shows.
 const LAST_WORDS: usize = 25;
-/// The lab's network namespace; `assay runner`'s default.
-const NETNS: &str = "/run/netns/assay-lab";
+/// The demo's own network namespace: a lab that runs on this machine already is left alone.
+const NETNS: &str = "assay-demo";
 
 /// `assay up`, running.
 pub(super) struct Stack {
     up: Child,
     words: Arc<Mutex<VecDeque<String>>>,
+    reader: JoinHandle<()>,
     log: String,
 }
 
@@ -46,6 +48,7 @@ impl Stack {
             .arg(folder.data())
             .arg("--lab")
             .arg(folder.machines())
+            .args(["--lab-netns", NETNS])
             .arg("--live-image")
             .arg(folder.live_image());
         // In the environment and not on the command line, where every user of this machine could read it.
@@ -54,21 +57,28 @@ impl Stack {
         let mut up = up.spawn().await.context("cannot start assay")?;
         remember(folder, up.pid())?;
         let words = Arc::new(Mutex::new(VecDeque::new()));
-        let ready = follow(&mut up, folder, &words)?;
-        Ok((Self { up, words, log: folder.log().display().to_string() }, ready))
+        let (reader, ready) = follow(&mut up, folder, &words)?;
+        Ok((Self { up, words, reader, log: folder.log().display().to_string() }, ready))
     }
 
     /// Waits until machines can be vetted.
     pub(super) async fn ready(&mut self, ready: oneshot::Receiver<()>) -> Result<()> {
-        tokio::select! {
-            told = tokio::time::timeout(READY, ready) => match told {
-                Ok(Ok(())) => Ok(()),
-                // Its output closed, so it ends.
-                Ok(Err(_)) => Err(self.ended().await),
-                Err(_) => Err(anyhow!("assay up was not ready after {} s; {}", READY.as_secs(), self.last_words())),
-            },
-            status = self.up.wait_beside_lines() => Err(self.gone(&format!("{status:?}"))),
+        let told = async {
+            match tokio::time::timeout(READY, ready).await {
+                Ok(Ok(())) => true,
+                Err(_) => false,
+                // Its output is closed: the other branch tells why.
+                Ok(Err(_)) => std::future::pending().await,
+            }
+        };
+        let ready = tokio::select! {
+            ready = told => ready,
+            problem = self.ended() => return Err(problem),
+        };
+        if ready {
+            return Ok(());
         }
+        bail!("assay up was not ready after {} s; {}", READY.as_secs(), self.last_words())
     }
 
     /// Resolves with the reason when it ends by itself.
@@ -77,10 +87,8 @@ impl Stack {
             Ok(status) => status.to_string(),
             Err(problem) => problem.to_string(),
         };
-        self.gone(&status)
-    }
-
-    fn gone(&self, status: &str) -> anyhow::Error {
+        // What it said last may still be on its way; a grandchild that keeps the pipe open is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.reader).await;
         anyhow!("assay up ended by itself ({status}); {}", self.last_words())
     }
 
@@ -98,9 +106,7 @@ pub(super) async fn clear(stack: Option<Stack>, folder: &Folder) -> Result<()> {
     }
     lab_down(folder).await?;
     forget(folder)?;
-    if Path::new(NETNS).exists() {
-        bail!("the network namespace {NETNS} is still there; remove it with `ip netns delete assay-lab`");
-    }
+    refuse_network()?;
     eprintln!("demo: the servers are stopped, every machine is off and the network is gone");
     Ok(())
 }
@@ -115,7 +121,20 @@ pub(super) async fn stop_leftover(folder: &Folder) -> Result<()> {
         forget(folder)?;
     }
     // Machines outlive the program that switched them on.
-    if folder.runner_state().exists() { lab_down(folder).await } else { Ok(()) }
+    if folder.runner_state().exists() && folder.program().exists() {
+        lab_down(folder).await?;
+    }
+    refuse_network()
+}
+
+/// The namespace must not be there when no demo runs.
+fn refuse_network() -> Result<()> {
+    if Path::new("/run/netns").join(NETNS).exists() {
+        bail!(
+            "the network namespace {NETNS} is there, and no demo runs; remove it with `ip netns delete {NETNS}`"
+        );
+    }
+    Ok(())
 }
 
 /// The environment that commands of the demo run in: what the caller set for another server must not lead here.
@@ -137,7 +156,7 @@ pub(super) fn random_password() -> Result<String> {
 
 async fn lab_down(folder: &Folder) -> Result<()> {
     let down = Cmd::new(folder.program())
-        .args(["lab", "down", "--machines"])
+        .args(["lab", "down", "--netns", NETNS, "--machines"])
         .arg(folder.machines())
         .arg("--data")
         .arg(folder.data());
@@ -154,13 +173,13 @@ fn follow(
     up: &mut Child,
     folder: &Folder,
     words: &Arc<Mutex<VecDeque<String>>>,
-) -> Result<oneshot::Receiver<()>> {
+) -> Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
     let (tell, ready) = oneshot::channel();
     let mut log =
         File::create(folder.log()).with_context(|| format!("cannot write {}", folder.log().display()))?;
     let mut lines = up.take_lines().context("the lines of assay up were taken already")?;
     let words = Arc::clone(words);
-    tokio::spawn(async move {
+    let reader = tokio::spawn(async move {
         let mut tell = Some(tell);
         while let Some(line) = lines.recv().await {
             // A full disk must not stop the demo; the last words are kept in memory anyway.
@@ -178,11 +197,12 @@ fn follow(
             words.push_back(line.text);
         }
     });
-    Ok(ready)
+    Ok((reader, ready))
 }
 
 fn remember(folder: &Folder, pid: u32) -> Result<()> {
-    let process = Process::of(pid).context("assay up ended at once")?;
+    // One that has ended already is told with its last words by whoever waits for it to be ready.
+    let Some(process) = Process::of(pid) else { return Ok(()) };
     let path = folder.serving();
     fs::write(&path, format!("{} {}\n", process.pid, process.started))
         .with_context(|| format!("cannot write {}", path.display()))

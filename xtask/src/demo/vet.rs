@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use assay_api::operator::{RunDetail, RunSummary};
 use assay_model::host::spec::HostSpec;
 use assay_process::Cmd;
-use serde::de::DeserializeOwned;
 
 use super::folder::Folder;
 use super::stack::own_environment;
@@ -84,10 +83,13 @@ async fn register(folder: &Folder, name: &str) -> Result<()> {
 }
 
 async fn vet(folder: &Folder, name: &str) -> Result<RunDetail> {
-    let asked: RunSummary = ask(folder, &["host", "vet", name, "--json"]).await?;
+    let said = assay(folder, &["host", "vet", name, "--json"]).await?;
+    let asked: RunSummary =
+        serde_json::from_str(&said).context("`assay host vet` printed what does not read")?;
     let number = asked.number.to_string();
     watch(folder, name, &number).await?;
-    ask(folder, &["run", "show", &number, "--json"]).await
+    let said = quietly(folder, &["run", "show", &number, "--json"]).await?;
+    serde_json::from_str(&said).context("`assay run show` printed what does not read")
 }
 
 /// Follows a run before the user's eyes. Its exit code is the verdict, which is looked at elsewhere.
@@ -133,14 +135,12 @@ async fn verify(folder: &Folder, run: &RunDetail) -> Result<()> {
 /// Runs the program to its end and returns what it printed.
 async fn assay(folder: &Folder, args: &[&str]) -> Result<String> {
     say(args);
-    let output = command(folder, args).timeout(COMMAND).run_ok().await?;
-    Ok(output.stdout_text().into_owned())
+    quietly(folder, args).await
 }
 
-async fn ask<T: DeserializeOwned>(folder: &Folder, args: &[&str]) -> Result<T> {
-    let said = assay(folder, args).await?;
-    serde_json::from_str(&said)
-        .with_context(|| format!("`assay {}` printed what does not read", args.join(" ")))
+async fn quietly(folder: &Folder, args: &[&str]) -> Result<String> {
+    let output = command(folder, args).timeout(COMMAND).run_ok().await?;
+    Ok(output.stdout_text().into_owned())
 }
 
 fn command(folder: &Folder, args: &[&str]) -> Cmd {

@@ -121,7 +121,7 @@ impl Module {
         for (key, value) in info {
             match key.as_str() {
                 "depends" => {
-                    module.depends.extend(value.split(',').filter(|name| !name.is_empty()).map(underscored))
+                    module.depends.extend(value.split(',').filter(|name| !name.is_empty()).map(underscored));
                 }
                 "softdep" => {
                     let names = value.split_whitespace().filter(|word| !word.ends_with(':'));

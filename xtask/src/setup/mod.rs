@@ -40,8 +40,3 @@ pub(crate) fn run(options: &Setup) -> Result<()> {
     }
     cargo_tools::install(&tools)
 }
-
-/// What running Assay needs, without the tools that only its tests need.
-pub(crate) fn packages_only() -> Result<()> {
-    run(&Setup { check: false, no_cargo_tools: true })
-}

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use clap::Parser;
 
+use crate::chore::chore;
 use crate::{assets, boundaries, demo, live_image, place, schemas, setup, tool};
 
 /// One step.
@@ -117,16 +117,6 @@ pub(super) static STEPS: [Step; 17] = [
 const MUTED: &str = "NvmeCriticalWarning";
 const MUTED_ENTRIES: [&str; 2] = ["failing-nvme", "missing-dimm"];
 
-/// Runs a chore as its command line would.
-fn chore<A: clap::Args>(args: &[&str], run: fn(&A) -> Result<()>) -> Result<()> {
-    #[derive(Parser)]
-    struct Line<A: clap::Args> {
-        #[command(flatten)]
-        options: A,
-    }
-    run(&Line::<A>::try_parse_from(["cargo xtask"].iter().chain(args))?.options)
-}
-
 fn cargo(args: &[&str]) -> Result<()> {
     tool::run(cargo_command(args))
 }
@@ -191,21 +181,6 @@ fn prove() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chore_is_given_its_switches_and_a_wrong_one_is_refused() {
-        #[derive(clap::Args)]
-        struct Made {
-            #[arg(long)]
-            loud: bool,
-        }
-        chore::<Made>(&["--loud"], |made| if made.loud { Ok(()) } else { bail!("not loud") })
-            .expect("it is loud");
-        chore::<Made>(&[], |made| if made.loud { Ok(()) } else { bail!("not loud") }).expect_err("it is not");
-        let problem =
-            chore::<Made>(&["--quiet"], |_| Ok(())).expect_err("there is no such switch").to_string();
-        assert!(problem.contains("--quiet"), "{problem}");
-    }
 
     #[test]
     fn the_muted_check_has_an_entry_in_the_catalogue() {

@@ -114,7 +114,8 @@ fn the_page_is_complete_in_itself_and_forbids_everything_else() {
         &key.key_id(),
         &story.view().seal.expect("sealed").head.to_string(),
         "never seen red on this runner",
-        "Sealed: pass",
+        "Completed: pass",
+        "Sealed and signed",
         "0 of 4 ports",
     ] {
         assert!(page.contains(told), "the page lacks {told}");

@@ -10,7 +10,7 @@ use axum::Router;
 
 use crate::state::App;
 
-pub(crate) use runs::{detail, evidence_bundle, summary};
+pub(crate) use runs::{detail, summary};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().merge(tokens::routes()).merge(hosts::routes()).merge(runs::routes()).merge(live::routes()).merge(network::routes())

@@ -133,12 +133,13 @@ async fn artifact(
     let bytes = app.engine.artifacts().get(found.digest).await?;
     // Text a machine chose: never let a browser take it for a page.
     let disposition = format!("attachment; filename=\"{name}\"");
-    let kind = if name.ends_with(".json") { "application/json" } else { "text/plain; charset=utf-8" };
+    let is_json = std::path::Path::new(&name).extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
     Ok(([(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, disposition)], bytes).into_response())
 }
 
 /// Everything that `assay verify` needs, as a tar.
-pub(crate) async fn evidence_bundle(app: &App, run: &Arc<RunView>) -> Result<Vec<u8>, ApiError> {
+async fn evidence_bundle(app: &App, run: &Arc<RunView>) -> Result<Vec<u8>, ApiError> {
     let store = app.engine.store();
     let evidence = run.stages.iter().flat_map(|s| &s.attempts).filter_map(|a| Some(a.evidence.as_ref()?.digest));
     let mut blobs = BTreeMap::new();

@@ -4,8 +4,8 @@
 //! Assay is never shown with an old style.
 
 use axum::extract::{Path, Query};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{Embed, EmbeddedFile};
 use serde::Deserialize;
@@ -29,7 +29,9 @@ pub(super) fn url(name: &str) -> String {
 
 pub(super) async fn file(Path(name): Path<String>, Query(asked): Query<Version>) -> Response {
     // Hidden files are the build's own notes.
-    let Some(file) = Dist::get(&name).filter(|_| !name.starts_with('.')) else { return StatusCode::NOT_FOUND.into_response() };
+    let Some(file) = Dist::get(&name).filter(|_| !name.starts_with('.')) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let keep = if asked.v.as_deref() == Some(version(&file).as_str()) {
         "public, max-age=31536000, immutable"
     } else {
@@ -55,7 +57,10 @@ mod tests {
     #[test]
     fn every_file_a_page_loads_is_there_and_has_a_version() {
         for name in ["app.css", "app.js", "htmx.js", "uplot.js", "uplot.css"] {
-            assert!(Dist::get(name).is_some_and(|f| !f.data.is_empty()), "{name} is missing: run `cargo xtask assets`");
+            assert!(
+                Dist::get(name).is_some_and(|f| !f.data.is_empty()),
+                "{name} is missing: run `cargo xtask assets`"
+            );
             assert!(url(name).contains("?v="), "{name}");
         }
     }

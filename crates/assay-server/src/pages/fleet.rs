@@ -75,7 +75,10 @@ pub(super) async fn page(State(app): State<App>, Signed(operator): Signed) -> Re
 }
 
 /// The part that changes, alone.
-pub(super) async fn fragment(State(app): State<App>, Signed(operator): Signed) -> Result<Response, PageError> {
+pub(super) async fn fragment(
+    State(app): State<App>,
+    Signed(operator): Signed,
+) -> Result<Response, PageError> {
     let whole = FleetPage { shell: Shell::new(&operator, "fleet"), fleet: gather(&app).await? };
     finished(&whole.as_state())
 }
@@ -102,7 +105,8 @@ async fn gather(app: &App) -> Result<Fleet, PageError> {
     }
     queue.sort_by_key(|q| q.number);
     hosts.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
-    let runners: Vec<RunnerLine> = app.engine.store().runners().await?.into_iter().map(|r| runner(r, now)).collect();
+    let runners: Vec<RunnerLine> =
+        app.engine.store().runners().await?.into_iter().map(|r| runner(r, now)).collect();
     let unknown = app.engine.store().unknown_list().await?.into_iter().map(|u| Unknown {
         mac: u.mac.to_string(),
         last: When::new(u.last_seen, now),
@@ -124,7 +128,8 @@ fn problems(app: &App, runners: &[RunnerLine]) -> Vec<String> {
     let image = app.shared.image.problem().map(|why| format!("Machines cannot be booted: {why}"));
     let none = "No runner is connected, so nothing can be booted. Start one with `assay runner`.".to_owned();
     let none = (!runners.iter().any(|r| r.badge.tone != "idle")).then_some(none);
-    let netboot = runners.iter().filter_map(|r| Some(format!("Netboot on {}: {}", r.name, r.problem.as_ref()?)));
+    let netboot =
+        runners.iter().filter_map(|r| Some(format!("Netboot on {}: {}", r.name, r.problem.as_ref()?)));
     image.into_iter().chain(none).chain(netboot).collect()
 }
 
@@ -147,7 +152,9 @@ fn line(host: &Host, run: Option<&RunView>, step: Option<&str>, now: Micros) -> 
     let stage = run.failed_stage().map(|s| format!("at {s}"));
     let bad = badge.tone == "fail";
     let detail = match run.state() {
-        RunState::Running | RunState::Booting if run.suspect_since.is_some() => "the agent has fallen silent".to_owned(),
+        RunState::Running | RunState::Booting if run.suspect_since.is_some() => {
+            "the agent has fallen silent".to_owned()
+        }
         RunState::Running => step.map(str::to_owned).unwrap_or_default(),
         _ if bad => match &worst {
             Some(f) => stage.map_or_else(|| f.message.clone(), |s| format!("{s}: {}", f.message)),
@@ -194,7 +201,8 @@ fn counts(hosts: &[HostLine]) -> String {
         (of(5), "without a clean verdict"),
         (of(6), "passed"),
     ];
-    let told: Vec<String> = words.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    let told: Vec<String> =
+        words.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     told.join(" · ")
 }
 

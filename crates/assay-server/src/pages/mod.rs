@@ -10,7 +10,6 @@ mod hosts;
 mod run;
 mod run_model;
 mod runs;
-mod sentence;
 mod session;
 mod shell;
 mod stage_model;
@@ -61,7 +60,8 @@ pub(crate) fn refusal(path: &str, error: ApiError) -> Response {
 
 async fn nowhere(request: Request) -> Response {
     let path = request.uri().path();
-    let error = ApiError::not_found("such page").hint("the address may be mistyped, or the page is from another version");
+    let error = ApiError::not_found("such page")
+        .hint("the address may be mistyped, or the page is from another version");
     refusal(path, error)
 }
 

@@ -71,8 +71,10 @@ pub(super) async fn decide(
     Form(form): Form<DecideForm>,
 ) -> Result<Response, PageError> {
     let run = find(&app, &number).await?;
-    let kind: DecisionKind =
-        form.kind.parse().map_err(|e: assay_model::decision::UnknownDecision| ApiError::invalid(e.to_string()))?;
+    let kind: DecisionKind = form
+        .kind
+        .parse()
+        .map_err(|e: assay_model::decision::UnknownDecision| ApiError::invalid(e.to_string()))?;
     let decision = Decision { kind, by: operator.name, why: text::clean_to(&form.why, 1000) };
     app.engine.decide(run.id, decision).await?;
     Ok(see_other(&format!("/runs/{}", run.created.number)))
@@ -144,7 +146,8 @@ fn max_temp(run: &RunView) -> u32 {
 
 async fn find(app: &App, number: &str) -> Result<std::sync::Arc<RunView>, ApiError> {
     let number = number.parse().map_err(|_| {
-        ApiError::not_found(format!("run `{}`", text::clean(number))).hint("runs have whole numbers: /runs/12")
+        ApiError::not_found(format!("run `{}`", text::clean(number)))
+            .hint("runs have whole numbers: /runs/12")
     })?;
     detail(app, number).await
 }

@@ -4,7 +4,6 @@ use assay_model::event::{Event, PowerAction};
 use assay_model::{DecisionKind, Finding, Micros, RunState, RunView, Severity};
 
 use super::format::{self, When};
-use super::sentence;
 use super::shell::{Badge, RunFacts};
 use super::stage_model::{Around, StageModel};
 
@@ -119,7 +118,11 @@ impl RunModel {
     pub(super) fn of(run: &RunView, now: &Now, events: &[Event]) -> Self {
         let state = run.state();
         let open = !state.is_terminal();
-        let around = Around { now: now.at, open_run: open && state != RunState::Cancelling, step: now.step.as_deref() };
+        let around = Around {
+            now: now.at,
+            open_run: open && state != RunState::Cancelling,
+            step: now.step.as_deref(),
+        };
         let running = open && state != RunState::FailedHolding;
         let end = run.completed_at.unwrap_or(now.at);
         Self {
@@ -161,29 +164,43 @@ fn headline(run: &RunView, now: &Now) -> String {
     let at = run.failed_stage().unwrap_or("no stage");
     let next = || worst(run).map_or_else(String::new, |f| format!(" {}", f.next_step));
     match run.state() {
-        RunState::Queued => now.waiting.as_ref().map_or_else(|| "Waits.".to_owned(), |why| format!("Waits: {why}.")),
-        RunState::Booting if run.enrolled.is_some() => "The agent is there; the first stage is about to begin.".to_owned(),
-        RunState::Booting if run.boots > 0 => "The machine has fetched its boot script; waiting for its agent.".to_owned(),
+        RunState::Queued => {
+            now.waiting.as_ref().map_or_else(|| "Waits.".to_owned(), |why| format!("Waits: {why}."))
+        }
+        RunState::Booting if run.enrolled.is_some() => {
+            "The agent is there; the first stage is about to begin.".to_owned()
+        }
+        RunState::Booting if run.boots > 0 => {
+            "The machine has fetched its boot script; waiting for its agent.".to_owned()
+        }
         RunState::Booting => "Waiting for the machine to ask for its boot script.".to_owned(),
-        RunState::Running => match (run.current_stage(), &now.step) {
-            (Some(stage), Some(step)) => format!("{}: {step}", stage.plan.name),
-            (Some(stage), None) => format!("{} is in progress.", stage.plan.name),
-            (None, _) => "All stages are done; the report is being drawn up.".to_owned(),
+        // What the agent does within the stage stands there: this line is read out when it changes.
+        RunState::Running => match run.current_stage() {
+            Some(stage) => format!("{} is in progress.", stage.plan.name),
+            None => "All stages are done; the report is being drawn up.".to_owned(),
         },
         RunState::Failed => format!("Failed at {at}."),
-        RunState::FailedHolding => format!("Failed at {at}. The machine is kept as it is until someone decides.{}", next()),
-        RunState::Completed if run.overridden => "An operator accepted a failure; see the decisions.".to_owned(),
+        RunState::FailedHolding => {
+            format!("Failed at {at}. The machine is kept as it is until someone decides.{}", next())
+        }
+        RunState::Completed if run.overridden => {
+            "An operator accepted a failure; see the decisions.".to_owned()
+        }
         RunState::Completed => match run.result {
             Some(assay_model::RunResult::Pass) => match run.unverified().len() {
                 0 => "Everything that was asked for was verified.".to_owned(),
                 n => format!("Passed; {} not verified, listed below.", format::plural(n, "point")),
             },
             Some(assay_model::RunResult::Fail) => format!("Failed at {at}.{}", next()),
-            None => "The runner failed, not the machine: this run says nothing about it. Vet it again.".to_owned(),
+            None => {
+                "The runner failed, not the machine: this run says nothing about it. Vet it again.".to_owned()
+            }
         },
         RunState::Released => format!("Failed at {at}, and the machine was given back.{}", next()),
         RunState::Cancelling => "Cancelling: the machine is not yet confirmed off.".to_owned(),
-        RunState::Cancelled => "Cancelled by an operator; this run says nothing about the machine.".to_owned(),
+        RunState::Cancelled => {
+            "Cancelled by an operator; this run says nothing about the machine.".to_owned()
+        }
         RunState::Superseded => match run.superseded_by {
             Some(by) => format!("Run {by} took its place."),
             None => "A newer run took its place.".to_owned(),
@@ -192,7 +209,8 @@ fn headline(run: &RunView, now: &Now) -> String {
 }
 
 fn told_facts(run: &RunView) -> Vec<(&'static str, String)> {
-    let mut out = vec![("Profile", run.created.profile.clone()), ("Asked for by", run.created.requested_by.clone())];
+    let mut out =
+        vec![("Profile", run.created.profile.clone()), ("Asked for by", run.created.requested_by.clone())];
     out.extend(run.runner.clone().map(|r| ("Runner", r)));
     out.extend(run.enrolled.as_ref().map(|e| ("Agent", format!("{} on {}", e.agent, e.mac))));
     if run.boots > 1 {
@@ -211,7 +229,9 @@ fn told_facts(run: &RunView) -> Vec<(&'static str, String)> {
 fn boot(run: &RunView) -> Vec<BootStep> {
     let began = run.booting_since.or(run.started_at);
     let after = |at: Option<Micros>| match (began, at) {
-        (Some(began), Some(at)) if at >= began => format!("after {}", format::duration(at.since(began).as_seconds())),
+        (Some(began), Some(at)) if at >= began => {
+            format!("after {}", format::duration(at.since(began).as_seconds()))
+        }
         _ => String::new(),
     };
     let step = |label: &str, at: Option<Micros>| BootStep {
@@ -306,7 +326,7 @@ fn journal(event: &Event, now: Micros) -> JournalLine {
     JournalLine {
         seq: event.seq,
         when: When::new(event.at, now),
-        text: sentence::of(&event.body),
-        quiet: sentence::is_quiet(&event.body),
+        text: assay_model::sentence::of(&event.body),
+        quiet: assay_model::sentence::is_quiet(&event.body),
     }
 }

@@ -72,8 +72,12 @@ pub(super) async fn sign_in(
         Ok(secret) => Ok(signed_in(&secret, &next)),
         Err(error) if error.status().is_server_error() => Err(error.into()),
         Err(error) => {
-            let again =
-                LoginPage { shell: Shell::bare(), next, name: form.name, error: Some(sentence(error.message())) };
+            let again = LoginPage {
+                shell: Shell::bare(),
+                next,
+                name: form.name,
+                error: Some(sentence(error.message())),
+            };
             page_with(error.status(), &again)
         }
     }
@@ -113,14 +117,19 @@ pub(super) async fn whether(State(app): State<App>, headers: HeaderMap) -> Resul
     Ok(if known.is_some() { "yes" } else { "no" })
 }
 
-pub(super) async fn sign_out(State(app): State<App>, _: Signed, headers: HeaderMap) -> Result<Response, PageError> {
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    _: Signed,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
     auth::sign_out(&app, &headers).await?;
     let gone = format!("{COOKIE_NAME}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
     Ok(([(SET_COOKIE, gone)], see_other("/login")).into_response())
 }
 
 fn signed_in(secret: &str, next: &str) -> Response {
-    let cookie = format!("{COOKIE_NAME}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={COOKIE_SECONDS}");
+    let cookie =
+        format!("{COOKIE_NAME}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={COOKIE_SECONDS}");
     ([(SET_COOKIE, cookie)], see_other(next)).into_response()
 }
 
@@ -139,8 +148,10 @@ fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
     let from = headers.get("sec-fetch-site").and_then(|v| v.to_str().ok());
     match from {
         None | Some("same-origin" | "none") => Ok(()),
-        Some(_) => Err(ApiError::new(StatusCode::FORBIDDEN, "cross_site", "this form was sent by another site")
-            .hint("open the sign-in page itself and try again")),
+        Some(_) => {
+            Err(ApiError::new(StatusCode::FORBIDDEN, "cross_site", "this form was sent by another site")
+                .hint("open the sign-in page itself and try again"))
+        }
     }
 }
 
@@ -151,7 +162,15 @@ mod tests {
     #[test]
     fn the_way_back_never_leads_elsewhere() {
         assert_eq!(local("/runs/12?x=1"), "/runs/12?x=1");
-        for bad in ["//evil.example", "https://evil.example", "/\\evil.example", "", "runs", "/a\r\nb", "/login?next=/"] {
+        for bad in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "",
+            "runs",
+            "/a\r\nb",
+            "/login?next=/",
+        ] {
             assert_eq!(local(bad), "/", "{bad:?}");
         }
     }
@@ -160,7 +179,9 @@ mod tests {
     fn a_sign_in_form_from_another_site_is_refused() {
         let mut headers = HeaderMap::new();
         assert!(same_site(&headers).is_ok(), "programs do not send it");
-        for (from, good) in [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)] {
+        for (from, good) in
+            [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)]
+        {
             headers.insert("sec-fetch-site", from.parse().expect("valid"));
             assert_eq!(same_site(&headers).is_ok(), good, "{from}");
         }

@@ -89,10 +89,11 @@ impl Badge {
                 Some(stage) => Self::active(format!("Running {stage}")),
                 None => Self::active("Running"),
             },
-            (RunState::Failed, _) => Self::new("fail", "fail", "Failed"),
             (RunState::FailedHolding, _) => Self::new("fail", "held", "Failed, held"),
             (RunState::Completed, Some(RunResult::Pass)) => run.passed(),
-            (RunState::Completed, Some(RunResult::Fail)) => Self::new("fail", "fail", "Failed"),
+            (RunState::Failed, _) | (RunState::Completed, Some(RunResult::Fail)) => {
+                Self::new("fail", "fail", "Failed")
+            }
             (RunState::Completed, None) => Self::warning("No verdict"),
             (RunState::Released, _) => Self::new("fail", "fail", "Failed, released"),
             (RunState::Cancelling, _) => Self::new("warn", "wait", "Cancelling"),
@@ -178,7 +179,8 @@ impl FromRequestParts<App> for Signed {
 /// A fragment cannot be redirected, its page can: the session ended while it was open.
 fn send_to_login(headers: &HeaderMap) -> Response {
     let current = headers.get("hx-current-url").and_then(|v| v.to_str().ok());
-    let path = current.and_then(|u| url::Url::parse(u).ok()).map_or_else(|| "/".to_owned(), |u| u.path().to_owned());
+    let path =
+        current.and_then(|u| url::Url::parse(u).ok()).map_or_else(|| "/".to_owned(), |u| u.path().to_owned());
     let value = HeaderValue::from_str(&login_for(&path)).unwrap_or(HeaderValue::from_static("/login"));
     (StatusCode::OK, [(HX_REDIRECT, value)]).into_response()
 }
@@ -205,7 +207,11 @@ pub(super) fn page(template: &impl Template) -> Result<Response, PageError> {
 /// A finished page that says no.
 pub(super) fn page_with(status: StatusCode, template: &impl Template) -> Result<Response, PageError> {
     let html = template.render().map_err(|e| {
-        PageError(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "page", format!("this page cannot be drawn: {e}")))
+        PageError(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "page",
+            format!("this page cannot be drawn: {e}"),
+        ))
     })?;
     Ok((status, Html(html)).into_response())
 }
@@ -275,7 +281,11 @@ mod tests {
         for state in RunState::ALL {
             for result in [None, Some(RunResult::Pass), Some(RunResult::Fail)] {
                 let green = Badge::run(&facts(state, result)).tone == "pass";
-                assert_eq!(green, state == RunState::Completed && result == Some(RunResult::Pass), "{state} {result:?}");
+                assert_eq!(
+                    green,
+                    state == RunState::Completed && result == Some(RunResult::Pass),
+                    "{state} {result:?}"
+                );
             }
         }
     }

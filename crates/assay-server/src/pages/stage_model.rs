@@ -77,9 +77,15 @@ impl StageModel {
                 None => stage.seconds().map(format::duration),
             },
             limit: format::duration(f64::from(stage.plan.timeout_s)),
-            coverage: judged.map(|j| j.coverage.iter().filter(|c| c.total > 0).map(coverage).collect()).unwrap_or_default(),
+            coverage: judged
+                .map(|j| j.coverage.iter().filter(|c| c.total > 0).map(coverage).collect())
+                .unwrap_or_default(),
             checks_summary: summary(&checks),
-            checks_id: format!("checks-{}-{attempt}-{}", stage.plan.name, if failed { "failed" } else { "fine" }),
+            checks_id: format!(
+                "checks-{}-{attempt}-{}",
+                stage.plan.name,
+                if failed { "failed" } else { "fine" }
+            ),
             checks_open: failed && !stage.waived,
             checks: by_badness(&checks),
             earlier: earlier(stage),
@@ -108,7 +114,9 @@ fn message(stage: &StageView, open_run: bool) -> String {
     let Some(latest) = stage.latest() else { return String::new() };
     match &latest.outcome {
         AttemptOutcome::Judged(judgement) => judgement.message.clone(),
-        AttemptOutcome::Lost(why) if open_run => format!("try {} was lost: {why}; it is tried again", latest.attempt),
+        AttemptOutcome::Lost(why) if open_run => {
+            format!("try {} was lost: {why}; it is tried again", latest.attempt)
+        }
         AttemptOutcome::Lost(why) => format!("try {} was lost: {why}", latest.attempt),
         AttemptOutcome::Open => String::new(),
     }
@@ -126,7 +134,12 @@ fn earlier(stage: &StageView) -> Vec<String> {
 
 fn coverage(c: &Coverage) -> CoverageModel {
     let text = if c.what.starts_with("bytes") {
-        format!("{} of {} {}", format::bytes(c.covered), format::bytes(c.total), c.what.trim_start_matches("bytes").trim())
+        format!(
+            "{} of {} {}",
+            format::bytes(c.covered),
+            format::bytes(c.total),
+            c.what.trim_start_matches("bytes").trim()
+        )
     } else {
         format!("{} of {} {}", c.covered, c.total, c.what)
     };
@@ -180,7 +193,8 @@ mod tests {
             attempt: n,
             generation: i64::from(n),
             started_at: Micros::seconds(100 * i64::from(n)),
-            ended_at: (!matches!(outcome, AttemptOutcome::Open)).then(|| Micros::seconds(100 * i64::from(n) + 42)),
+            ended_at: (!matches!(outcome, AttemptOutcome::Open))
+                .then(|| Micros::seconds(100 * i64::from(n) + 42)),
             outcome,
             evidence: None,
         };
@@ -188,7 +202,12 @@ mod tests {
     }
 
     fn judged(verdict: Verdict) -> AttemptOutcome {
-        let check = |name: &str, verdict| Check { name: name.into(), verdict, expected: "e".into(), seen: "s".into() };
+        let check = |name: &str, verdict| Check {
+            name: name.into(),
+            verdict,
+            expected: "e".into(),
+            seen: "s".into(),
+        };
         AttemptOutcome::Judged(Judgement {
             verdict,
             message: "told".into(),

@@ -8,8 +8,8 @@ use assay_engine::{Engine, Tuning};
 use assay_model::event::{EventBody, PowerAction, RunCreated, Target};
 use assay_model::sensor::{SensorBatch, SensorInfo, SensorSample};
 use assay_model::{
-    Check, Coverage, Decision, DecisionKind, Finding, HostId, Judgement, Mac, Micros, Owner, RunId, RunResult,
-    Severity, Sha256, StagePlan, Verdict,
+    Check, Coverage, Decision, DecisionKind, Finding, HostId, Judgement, Mac, Micros, Owner, RunId,
+    RunResult, Severity, Sha256, StagePlan, Verdict,
 };
 use assay_server::{Server, Settings};
 use assay_store::{Changes, HostRow, LogLine};
@@ -180,7 +180,8 @@ impl Story {
             max: Some(85.0),
             critical: Some(95.0),
         };
-        let names = ["coretemp/Package id 0", "coretemp/Package id 1", "nvme/Composite@0000:01:00.0", "acpitz/temp1"];
+        let names =
+            ["coretemp/Package id 0", "coretemp/Package id 1", "nvme/Composite@0000:01:00.0", "acpitz/temp1"];
         let start = self.engine.now().plus(Micros::seconds(-from));
         let sample = |i: usize| {
             let x = i as f64;
@@ -191,7 +192,8 @@ impl Story {
                 values: vec![Some(heat), Some(heat - 4.0 + (x / 5.0).cos()), nvme, Some(27.8)],
             }
         };
-        let batch = SensorBatch { sensors: names.map(sensor).into(), samples: (0..count).map(sample).collect() };
+        let batch =
+            SensorBatch { sensors: names.map(sensor).into(), samples: (0..count).map(sample).collect() };
         self.engine.sensors(self.run, seq, batch).await.expect("stores");
     }
 

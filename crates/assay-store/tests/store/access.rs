@@ -208,6 +208,12 @@ pub(crate) async fn runners_unknown_machines_settings_and_audit(store: Store, ur
         (runner.version.as_str(), runner.problem, runner.first_seen, runner.last_seen),
         ("0.1.1", None, at(1), at(2))
     );
+    store.runner_problem("r1", Some("dnsmasq died")).await.expect("noted");
+    store.runner_problem("nobody", Some("not heard of")).await.expect("dropped");
+    let told: Vec<_> = store.runners().await.expect("read").into_iter().map(|r| (r.name, r.problem)).collect();
+    assert_eq!(told, [("r1".to_owned(), Some("dnsmasq died".to_owned()))]);
+    store.runner_problem("r1", None).await.expect("noted");
+    assert_eq!(store.runners().await.expect("read").remove(0).problem, None);
 
     store.unknown_seen(&[mac(2), mac(1)], "r1", at(1)).await.expect("noted");
     store.unknown_seen(&[mac(2)], "r1", at(5)).await.expect("noted");

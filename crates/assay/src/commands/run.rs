@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use assay_api::agent::LogLine;
 use assay_api::operator::{Decide, RunDetail, RunSummary};
-use assay_model::{DecisionKind, EventBody, Micros, RunResult, RunState};
+use assay_model::{DecisionKind, EventBody, Micros, RunResult, RunState, sentence};
 use clap::{Args, Subcommand};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -178,8 +178,8 @@ pub(crate) async fn watch(client: &Client, number: i64, json: bool) -> Result<Ex
         }
         let at: Micros = serde_json::from_value(event.data["at"].clone()).unwrap_or_default();
         let body: EventBody = serde_json::from_value(event.data).context("a journal event does not read; is this assay older than the server?")?;
-        if !json && let Some(text) = sentence(&body) {
-            ui::line(&format!("{}  {text}", at.rfc3339().get(11..19).unwrap_or_default()));
+        if !json && !sentence::is_quiet(&body) {
+            ui::line(&format!("{}  {}", at.rfc3339().get(11..19).unwrap_or_default(), sentence::of(&body)));
         }
         if matches!(body, EventBody::Held { .. } | EventBody::Sealed(_)) {
             break;
@@ -258,32 +258,6 @@ pub(crate) fn print_detail(detail: &RunDetail) {
         let n = run.number;
         ui::line(&format!("  held until {}: `assay run retry {n}`, `assay run waive {n} --why …` or `assay run abandon {n}`", until.rfc3339()));
     }
-}
-
-fn sentence(event: &EventBody) -> Option<String> {
-    Some(match event {
-        EventBody::RunCreated(c) => format!("run {} over {} was asked for by {}", c.number, c.target.name, c.requested_by),
-        EventBody::Admitted { runner } => format!("given to runner {runner}"),
-        EventBody::PowerDone { message, ok, .. } => format!("power: {}{message}", if *ok { "" } else { "FAILED: " }),
-        EventBody::BootServed { mac, .. } => format!("{mac} fetched its boot script"),
-        EventBody::Enrolled { agent, .. } => format!("the agent enrolled ({agent})"),
-        EventBody::EnrolmentRefused { detail, .. } => format!("an enrolment was refused: {detail}"),
-        EventBody::BootFailed { message } => format!("boot failed: {message}"),
-        EventBody::StageStarted { stage, attempt, .. } => format!("{stage}: started (attempt {attempt})"),
-        EventBody::AttemptLost { stage, reason, .. } => format!("{stage}: attempt lost: {reason}"),
-        EventBody::StageJudged { stage, judgement, .. } => format!("{stage}: {} · {}", judgement.verdict, judgement.message),
-        EventBody::FindingRaised { finding } => format!("{}: {}: {}", finding.severity, finding.code, finding.message),
-        EventBody::AgentSuspect { .. } => "the agent is silent".to_owned(),
-        EventBody::AgentReturned => "the agent is heard again".to_owned(),
-        EventBody::Held { until } => format!("held for an operator until {}", until.rfc3339()),
-        EventBody::Decided { decision } => format!("{} by {}: {}", decision.kind, decision.by, decision.why),
-        EventBody::HoldExpired => "nobody decided in time; released".to_owned(),
-        EventBody::RunCompleted { result } => format!("completed: {}", result.map_or("no result", RunResult::as_str)),
-        EventBody::CancelConfirmed { how } => format!("cancelled: {how}"),
-        EventBody::Superseded { by } => format!("superseded by run {by}"),
-        EventBody::Sealed(_) => "sealed and signed".to_owned(),
-        EventBody::PowerRequested { .. } | EventBody::EvidenceReceived { .. } | EventBody::ArtifactStored { .. } | EventBody::BulkSealed { .. } => return None,
-    })
 }
 
 /// One server-sent event.

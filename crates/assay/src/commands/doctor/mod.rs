@@ -122,8 +122,11 @@ async fn emulation() -> Result<Line> {
     let accel = AccelProbe::new(folder.path().join("accel.json")).accel().await;
     if let Ok(assay_qemu::Accel::Tcg { .. }) = &accel {
         // Without a usable device nothing was booted yet; whether emulation works is still open.
-        let probe = AccelProbe { kvm_device: "/dev/null".into(), ..AccelProbe::new(folder.path().join("tcg.json")) };
-        if let Err(error @ (assay_qemu::QemuError::NoEmulation { .. } | assay_qemu::QemuError::Process(_))) = probe.probe().await {
+        let probe =
+            AccelProbe { kvm_device: "/dev/null".into(), ..AccelProbe::new(folder.path().join("tcg.json")) };
+        if let Err(error @ (assay_qemu::QemuError::NoEmulation { .. } | assay_qemu::QemuError::Process(_))) =
+            probe.probe().await
+        {
             return Ok(verdict::emulation(Err(&error)));
         }
     }
@@ -202,7 +205,8 @@ fn differs(path: &Path, file: &ManifestFile) -> Option<String> {
     if bytes.len() as u64 != file.bytes {
         return Some(format!("has {} bytes and not {}", bytes.len(), file.bytes));
     }
-    (Sha256::of(&bytes).to_string() != file.sha256).then(|| "is not the file that the manifest names".to_owned())
+    (Sha256::of(&bytes).to_string() != file.sha256)
+        .then(|| "is not the file that the manifest names".to_owned())
 }
 
 /// The space for ordinary users where the data folder is or would be, after writing there.

@@ -82,7 +82,11 @@ pub(super) fn emulation(accel: Result<&Accel, &QemuError>) -> Line {
             &format!("run in software emulation, several times slower: {reason}"),
             "Only simulated machines need it: load the kernel's kvm module, or allow nested virtualisation in the hypervisor.",
         ),
-        Err(error) => problem(WHAT, &error.to_string(), "Without QEMU there is no lab; real machines can be vetted all the same."),
+        Err(error) => problem(
+            WHAT,
+            &error.to_string(),
+            "Without QEMU there is no lab; real machines can be vetted all the same.",
+        ),
     }
 }
 
@@ -108,7 +112,12 @@ pub(super) fn files(what: &'static str, missing: &[PathBuf], package: &str, leve
         return ok(what, "installed");
     }
     let names: Vec<_> = missing.iter().map(|path| path.display().to_string()).collect();
-    line(what, level, &format!("missing: {}", names.join(", ")), Some(format!("Install it: apt-get install {package}")))
+    line(
+        what,
+        level,
+        &format!("missing: {}", names.join(", ")),
+        Some(format!("Install it: apt-get install {package}")),
+    )
 }
 
 /// `tried` is what came of making a namespace, a bridge and a tap; `None` when that was not allowed to be tried.
@@ -150,13 +159,25 @@ pub(super) fn data(folder: &Path, free: &io::Result<u64>) -> Line {
     const WHAT: &str = "data folder";
     let folder = folder.display();
     let free = match free {
-        Err(why) => return problem(WHAT, &format!("{folder} cannot be written: {why}"), "Name another with --data or ASSAY_DATA, or correct its permissions."),
+        Err(why) => {
+            return problem(
+                WHAT,
+                &format!("{folder} cannot be written: {why}"),
+                "Name another with --data or ASSAY_DATA, or correct its permissions.",
+            );
+        }
         Ok(free) => *free,
     };
     let found = format!("{folder} is writable, {} MiB free", free >> 20);
     match free {
-        free if free < SPACE_NEEDED => problem(WHAT, &found, "Make room: at least 512 MiB are needed, or name another folder with --data."),
-        free if free < SPACE_WANTED => warning(WHAT, &found, "Make room: runs keep their evidence here, a few MiB each."),
+        free if free < SPACE_NEEDED => problem(
+            WHAT,
+            &found,
+            "Make room: at least 512 MiB are needed, or name another folder with --data.",
+        ),
+        free if free < SPACE_WANTED => {
+            warning(WHAT, &found, "Make room: runs keep their evidence here, a few MiB each.")
+        }
         _ => ok(WHAT, &found),
     }
 }
@@ -174,7 +195,14 @@ pub(super) fn ports(ports: &[(u16, PortUse)]) -> Line {
         return match (ours.is_empty(), free.is_empty()) {
             (true, _) => ok(WHAT, &format!("{} are free", free.join(", "))),
             (false, true) => ok(WHAT, "the server of this data folder listens there"),
-            (false, false) => ok(WHAT, &format!("the server of this data folder listens on {}; {} are free", ours.join(", "), free.join(", "))),
+            (false, false) => ok(
+                WHAT,
+                &format!(
+                    "the server of this data folder listens on {}; {} are free",
+                    ours.join(", "),
+                    free.join(", ")
+                ),
+            ),
         };
     }
     let found = format!("{} used by another program", taken.join(", "));
@@ -218,7 +246,11 @@ mod tests {
         assert_eq!(line.level, level, "{line:?}");
         let said = format!("{} {}", line.found, line.todo.as_deref().unwrap_or_default());
         assert!(said.contains(words), "{said}");
-        assert_eq!(line.todo.is_none(), level == Good, "what is not right says what to do, and only that: {line:?}");
+        assert_eq!(
+            line.todo.is_none(),
+            level == Good,
+            "what is not right says what to do, and only that: {line:?}"
+        );
     }
 
     #[test]
@@ -239,7 +271,11 @@ mod tests {
         has(&program("dnsmasq", Err(&missing("dnsmasq")), Problem), Problem, "apt-get install dnsmasq-base");
         has(&program("x", Err(&missing("unheard-of")), Warning), Warning, "Install unheard-of");
         has(&files("UEFI firmware", &[], "ovmf", Warning), Good, "installed");
-        has(&files("UEFI firmware", &["/a".into(), "/b".into()], "ovmf", Warning), Warning, "missing: /a, /b Install it: apt-get install ovmf");
+        has(
+            &files("UEFI firmware", &["/a".into(), "/b".into()], "ovmf", Warning),
+            Warning,
+            "missing: /a, /b Install it: apt-get install ovmf",
+        );
     }
 
     #[test]
@@ -252,7 +288,8 @@ mod tests {
     #[test]
     fn an_image_is_whole_and_readable() {
         let folder = Path::new("/srv/image");
-        let good = Image { digest: "0123456789abcdef".into(), kernel: "6.1".into(), wrong: vec![], private: vec![] };
+        let good =
+            Image { digest: "0123456789abcdef".into(), kernel: "6.1".into(), wrong: vec![], private: vec![] };
         has(&image(folder, &Ok(good.clone())), Good, "/srv/image: 0123456789ab, kernel 6.1");
         let private = Image { private: vec!["/srv/image/vmlinuz".into()], ..good.clone() };
         has(&image(folder, &Ok(private)), Warning, "chmod a+r /srv/image/vmlinuz");

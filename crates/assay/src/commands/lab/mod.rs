@@ -196,10 +196,18 @@ async fn bring_up(place: &Place) -> Result<()> {
     lab.network().up().await?;
     let accel = lab.accel().await?;
     if place.json {
-        return ui::json(&json!({ "network": lab.network().config(), "accel": accel, "machines": machines.len() }));
+        return ui::json(
+            &json!({ "network": lab.network().config(), "accel": accel, "machines": machines.len() }),
+        );
     }
     let network = lab.network().config();
-    ui::say(&format!("{} is up with {}/{}; {} machines can be switched on", network.netns, network.address, network.prefix_len, machines.len()));
+    ui::say(&format!(
+        "{} is up with {}/{}; {} machines can be switched on",
+        network.netns,
+        network.address,
+        network.prefix_len,
+        machines.len()
+    ));
     if let Accel::Tcg { reason } = accel {
         ui::say(&format!("they run in software emulation and are slow: {reason}"));
     }
@@ -238,7 +246,13 @@ mod tests {
 
     fn place(state: PathBuf) -> Place {
         let machines = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/machines");
-        Place { machines, state: Some(state), data: "/nonexistent".into(), netns: "assay-t-lab".into(), json: false }
+        Place {
+            machines,
+            state: Some(state),
+            data: "/nonexistent".into(),
+            netns: "assay-t-lab".into(),
+            json: false,
+        }
     }
 
     #[test]
@@ -266,6 +280,9 @@ mod tests {
         assert_eq!(words(&crashed), "crashed: QEMU ended with code 1");
         let line = Line { name: "a".into(), status: crashed };
         let json = serde_json::to_value(line).expect("serialises");
-        assert_eq!(json, json!({ "name": "a", "status": "crashed", "pid": null, "reason": "QEMU ended with code 1" }));
+        assert_eq!(
+            json,
+            json!({ "name": "a", "status": "crashed", "pid": null, "reason": "QEMU ended with code 1" })
+        );
     }
 }

@@ -150,7 +150,9 @@ mod tests {
         let (transport, model, rotational) = match disk.bus {
             DiskBus::Nvme => (Transport::Nvme, Some(NVME_MODEL.to_owned()), false),
             DiskBus::Sata => (Transport::Sata, disk.model.clone(), disk.rotational),
-            DiskBus::Scsi => (Transport::Sas, disk.model.as_ref().map(|m| format!("QEMU {m}")), disk.rotational),
+            DiskBus::Scsi => {
+                (Transport::Sas, disk.model.as_ref().map(|m| format!("QEMU {m}")), disk.rotational)
+            }
             DiskBus::Virtio => (Transport::Virtio, None, true),
         };
         SeenDisk {
@@ -208,7 +210,8 @@ mod tests {
     fn it_reads_back_and_leaves_out_what_qemu_makes_up() {
         let spec = expected(&machine("healthy-bios").ordered);
         assert_eq!(HostSpec::from_yaml(&spec.to_yaml()).expect("it reads"), spec);
-        let disks: Vec<_> = spec.disks.iter().map(|d| (d.bay.as_deref(), d.model.as_deref(), d.class)).collect();
+        let disks: Vec<_> =
+            spec.disks.iter().map(|d| (d.bay.as_deref(), d.model.as_deref(), d.class)).collect();
         assert_eq!(
             disks,
             [

@@ -65,10 +65,7 @@ pub(super) const CODES: [(&str, &[&str]); 4] = [
             "WearHigh",
         ],
     ),
-    (
-        "Reporting",
-        &["ArtifactAltered", "ArtifactMissing", "ChainBroken", "SensorLost", "TemperatureLimit"],
-    ),
+    ("Reporting", &["ArtifactAltered", "ArtifactMissing", "ChainBroken", "SensorLost", "TemperatureLimit"]),
 ];
 
 /// What an entry is.
@@ -185,17 +182,24 @@ pub(super) struct Selection<'a> {
 impl Catalogue {
     /// Reads and checks all entries of a folder.
     pub(super) fn load(folder: &Path) -> Result<Self> {
-        let listing = std::fs::read_dir(folder)
-            .with_context(|| format!("{}: name the folder of the catalogue with --faults", folder.display()))?;
+        let listing = std::fs::read_dir(folder).with_context(|| {
+            format!("{}: name the folder of the catalogue with --faults", folder.display())
+        })?;
         let mut entries = BTreeMap::new();
         for file in listing {
             let path = file.with_context(|| folder.display().to_string())?.path();
-            let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".toml")) else { continue };
+            let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".toml")) else {
+                continue;
+            };
             let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let entry = Entry::read(name, &text).with_context(|| path.display().to_string())?;
             entries.insert(name.to_owned(), entry);
         }
-        ensure!(!entries.is_empty(), "{}: there is no entry here; an empty catalogue proves nothing", folder.display());
+        ensure!(
+            !entries.is_empty(),
+            "{}: there is no entry here; an empty catalogue proves nothing",
+            folder.display()
+        );
         let catalogue = Self { entries };
         catalogue.check()?;
         Ok(catalogue)
@@ -245,7 +249,9 @@ impl Catalogue {
         }
         let proven = proven.join(", ");
         if CODES.iter().any(|(_, codes)| codes.contains(&code)) {
-            bail!("no entry of the catalogue expects `{code}`, so nothing could notice its loss; entries expect {proven}");
+            bail!(
+                "no entry of the catalogue expects `{code}`, so nothing could notice its loss; entries expect {proven}"
+            );
         }
         bail!("there is no code `{code}`; entries of the catalogue expect {proven}")
     }
@@ -262,11 +268,21 @@ impl Catalogue {
         let mut machines = BTreeMap::new();
         for entry in self.entries() {
             if let Some(other) = machines.insert(&entry.machine, &entry.name) {
-                bail!("`{}` and `{other}` use the same machine `{}`; give each a machine file with a unit of its own", entry.name, entry.machine);
+                bail!(
+                    "`{}` and `{other}` use the same machine `{}`; give each a machine file with a unit of its own",
+                    entry.name,
+                    entry.machine
+                );
             }
             if let Some(control) = &entry.control {
-                let control = self.entry(control).with_context(|| format!("the control of `{}`", entry.name))?;
-                ensure!(control.kind == Kind::Healthy, "`{}` names `{}` as its control, which is not healthy", entry.name, control.name);
+                let control =
+                    self.entry(control).with_context(|| format!("the control of `{}`", entry.name))?;
+                ensure!(
+                    control.kind == Kind::Healthy,
+                    "`{}` names `{}` as its control, which is not healthy",
+                    entry.name,
+                    control.name
+                );
             }
         }
         Ok(())
@@ -287,15 +303,29 @@ impl Selection<'_> {
     /// Refuses a selection in which nothing could notice the loss of `code`.
     pub(super) fn check_muted(&self, code: &str) -> Result<()> {
         let expects = |entry: &&Entry| entry.expected.code.as_deref() == Some(code);
-        ensure!(self.others.iter().any(expects), "none of the chosen entries expects `{code}`; choose others with --only, or leave it out");
+        ensure!(
+            self.others.iter().any(expects),
+            "none of the chosen entries expects `{code}`; choose others with --only, or leave it out"
+        );
         Ok(())
     }
 }
 
 impl Entry {
     fn read(name: &str, text: &str) -> Result<Self> {
-        let File { description, pipeline, kind, made_by, machine, control, spec, expected } = toml::from_str(text)?;
-        let entry = Self { name: name.to_owned(), description, pipeline, kind, made_by, machine, control, spec, expected };
+        let File { description, pipeline, kind, made_by, machine, control, spec, expected } =
+            toml::from_str(text)?;
+        let entry = Self {
+            name: name.to_owned(),
+            description,
+            pipeline,
+            kind,
+            made_by,
+            machine,
+            control,
+            spec,
+            expected,
+        };
         entry.check()?;
         Ok(entry)
     }
@@ -304,7 +334,9 @@ impl Entry {
         let expected = &self.expected;
         match (self.kind, &self.control) {
             (Kind::Healthy, Some(_)) => bail!("a healthy entry is a control and has none; remove `control`"),
-            (Kind::Fault | Kind::Canary, None) => bail!("name the healthy entry of the same machine as `control`"),
+            (Kind::Fault | Kind::Canary, None) => {
+                bail!("name the healthy entry of the same machine as `control`")
+            }
             _ => {}
         }
         match (expected.verdict, &expected.stage, &expected.code) {
@@ -318,7 +350,9 @@ impl Entry {
                     can_raise(stage, code)?;
                 }
             }
-            (Conclusion::Fail, ..) => bail!("a fail needs `stage` and `code`: red for any reason proves nothing"),
+            (Conclusion::Fail, ..) => {
+                bail!("a fail needs `stage` and `code`: red for any reason proves nothing")
+            }
         }
         if let Some(spec) = &self.spec {
             HostSpec::from_yaml(spec).context("spec")?;

@@ -80,7 +80,8 @@ fn a_control_is_the_same_machine_without_the_fault() {
 
 #[test]
 fn the_reference_page_lists_every_entry_as_it_is() {
-    let page = std::fs::read_to_string(repository().join("docs/reference/proof-catalogue.md")).expect("the page");
+    let page =
+        std::fs::read_to_string(repository().join("docs/reference/proof-catalogue.md")).expect("the page");
     for entry in catalogue().entries() {
         let expected = match (&entry.expected.stage, &entry.expected.code) {
             (Some(stage), Some(code)) => format!("fail at {stage}: `{code}`"),

@@ -87,7 +87,9 @@ impl Prove {
             return Ok(Exit::Ok);
         }
         if !rustix::process::geteuid().is_root() {
-            bail!("proofs need root: the runner makes a network namespace and taps for the machines; use sudo");
+            bail!(
+                "proofs need root: the runner makes a network namespace and taps for the machines; use sudo"
+            );
         }
         let mut output = Output::open(self.json.as_deref(), &selection)?;
         let stand = Stand::new(Settings {
@@ -98,9 +100,6 @@ impl Prove {
         })?;
         let mut stack = None;
         let outcome = self.prove(&stand, &mut stack, &selection, &mut output).await;
-        if outcome.is_err() {
-            ui::say(&stand.last_words());
-        }
         stand.clear(stack).await;
         Ok(self.judge(&outcome?))
     }
@@ -126,17 +125,21 @@ impl Prove {
     ) -> Result<Vec<Line>> {
         let stop = told_to_stop();
         tokio::pin!(stop);
-        ui::say("starting a control plane, a runner and a lab for the proofs");
+        ui::say(&format!("starting a control plane, a runner and a lab for {} machines", selection.len()));
         let started = tokio::select! {
-            started = stand.start() => started?,
+            started = stand.start() => started.inspect_err(|_| ui::say(&stand.last_words()))?,
             () = &mut stop => bail!("stopped before anything was proven"),
         };
         let stack = stack.insert(started);
+        output.begin();
         let prover = stand.prover(self.mute.iter().cloned().collect())?;
         tokio::select! {
             lines = run_all(&prover, selection, self.jobs.get(), output) => lines,
             () = &mut stop => bail!("stopped; what was not printed was not proven"),
-            who = stack.ended() => bail!("the {who} ended by itself; its last words follow"),
+            who = stack.ended() => {
+                ui::say(&stand.last_words());
+                bail!("the {who} ended by itself; its last words stand above");
+            }
         }
     }
 
@@ -152,7 +155,9 @@ impl Prove {
             ui::say(problem);
         }
         if problems.is_empty() {
-            ui::say(&format!("the catalogue notices the loss of {code}: exactly its entries failed without it"));
+            ui::say(&format!(
+                "the catalogue notices the loss of {code}: exactly its entries failed without it"
+            ));
             return Exit::Ok;
         }
         ui::say(&format!("the catalogue does NOT show that the loss of {code} is noticed; see above"));
@@ -221,7 +226,9 @@ impl Output {
         let json: Option<Box<dyn Write + Send>> = match json {
             None => None,
             Some(_) if to_stdout => Some(Box::new(std::io::stdout())),
-            Some(path) => Some(Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?)),
+            Some(path) => {
+                Some(Box::new(std::fs::File::create(path).with_context(|| path.display().to_string())?))
+            }
         };
         let mut widths = [4, 8, 20];
         for entry in selection.healthy.iter().chain(&selection.others) {
@@ -229,10 +236,11 @@ impl Output {
             widths[1] = widths[1].max(entry.expected.words().len());
         }
         widths[2] = widths[2].max(widths[1]);
-        let output = Self { json, table: !to_stdout, widths };
-        ui::say(&format!("{} machines to run", selection.len()));
-        output.row(["NAME", "EXPECTED", "SEEN"], "OK", "SECONDS");
-        Ok(output)
+        Ok(Self { json, table: !to_stdout, widths })
+    }
+
+    fn begin(&self) {
+        self.row(["NAME", "EXPECTED", "SEEN"], "OK", "SECONDS");
     }
 
     /// A control that was not asked for has its row, for the reader, and no JSON line.
@@ -243,7 +251,11 @@ impl Output {
             (false, true) => "NO",
             (false, false) => "NO (control)",
         };
-        self.row([&line.name, &line.expected.words(), &line.seen.words()], ok, &format!("{:.0}", line.seconds));
+        self.row(
+            [&line.name, &line.expected.words(), &line.seen.words()],
+            ok,
+            &format!("{:.0}", line.seconds),
+        );
         for problem in &line.problems {
             ui::say(&format!("  {}: {problem}", line.name));
         }
@@ -259,5 +271,52 @@ impl Output {
             let [a, b, c] = self.widths;
             ui::line(&format!("{:<a$}  {:<b$}  {:<c$}  {ok:<12}  {seconds}", cells[0], cells[1], cells[2]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::prove::verdict::Seen;
+
+    fn faults() -> Catalogue {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/faults");
+        Catalogue::load(&folder).expect("the catalogue is good")
+    }
+
+    #[test]
+    fn only_what_was_asked_for_becomes_a_json_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out.jsonl");
+        let catalogue = faults();
+        let selection = catalogue.select(&["failing-nvme".into()]).expect("there is one");
+        let mut output = Output::open(Some(&path), &selection).expect("opened");
+        for entry in selection.healthy.iter().chain(&selection.others) {
+            let line = Line::of(entry, Seen::error("the machine is on fire".into()), 1.5, None);
+            output.print(&line, selection.asked_for(entry)).expect("printed");
+        }
+        let text = std::fs::read_to_string(&path).expect("read");
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+        assert_eq!(lines.len(), 1);
+        assert_eq!((&lines[0]["name"], &lines[0]["ok"]), (&"failing-nvme".into(), &false.into()));
+        assert_eq!(lines[0]["seen"]["message"], "the machine is on fire");
+    }
+
+    #[test]
+    fn the_list_says_what_must_be_seen() {
+        let catalogue = faults();
+        let selection = catalogue.select(&["swapped-disk".into()]).expect("there is one");
+        let rows = listed(&selection);
+        assert_eq!(rows.len(), 1, "a control that was not asked for is not listed");
+        assert_eq!(
+            rows[0][..4],
+            ["swapped-disk", "fault", "fail at SpecValidate: DiskMissing", "healthy-bios"]
+        );
+    }
+
+    #[test]
+    fn a_folder_that_was_named_is_taken_as_it_is() {
+        assert_eq!(live_image(Some("/no/such/folder".into())), Path::new("/no/such/folder"));
     }
 }

@@ -59,7 +59,8 @@ pub(super) struct Prover<'a> {
 impl Stand {
     /// Makes the ground.
     pub(super) fn new(settings: Settings) -> Result<Self> {
-        let scratch = tempfile::Builder::new().prefix("assay-prove-").tempdir().context("making a scratch folder")?;
+        let scratch =
+            tempfile::Builder::new().prefix("assay-prove-").tempdir().context("making a scratch folder")?;
         // The control plane is another user and has to get through to its data folder.
         let passable = std::fs::Permissions::from_mode(0o711);
         std::fs::set_permissions(scratch.path(), passable).context("the scratch folder")?;
@@ -116,8 +117,8 @@ impl Stand {
         if let Some(stack) = stack {
             stack.stop().await;
         }
-        // The namespace is this stand's alone: whatever is still in it was started for it.
-        self.kill_inhabitants().await;
+        // Namespace and folder are this stand's alone: whatever still uses them was started for it.
+        self.kill_leftovers().await;
         if let Err(problem) = self.lab.down().await {
             ui::say(&format!("clearing the lab: {problem}; look with `ip netns` for {}", self.netns));
         }
@@ -130,13 +131,16 @@ impl Stand {
         }
     }
 
-    async fn kill_inhabitants(&self) {
+    /// Daemons stop their own children when they are stopped. One that was killed could not.
+    async fn kill_leftovers(&self) {
+        let inside = Cmd::new("ip").args(["netns", "pids", &self.netns]).run_ok().await;
         // No namespace, no inhabitants.
-        let Ok(pids) = Cmd::new("ip").args(["netns", "pids", &self.netns]).run_ok().await else { return };
-        let pids: Vec<_> = pids.stdout_text().split_whitespace().map(str::to_owned).collect();
+        let inside = inside.map(|said| said.stdout_text().into_owned()).unwrap_or_default();
+        let mut pids: Vec<_> = inside.split_whitespace().map(str::to_owned).collect();
+        pids.extend(working_on(self.scratch.path()));
         if !pids.is_empty() {
             // One that ended meanwhile is no problem; one that stays makes the lab's removal fail, which is told.
-            let _ = Cmd::new("kill").arg("-KILL").args(pids.iter().map(String::as_str)).run().await;
+            let _ = Cmd::new("kill").arg("-KILL").args(pids).run().await;
         }
     }
 
@@ -147,7 +151,10 @@ impl Stand {
         for file in ["manifest.json", "vmlinuz", "base.initrd", "agent.initrd"] {
             let path = folder.join(file);
             if !as_user.clone().args(["test", "-r"]).arg(&path).run().await?.success() {
-                bail!("the control plane's user `{user}` cannot read {}; make it readable for everyone (chmod a+r), and its folders passable (chmod a+x)", path.display());
+                bail!(
+                    "the control plane's user `{user}` cannot read {}; make it readable for everyone (chmod a+r), and its folders passable (chmod a+x)",
+                    path.display()
+                );
             }
         }
         Ok(())
@@ -167,7 +174,8 @@ impl Prover<'_> {
     /// side is what was seen, too: the other entries still have something to tell.
     pub(super) async fn prove(&self, entry: &Entry) -> (Seen, f64) {
         let outcome = tokio::time::timeout(RUN_LIMIT, self.vet(entry)).await;
-        match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no verdict within {} s", RUN_LIMIT.as_secs()))) {
+        match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no verdict within {} s", RUN_LIMIT.as_secs())))
+        {
             Ok(detail) => {
                 let ended = detail.summary.completed_at.unwrap_or(detail.summary.created_at);
                 let seconds = ended.since(detail.summary.created_at).0 as f64 / 1e6;
@@ -202,7 +210,9 @@ impl Prover<'_> {
             if event.kind != "journal" {
                 continue;
             }
-            if let EventBody::Sealed(_) = serde_json::from_value(event.data).context("a journal event does not read")? {
+            if let EventBody::Sealed(_) =
+                serde_json::from_value(event.data).context("a journal event does not read")?
+            {
                 break;
             }
         }
@@ -225,5 +235,109 @@ impl Prover<'_> {
             tokio::fs::copy(console, folder.join(format!("{}-console.log", entry.name))).await?;
         }
         Ok(())
+    }
+}
+
+/// The processes with `folder` in their command line. Its name is random, so nobody else's has it.
+fn working_on(folder: &Path) -> Vec<String> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let folder = folder.as_os_str().as_encoded_bytes();
+    let mut pids = Vec::new();
+    for process in processes.flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        if pid.parse::<u32>().is_ok_and(|pid| pid != std::process::id()) {
+            // One that ended meanwhile has nothing to say.
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if command.windows(folder.len()).any(|part| part == folder) {
+                pids.push(pid);
+            }
+        }
+    }
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stand(evidence: Option<PathBuf>) -> Stand {
+        let machines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/machines");
+        let settings =
+            Settings { machines, live_image: "/nonexistent".into(), user: "daemon".into(), evidence };
+        Stand::new(settings).expect("the ground is made")
+    }
+
+    #[tokio::test]
+    async fn clearing_removes_the_folder_and_keeps_the_log_where_evidence_is_kept() {
+        let kept = tempfile::tempdir().expect("a folder");
+        let stand = stand(Some(kept.path().join("evidence")));
+        let scratch = stand.scratch.path().to_owned();
+        std::fs::write(stand.log(), "serve   ready\nrunner  it died\n").expect("written");
+        assert_eq!(stand.last_words(), "serve   ready\nrunner  it died");
+        stand.clear(None).await;
+        assert!(!scratch.exists());
+        assert!(kept.path().join("evidence/daemons.log").exists());
+    }
+
+    /// What a runner that was killed leaves behind: a namespace, and somebody in it.
+    #[tokio::test]
+    async fn clearing_leaves_nobody_in_the_namespace_and_no_namespace() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let stand = stand(None);
+        let netns = stand.netns.clone();
+        stand.lab.network().up().await.expect("a namespace");
+        let mut orphan = Cmd::new("sleep").arg("600").netns(Some(&netns)).spawn().await.expect("started");
+        let inside = Cmd::new("ip").args(["netns", "pids", &netns]);
+        // `ip netns exec` enters the namespace before it becomes `sleep`, but not before it is started.
+        let entered = async {
+            while inside.run_ok().await.expect("asked").stdout_text().trim().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), entered).await.expect("it enters");
+        stand.clear(None).await;
+        let status = tokio::time::timeout(Duration::from_secs(10), orphan.wait()).await.expect("killed");
+        assert!(!status.expect("waited for").success());
+        assert!(!Path::new("/run/netns").join(&netns).exists());
+    }
+
+    /// What a runner that was killed while it tried out KVM leaves behind.
+    #[tokio::test]
+    async fn clearing_leaves_nobody_who_works_on_the_folder() {
+        let stand = stand(None);
+        let file = stand.scratch.path().join("probe");
+        std::fs::write(&file, "").expect("written");
+        let mut orphan = Cmd::new("tail").arg("-f").arg(&file).spawn().await.expect("started");
+        let mut other = Cmd::new("tail").args(["-f", "/dev/null"]).spawn().await.expect("started");
+        stand.clear(None).await;
+        let status = tokio::time::timeout(Duration::from_secs(10), orphan.wait()).await.expect("killed");
+        assert!(!status.expect("waited for").success());
+        assert_eq!(other.ended(), None);
+        assert!(assay_process::Detached::of(other.pid()).is_ok_and(|other| other.is_alive()));
+        other.stop(Duration::from_secs(1)).await.expect("stopped");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_the_control_plane_cannot_read_is_told_before_anything_boots() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let image = tempfile::tempdir().expect("a folder");
+        let mut stand = stand(None);
+        stand.settings.live_image = image.path().to_owned();
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        for name in ["manifest.json", "vmlinuz", "base.initrd", "agent.initrd"] {
+            let path = image.path().join(name);
+            std::fs::write(&path, name).expect("written");
+            std::fs::set_permissions(&path, mode(0o644)).expect("set");
+        }
+        std::fs::set_permissions(image.path(), mode(0o700)).expect("root's alone");
+        let problem = async |stand: &Stand| stand.image_is_readable().await.err().map(|e| e.to_string());
+        assert!(problem(&stand).await.is_some_and(|why| why.contains("`daemon` cannot read")));
+        std::fs::set_permissions(image.path(), mode(0o755)).expect("set");
+        assert_eq!(problem(&stand).await, None);
+        stand.clear(None).await;
     }
 }

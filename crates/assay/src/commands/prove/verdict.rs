@@ -63,7 +63,8 @@ impl Seen {
     pub(super) fn of(detail: &RunDetail, code: Option<&str>) -> Self {
         let report = &detail.report;
         let of_severity = |critical: bool| {
-            let found = report.findings.iter().filter(move |f| (f.severity == Severity::Critical) == critical);
+            let found =
+                report.findings.iter().filter(move |f| (f.severity == Severity::Critical) == critical);
             found.map(|finding| (finding.stage.as_ref().map(|stage| stage.0.clone()), finding.code.clone()))
         };
         let critical: Vec<_> = of_severity(true).collect();
@@ -86,7 +87,12 @@ impl Seen {
             lesser: unique(of_severity(false).map(|(_, code)| code)),
             run: Some(detail.summary.number),
             message: message.cloned().unwrap_or_else(|| format!("the run is {}", detail.summary.state)),
-            judged: report.stages.iter().filter(|stage| stage.verdict.is_some()).map(|stage| stage.name.clone()).collect(),
+            judged: report
+                .stages
+                .iter()
+                .filter(|stage| stage.verdict.is_some())
+                .map(|stage| stage.name.clone())
+                .collect(),
             control: None,
             critical,
         }
@@ -121,7 +127,12 @@ impl Expected {
             out.push(format!("expected {}, seen {}: {}", self.verdict.as_str(), seen.words(), seen.message));
         } else if seen.stage != self.stage {
             let stage = |stage: &Option<String>| stage.clone().unwrap_or_else(|| "no stage".to_owned());
-            out.push(format!("expected to fail at {}, failed at {}: {}", stage(&self.stage), stage(&seen.stage), seen.message));
+            out.push(format!(
+                "expected to fail at {}, failed at {}: {}",
+                stage(&self.stage),
+                stage(&seen.stage),
+                seen.message
+            ));
         }
         if let Some(code) = &self.code
             && !seen.raised(self.stage.as_deref(), code)
@@ -193,7 +204,10 @@ pub(super) fn unnoticed(lines: &[Line], code: &str) -> Vec<String> {
         if line.ok || line.seen.codes.iter().any(|seen| seen == code) {
             out.push(format!("{name} came out as expected although {code} was switched off"));
         } else if !reached || !control {
-            out.push(format!("{name} failed for another reason than the loss of {code}: {}", line.problems.join("; ")));
+            out.push(format!(
+                "{name} failed for another reason than the loss of {code}: {}",
+                line.problems.join("; ")
+            ));
         } else {
             noticed += 1;
         }

@@ -35,9 +35,10 @@ fn fail(stage: &str, code: &str, beside: &[&str]) -> Expected {
 
 /// A finished run: its result, the stages judged with the failed one last, and its findings.
 fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Severity)]) -> RunDetail {
-    let failed_stage = (result == Some(RunResult::Fail)).then(|| judged.last().map(|s| (*s).to_owned())).flatten();
+    let failed_stage =
+        (result == Some(RunResult::Fail)).then(|| judged.last().map(|s| (*s).to_owned())).flatten();
     let state = if result.is_some() { RunState::Completed } else { RunState::Cancelled };
-    let stage = |name: &str| {
+    let row = |name: &str| {
         let is_failed = failed_stage.as_deref() == Some(name);
         ReportStage {
             name: name.into(),
@@ -83,7 +84,7 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
                 started_at: None,
                 completed_at: None,
             },
-            stages: ["Inventory", "SpecValidate", "SMART", "Reporting"].map(stage).into(),
+            stages: ["Inventory", "SpecValidate", "SMART", "Reporting"].map(row).into(),
             findings: findings
                 .iter()
                 .map(|(at, code, severity)| {
@@ -113,14 +114,34 @@ fn a_fault_is_proven_by_its_result_its_stage_and_its_code() {
     let beside = ("SpecValidate", "DiskUnexpected", Warning);
     let cases = [
         ("as expected", run(failed, &at_spec, &[missing, beside]), ""),
-        ("among others", run(failed, &at_spec, &[("SpecValidate", "MemoryTotal", Critical), missing, beside]), ""),
+        (
+            "among others",
+            run(failed, &at_spec, &[("SpecValidate", "MemoryTotal", Critical), missing, beside]),
+            "",
+        ),
         ("passed", run(Some(RunResult::Pass), &PASSED, &[]), "expected fail, seen pass"),
         ("no result", run(None, &["Inventory"], &[]), "seen error"),
         ("never booted", run(failed, &[], &[("", "MachineNeverBooted", Critical)]), "failed at no stage"),
-        ("another stage", run(failed, &["Inventory"], &[("Inventory", "DiskMissing", Critical), beside]), "failed at Inventory"),
-        ("another code", run(failed, &at_spec, &[("SpecValidate", "MemoryTotal", Critical), beside]), "critical codes: MemoryTotal"),
-        ("only a warning", run(failed, &at_spec, &[("SpecValidate", "DiskMissing", Warning), beside]), "not raised as critical"),
-        ("another stage's code", run(failed, &at_spec, &[("Inventory", "DiskMissing", Critical), beside]), "not raised as critical"),
+        (
+            "another stage",
+            run(failed, &["Inventory"], &[("Inventory", "DiskMissing", Critical), beside]),
+            "failed at Inventory",
+        ),
+        (
+            "another code",
+            run(failed, &at_spec, &[("SpecValidate", "MemoryTotal", Critical), beside]),
+            "critical codes: MemoryTotal",
+        ),
+        (
+            "only a warning",
+            run(failed, &at_spec, &[("SpecValidate", "DiskMissing", Warning), beside]),
+            "not raised as critical",
+        ),
+        (
+            "another stage's code",
+            run(failed, &at_spec, &[("Inventory", "DiskMissing", Critical), beside]),
+            "not raised as critical",
+        ),
         ("nothing beside", run(failed, &at_spec, &[missing]), "`DiskUnexpected` was not raised"),
     ];
     for (case, detail, says) in cases {
@@ -134,9 +155,23 @@ fn a_fault_is_proven_by_its_result_its_stage_and_its_code() {
 #[test]
 fn a_healthy_machine_is_proven_by_a_pass_without_anything_critical() {
     let of = |detail: &RunDetail| pass().differences(&Seen::of(detail, None)).join("; ");
-    assert_eq!(of(&run(Some(RunResult::Pass), &PASSED, &[("SMART", "WearHigh", Warning), ("Inventory", "ToolMissing", Info)])), "");
-    let failed = run(Some(RunResult::Fail), &["Inventory", "SpecValidate"], &[("SpecValidate", "NicMismatch", Critical)]);
-    assert!(of(&failed).starts_with("expected pass, seen fail at SpecValidate: NicMismatch: what SpecValidate said"));
+    assert_eq!(
+        of(&run(
+            Some(RunResult::Pass),
+            &PASSED,
+            &[("SMART", "WearHigh", Warning), ("Inventory", "ToolMissing", Info)]
+        )),
+        ""
+    );
+    let failed = run(
+        Some(RunResult::Fail),
+        &["Inventory", "SpecValidate"],
+        &[("SpecValidate", "NicMismatch", Critical)],
+    );
+    assert!(
+        of(&failed)
+            .starts_with("expected pass, seen fail at SpecValidate: NicMismatch: what SpecValidate said")
+    );
     let odd = run(Some(RunResult::Pass), &PASSED, &[("SMART", "MediaErrors", Critical)]);
     assert!(of(&odd).contains("on a machine in good order: MediaErrors"));
     assert!(!pass().differences(&Seen::error("the server is gone".into())).is_empty());
@@ -190,12 +225,41 @@ fn a_loss_is_noticed_when_exactly_its_entries_fail_for_want_of_it() {
     let cases = [
         ("passes without it", broken(&PASSED, &[], Some(&control)), true, ""),
         ("another code at the same stage", broken(&AT_SPEC, &[total], Some(&control)), true, ""),
-        ("a later stage fails", broken(&["Inventory", "SpecValidate", "SMART"], &[("SMART", "DiskAbsent", Critical)], Some(&control)), true, ""),
-        ("still green", broken(&AT_SPEC, &[MISSING], Some(&control)), true, "although DimmMissing was switched off"),
-        ("still raised elsewhere", broken(&["Inventory"], &[("Inventory", "DimmMissing", Critical)], Some(&control)), true, "although DimmMissing"),
-        ("never booted", broken(&[], &[("", "MachineNeverBooted", Critical)], Some(&control)), true, "another reason"),
+        (
+            "a later stage fails",
+            broken(
+                &["Inventory", "SpecValidate", "SMART"],
+                &[("SMART", "DiskAbsent", Critical)],
+                Some(&control),
+            ),
+            true,
+            "",
+        ),
+        (
+            "still green",
+            broken(&AT_SPEC, &[MISSING], Some(&control)),
+            true,
+            "although DimmMissing was switched off",
+        ),
+        (
+            "still raised elsewhere",
+            broken(&["Inventory"], &[("Inventory", "DimmMissing", Critical)], Some(&control)),
+            true,
+            "although DimmMissing",
+        ),
+        (
+            "never booted",
+            broken(&[], &[("", "MachineNeverBooted", Critical)], Some(&control)),
+            true,
+            "another reason",
+        ),
         ("no control", broken(&PASSED, &[], None), true, "another reason"),
-        ("another entry is red", broken(&PASSED, &[], Some(&control)), false, "other does not need DimmMissing and is not ok: something"),
+        (
+            "another entry is red",
+            broken(&PASSED, &[], Some(&control)),
+            false,
+            "other does not need DimmMissing and is not ok: something",
+        ),
     ];
     for (case, line, other_ok, says) in cases {
         let problems = unnoticed(&[healthy(), line, other(other_ok)], "DimmMissing").join("; ");
@@ -231,6 +295,12 @@ fn a_line_is_the_documented_one() {
     "ok":true,
     "seconds":60.0}
     "#);
-    let keys: Vec<_> = serde_json::to_value(healthy()).expect("serialises").as_object().expect("an object").keys().cloned().collect();
+    let keys: Vec<_> = serde_json::to_value(healthy())
+        .expect("serialises")
+        .as_object()
+        .expect("an object")
+        .keys()
+        .cloned()
+        .collect();
     assert_eq!(keys, ["name", "pipeline", "kind", "made_by", "expected", "seen", "ok", "seconds"]);
 }

@@ -277,10 +277,7 @@ fn describe_disk_spec(want: &DiskSpec) -> String {
             .map(|class| class.as_str().to_owned())
             .filter(|_| want.model.is_none()),
     );
-    facts.extend(
-        want.size_bytes
-            .map(|bytes| format!("{} GB", bytes / 1_000_000_000)),
-    );
+    facts.extend(want.size_bytes.map(size));
     facts.extend(want.min_size_gb.map(|gb| format!("at least {gb} GB")));
     facts.extend(want.bay.as_ref().map(|bay| format!("bay {bay}")));
     if want.serial.is_none() && want.wwn.is_none() {
@@ -292,12 +289,17 @@ fn describe_disk_spec(want: &DiskSpec) -> String {
 fn describe_disk(have: &Disk) -> String {
     let mut facts = Vec::new();
     facts.extend(have.model.clone());
-    facts.extend(
-        have.size_bytes
-            .map(|bytes| format!("{} GB", bytes / 1_000_000_000)),
-    );
+    facts.extend(have.size_bytes.map(size));
     facts.push(have.name.clone());
     named(have.serial.as_deref(), have.wwn.as_deref(), &facts)
+}
+
+/// As disks are sold: in decimal units.
+fn size(bytes: u64) -> String {
+    match bytes / 1_000_000_000 {
+        0 => format!("{} MB", bytes / 1_000_000),
+        gb => format!("{gb} GB"),
+    }
 }
 
 fn named(serial: Option<&str>, wwn: Option<&str>, facts: &[String]) -> String {
