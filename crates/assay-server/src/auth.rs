@@ -18,7 +18,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
+use tracing::error;
 
 use crate::error::ApiError;
 use crate::state::App;
@@ -112,8 +114,10 @@ pub(crate) async fn sign_in(app: &App, name: &str, password: &str) -> Result<Str
     .await
     .map_err(|e| internal(&e))?;
     if !good {
+        audit(app, name, "sign-in refused", &Value::Null).await;
         return Err(wrong());
     }
+    audit(app, name, "sign-in", &Value::Null).await;
     let secret = secret();
     let session = Session {
         hash: Sha256::of(secret.as_bytes()),
@@ -198,20 +202,38 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Op
 }
 
 /// Refuses changes from a browser that do not carry the session's CSRF token, in the header
-/// `x-csrf-token` or as the form field `csrf`. It stands before every handler, so none can forget.
-pub(crate) async fn guard_csrf(State(app): State<App>, request: Request, next: Next) -> Response {
+/// `x-csrf-token` or as the form field `csrf`, and writes every change that an operator asks for
+/// into the audit trail. It stands before every handler, so none can forget.
+pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    match checked(&app, request).await {
-        Ok(request) => next.run(request).await,
-        Err(error) => crate::pages::refusal(&path, error),
+    let request = match checked(&app, request).await {
+        Ok(request) => request,
+        Err(error) => return crate::pages::refusal(&path, error),
+    };
+    let who = request.extensions().get::<Operator>().map(|operator| operator.name.clone());
+    let what = is_change(request.method()).then(|| format!("{} {path}", request.method()));
+    let response = next.run(request).await;
+    if let (Some(who), Some(what)) = (who, what) {
+        audit(&app, &who, &what, &json!({ "status": response.status().as_u16() })).await;
     }
+    response
+}
+
+/// Appends to the audit trail. The deed is done: that it could not be written down is logged.
+async fn audit(app: &App, who: &str, what: &str, detail: &Value) {
+    if let Err(problem) = app.engine.store().audit(app.engine.now(), who, what, detail).await {
+        error!(operator.name = who, error = %problem, "`{what}` could not be written to the audit trail");
+    }
+}
+
+fn is_change(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// The request with its operator, if it has one and may go on.
 async fn checked(app: &App, mut request: Request) -> Result<Request, ApiError> {
     let Some(operator) = identify(app, request.headers()).await? else { return Ok(request) };
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if changes && let Some(csrf) = &operator.csrf {
+    if is_change(request.method()) && let Some(csrf) = &operator.csrf {
         let header = request.headers().get("x-csrf-token").map(|header| header.as_bytes().to_vec());
         let sent = if let Some(header) = header {
             header

@@ -231,7 +231,7 @@ fn operator_routes(app: &App) -> Router {
     };
     let guarded = pages::routes()
         .merge(api::routes())
-        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::guard_csrf));
+        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::guard));
     guarded
         .merge(runner::routes())
         .merge(pages::open_routes())

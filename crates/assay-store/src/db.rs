@@ -118,6 +118,74 @@ pub(crate) async fn all<T: FromQueryResult>(
     db.query_all_raw(statement).await?.iter().map(|row| T::from_query_result(row, "")).collect()
 }
 
+/// Statements that are sent together, in order, inside a transaction; each changes a known number of rows.
+///
+/// An SQLite connection lives on a thread of its own, and the way there and back costs more than most
+/// statements do. All of a batch goes there at once. PostgreSQL takes one prepared statement at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    sql: &'static str,
+    values: Vec<Value>,
+    rows: u64,
+}
+
+impl Batch {
+    /// Adds a statement that has to change exactly `rows` rows.
+    pub(crate) fn push(&mut self, rows: u64, sql: &'static str, values: Vec<Value>) {
+        self.steps.push(Step { sql, values, rows });
+    }
+
+    /// Runs them; fails if they do not change what they have to. The caller then rolls back.
+    pub(crate) async fn run(self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        if db.get_database_backend() == DbBackend::Postgres {
+            for Step { sql, values, rows } in self.steps {
+                expect_rows(rows, execute(db, sql, values).await?, sql)?;
+            }
+            return Ok(());
+        }
+        let Some(first) = self.steps.first() else { return Ok(()) };
+        let first = first.sql;
+        let rows = self.steps.iter().map(|step| step.rows).sum();
+        let mut sql = String::with_capacity(self.steps.iter().map(|step| step.sql.len() + 16).sum());
+        let mut values = Vec::with_capacity(self.steps.iter().map(|step| step.values.len()).sum());
+        for step in self.steps {
+            renumber(step.sql, values.len(), &mut sql);
+            sql.push(';');
+            values.extend(step.values);
+        }
+        expect_rows(rows, execute(db, &sql, values).await?, first)
+    }
+}
+
+fn expect_rows(expected: u64, changed: u64, sql: &str) -> Result<(), DbErr> {
+    if changed == expected {
+        return Ok(());
+    }
+    // What they change is locked since it was read; this would be a bug here, never a race.
+    Err(DbErr::Custom(format!("{changed} rows changed instead of {expected}, from `{sql}` on")))
+}
+
+/// Appends `sql` with every parameter `$n` as `$(n + offset)`. Our statements hold no `$` in a text.
+fn renumber(sql: &str, offset: usize, out: &mut String) {
+    let mut parts = sql.split('$');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = part.split_at(digits);
+        out.push('$');
+        match number.parse::<usize>() {
+            Ok(number) => out.push_str(&(number + offset).to_string()),
+            Err(_) => out.push_str(number),
+        }
+        out.push_str(rest);
+    }
+}
+
 /// The next number of a gapless sequence. Its row stays locked until the transaction ends.
 pub(crate) async fn next_number(tx: &DatabaseTransaction, name: &str) -> Result<i64, DbErr> {
     #[derive(FromQueryResult)]
@@ -182,6 +250,61 @@ mod tests {
     #[test]
     fn nul_from_a_machine_does_not_reach_a_text_column() {
         assert_eq!(printable("ok\0\u{7}é"), "ok\u{fffd}\u{7}é");
+    }
+
+    #[test]
+    fn parameters_of_a_later_statement_follow_those_of_an_earlier_one() {
+        let mut sql = String::new();
+        renumber("UPDATE t SET a = $2, b = $10 WHERE c = $1", 0, &mut sql);
+        sql.push(';');
+        renumber("DELETE FROM t WHERE a = $1 AND b > $2", 10, &mut sql);
+        renumber("SELECT 1", 12, &mut sql);
+        let expected = "UPDATE t SET a = $2, b = $10 WHERE c = $1;DELETE FROM t WHERE a = $11 AND b > $12SELECT 1";
+        assert_eq!(sql, expected);
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_whole_or_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = Db::connect(&format!("sqlite://{}/t.db", folder.path().display())).await.expect("opens");
+        db.writer().execute_unprepared("CREATE TABLE t (a bigint PRIMARY KEY, b text)").await.expect("made");
+        let insert = "INSERT INTO t (a, b) VALUES ($1, $2)";
+        let two = || {
+            let mut batch = Batch::default();
+            batch.push(1, insert, values![1_i64, "one"]);
+            batch.push(1, insert, values![2_i64, "two"]);
+            batch
+        };
+        let tx = db.begin("test").await.expect("begun");
+        let mut batch = two();
+        batch.push(2, "UPDATE t SET b = b || $2 WHERE a > $1", values![0_i64, "!"]);
+        batch.run(&tx).await.expect("four rows");
+        tx.commit().await.expect("committed");
+        let texts = async || {
+            #[derive(FromQueryResult)]
+            struct Row {
+                b: String,
+            }
+            let rows: Vec<Row> = all(db.reader(), "SELECT b FROM t ORDER BY a", values![]).await.expect("read");
+            rows.into_iter().map(|row| row.b).collect::<Vec<_>>()
+        };
+        assert_eq!(texts().await, ["one!", "two!"]);
+
+        let tx = db.begin("test").await.expect("begun");
+        let mut batch = Batch::default();
+        batch.push(1, "UPDATE t SET b = $2 WHERE a = $1", values![7_i64, "nobody"]);
+        let problem = batch.run(&tx).await.expect_err("no such row").to_string();
+        assert!(problem.contains("0 rows changed instead of 1"), "{problem}");
+        drop(tx);
+
+        let tx = db.begin("test").await.expect("begun");
+        let mut batch = Batch::default();
+        batch.push(1, insert, values![3_i64, "three"]);
+        batch.push(1, insert, values![1_i64, "again"]);
+        batch.run(&tx).await.expect_err("the key is taken");
+        drop(tx);
+        assert_eq!(texts().await, ["one!", "two!"], "nothing of it stays");
+        db.close().await.expect("closes");
     }
 
     #[test]

@@ -14,9 +14,10 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db::{self, values};
+use crate::db::{self, Batch, values};
 use crate::error::{Doing as _, StoreError, StoreErrorKind};
 use crate::kill::Moment;
+use crate::projection::Written;
 use crate::{Store, bulk, outbox, projection, tokens};
 
 const APPEND: &str = "append to a run's journal";
@@ -151,11 +152,12 @@ impl Store {
         let (kind, body) = event.body.encode();
         let stored = StoredEvent::chain(id, 1, at, kind, body, Sha256::ZERO);
         projection::create(&tx, &view, stored.hash).await.doing(CREATE)?;
-        insert_event(&tx, id, &stored).await.doing(CREATE)?;
+        let head = stored.hash;
+        insert(&tx, INSERT_EVENT, id, stored).await.doing(CREATE)?;
         self.commit_journal(tx, CREATE).await?;
 
         let view = Arc::new(view);
-        self.published(stored.hash, &view);
+        self.published(head, &view);
         Ok(view)
     }
 
@@ -180,6 +182,8 @@ impl Store {
             return Ok(Committed { view: before, events: Vec::new() });
         }
 
+        let written = Written::of(&before);
+        let mut batch = Batch::default();
         let mut view = RunView::clone(&before);
         let mut events = Vec::with_capacity(changes.events.len());
         let mut hash = head.hash;
@@ -189,12 +193,13 @@ impl Store {
             view.apply(&event).map_err(TransactError::Illegal)?;
             let (kind, bytes) = event.body.encode();
             let stored = StoredEvent::chain(run, event.seq, at, kind, bytes, hash);
-            insert_event(&tx, run, &stored).await.doing(APPEND)?;
             hash = stored.hash;
+            batch.push(1, INSERT_EVENT, event_values(run, stored));
             events.push(event);
         }
         if !events.is_empty() {
-            projection::update(&tx, &before, &view, hash).await.doing(APPEND)?;
+            projection::update(&mut batch, &written, &view, hash).doing(APPEND)?;
+            batch.run(&tx).await.doing(APPEND)?;
         }
         for write in changes.writes {
             apply(&tx, run, at, write).await?;
@@ -224,7 +229,7 @@ impl Store {
         };
         let stored =
             StoredEvent::chain(run, seq + 1, at, kind.to_owned(), body.to_string().into_bytes(), prev);
-        insert(&tx, INSERT_ADDENDUM, run, &stored).await.doing(ADDENDUM)?;
+        insert(&tx, INSERT_ADDENDUM, run, stored).await.doing(ADDENDUM)?;
         self.commit_journal(tx, ADDENDUM).await
     }
 
@@ -438,30 +443,25 @@ async fn read_events(
     rows.into_iter().map(EventRow::stored).collect()
 }
 
-async fn insert_event(
-    tx: &DatabaseTransaction,
-    run: RunId,
-    event: &StoredEvent,
-) -> Result<(), sea_orm::DbErr> {
-    insert(tx, INSERT_EVENT, run, event).await
-}
-
 async fn insert(
     tx: &DatabaseTransaction,
     sql: &str,
     run: RunId,
-    event: &StoredEvent,
+    event: StoredEvent,
 ) -> Result<(), sea_orm::DbErr> {
-    let values = values![
+    db::execute(tx, sql, event_values(run, event)).await.map(drop)
+}
+
+fn event_values(run: RunId, event: StoredEvent) -> Vec<sea_orm::Value> {
+    values![
         run.0,
         event.seq,
         event.at.0,
-        event.kind.clone(),
-        event.body.clone(),
+        event.kind,
+        event.body,
         event.prev_hash.0.to_vec(),
         event.hash.0.to_vec(),
-    ];
-    db::execute(tx, sql, values).await.map(drop)
+    ]
 }
 
 fn decode(run: RunId, stored: &StoredEvent) -> Result<Event, StoreError> {

@@ -5,10 +5,10 @@
 //! new kind of event needs no line here.
 
 use assay_model::view::{AttemptOutcome, AttemptView, StageView};
-use assay_model::{Finding, RunView, Sha256};
+use assay_model::{Finding, Judgement, Micros, RunView, Sha256};
 use sea_orm::{DatabaseTransaction, DbErr, Value};
 
-use crate::db::{execute, printable, values};
+use crate::db::{Batch, execute, printable, values};
 
 /// Stands in for "the run itself" where a stage's place in the plan would be.
 const RUN_ITSELF: i64 = -1;
@@ -34,30 +34,85 @@ pub(crate) async fn create(tx: &DatabaseTransaction, view: &RunView, head: Sha25
     execute(tx, sql, values).await.map(drop)
 }
 
-/// Writes what differs.
-pub(crate) async fn update(
-    tx: &DatabaseTransaction,
-    before: &RunView,
+/// What a run's rows say, in as far as it decides which of them an append has to write.
+///
+/// Taken before the events are applied, so that nobody has to keep a whole copy of the run for it.
+pub(crate) struct Written {
+    seq: i64,
+    moving: Vec<Value>,
+    stages: Vec<WrittenStage>,
+    run_findings: usize,
+    artifacts: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct WrittenStage {
+    attempts: usize,
+    /// When the latest attempt was closed. Events touch no earlier one, and close each only once.
+    ended_at: Option<Micros>,
+    waived: bool,
+    /// The attempt with the latest judgement, and how many findings it has.
+    judged: Option<(u32, usize)>,
+}
+
+impl Written {
+    /// What the rows of `view` say.
+    pub(crate) fn of(view: &RunView) -> Self {
+        Self {
+            seq: view.seq,
+            moving: moving(view),
+            stages: view.stages.iter().map(WrittenStage::of).collect(),
+            run_findings: view.run_findings.len(),
+            artifacts: view.artifacts.len(),
+        }
+    }
+}
+
+impl WrittenStage {
+    fn of(stage: &StageView) -> Self {
+        Self {
+            attempts: stage.attempts.len(),
+            ended_at: stage.latest().and_then(|last| last.ended_at),
+            waived: stage.waived,
+            judged: judged(stage).map(|(attempt, judgement)| (attempt, judgement.findings.len())),
+        }
+    }
+}
+
+/// The latest judgement and the attempt that it is about.
+fn judged(stage: &StageView) -> Option<(u32, &Judgement)> {
+    stage.attempts.iter().rev().find_map(|attempt| match &attempt.outcome {
+        AttemptOutcome::Judged(judgement) => Some((attempt.attempt, judgement)),
+        _ => None,
+    })
+}
+
+/// Adds what differs from what is written.
+pub(crate) fn update(
+    batch: &mut Batch,
+    before: &Written,
     after: &RunView,
     head: Sha256,
 ) -> Result<(), DbErr> {
-    run(tx, before, after, head).await?;
+    run(batch, before, after, head);
     for (index, stage) in (0_i64..).zip(&after.stages) {
-        let old = before.stages.get(index as usize);
+        let old = before.stages.get(index as usize).copied().unwrap_or_default();
         for attempt in changed_attempts(old, stage) {
-            put_attempt(tx, after, index, stage, attempt).await?;
+            put_attempt(batch, after, index, stage, attempt)?;
         }
-        if let Some(judgement) = stage.judgement()
-            && old.and_then(StageView::judgement) != Some(judgement)
+        if let Some((attempt, judgement)) = judged(stage)
+            && old.judged.map(|(attempt, _)| attempt) != Some(attempt)
         {
-            replace_findings(tx, after, index, Some(stage.plan.name.as_str()), &judgement.findings).await?;
+            let replaced = old.judged.map_or(0, |(_, findings)| findings);
+            let name = stage.plan.name.as_str();
+            replace_findings(batch, after, index, Some(name), replaced, &judgement.findings);
         }
     }
-    if after.run_findings.len() != before.run_findings.len() {
-        replace_findings(tx, after, RUN_ITSELF, None, &after.run_findings).await?;
+    if after.run_findings.len() != before.run_findings {
+        replace_findings(batch, after, RUN_ITSELF, None, before.run_findings, &after.run_findings);
     }
-    for ordinal in before.artifacts.len()..after.artifacts.len() {
-        put_artifact(tx, after, ordinal).await?;
+    for ordinal in before.artifacts..after.artifacts.len() {
+        put_artifact(batch, after, ordinal);
     }
     Ok(())
 }
@@ -77,11 +132,11 @@ fn moving(view: &RunView) -> Vec<Value> {
     ]
 }
 
-async fn run(tx: &DatabaseTransaction, before: &RunView, after: &RunView, head: Sha256) -> Result<(), DbErr> {
+fn run(batch: &mut Batch, before: &Written, after: &RunView, head: Sha256) {
     let mut values = values![after.id.0, after.seq, head.0.to_vec(), before.seq];
     let now = moving(after);
     // The columns below stand in indexes; naming them rewrites those even when nothing changes.
-    let sql = if now == moving(before) {
+    let sql = if now == before.moving {
         "UPDATE runs SET head_seq = $2, head_hash = $3 WHERE id = $1 AND head_seq = $4"
     } else {
         values.extend(now);
@@ -89,32 +144,22 @@ async fn run(tx: &DatabaseTransaction, before: &RunView, after: &RunView, head: 
             overridden = $9, failed_stage = $10, started_at = $11, completed_at = $12, sealed = $13
         WHERE id = $1 AND head_seq = $4"
     };
-    match execute(tx, sql, values).await? {
-        1 => Ok(()),
-        // The row is locked since its head was read; this would be a bug here, never a race.
-        rows => {
-            Err(DbErr::Custom(format!("the head of run {} moved under its lock ({rows} rows)", after.id)))
-        }
-    }
+    batch.push(1, sql, values);
 }
 
 /// The attempts whose rows are new or different; a waiver shows on the latest one.
-fn changed_attempts<'a>(before: Option<&StageView>, after: &'a StageView) -> Vec<&'a AttemptView> {
-    let waived = before.is_some_and(|old| old.waived != after.waived);
-    let last = after.attempts.len().saturating_sub(1);
-    after
-        .attempts
-        .iter()
-        .enumerate()
-        .filter(|(i, attempt)| {
-            before.and_then(|old| old.attempts.get(*i)) != Some(*attempt) || (waived && *i == last)
-        })
-        .map(|(_, attempt)| attempt)
-        .collect()
+fn changed_attempts(before: WrittenStage, after: &StageView) -> &[AttemptView] {
+    let latest = before.attempts.saturating_sub(1);
+    let changed = after.attempts.get(latest).is_some_and(|attempt| {
+        let waived = before.waived != after.waived && after.attempts.len() == before.attempts;
+        attempt.ended_at != before.ended_at || waived
+    });
+    let first = if changed { latest } else { before.attempts };
+    after.attempts.get(first..).unwrap_or_default()
 }
 
-async fn put_attempt(
-    tx: &DatabaseTransaction,
+fn put_attempt(
+    batch: &mut Batch,
     view: &RunView,
     index: i64,
     stage: &StageView,
@@ -150,17 +195,22 @@ async fn put_attempt(
         message,
         summary,
     ];
-    execute(tx, sql, values).await.map(drop)
+    batch.push(1, sql, values);
+    Ok(())
 }
 
-async fn replace_findings(
-    tx: &DatabaseTransaction,
+fn replace_findings(
+    batch: &mut Batch,
     view: &RunView,
     index: i64,
     stage: Option<&str>,
+    replaced: usize,
     findings: &[Finding],
-) -> Result<(), DbErr> {
-    execute(tx, "DELETE FROM findings WHERE run = $1 AND stage_idx = $2", values![view.id.0, index]).await?;
+) {
+    if replaced > 0 {
+        let sql = "DELETE FROM findings WHERE run = $1 AND stage_idx = $2";
+        batch.push(replaced as u64, sql, values![view.id.0, index]);
+    }
     let sql =
         "INSERT INTO findings (run, stage_idx, ordinal, stage, code, severity, part, message, next_step)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -177,12 +227,11 @@ async fn replace_findings(
             printable(&finding.message),
             printable(&finding.next_step),
         ];
-        execute(tx, sql, values).await?;
+        batch.push(1, sql, values);
     }
-    Ok(())
 }
 
-async fn put_artifact(tx: &DatabaseTransaction, view: &RunView, ordinal: usize) -> Result<(), DbErr> {
+fn put_artifact(batch: &mut Batch, view: &RunView, ordinal: usize) {
     let sql = "INSERT INTO artifacts (run, ordinal, stage, attempt, name, digest, bytes, late)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let artifact = &view.artifacts[ordinal];
@@ -196,5 +245,5 @@ async fn put_artifact(tx: &DatabaseTransaction, view: &RunView, ordinal: usize) 
         artifact.bytes as i64,
         artifact.late,
     ];
-    execute(tx, sql, values).await.map(drop)
+    batch.push(1, sql, values);
 }

@@ -40,10 +40,7 @@ impl Stack {
         listen: SocketAddr,
         password: &str,
     ) -> Result<(Self, oneshot::Receiver<()>)> {
-        let up = Cmd::new("setpriv")
-            // Should we be killed without a word, it is told to stop, and stops its own children.
-            .args(["--pdeathsig", "TERM", "--"])
-            .arg(folder.program())
+        let up = dying_with_us(folder)
             .args(["up", "--listen", &listen.to_string(), "--data"])
             .arg(folder.data())
             .arg("--lab")
@@ -141,6 +138,11 @@ fn refuse_network() -> Result<()> {
 pub(super) fn own_environment(cmd: Cmd) -> Cmd {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     cmd.env_clear().env("PATH", path)
+}
+
+/// The program, told to stop should we be killed without a word; `assay up` then stops its own children.
+pub(super) fn dying_with_us(folder: &Folder) -> Cmd {
+    Cmd::new("setpriv").args(["--pdeathsig", "TERM", "--"]).arg(folder.program())
 }
 
 /// A password that nobody can guess, in letters that read well.

@@ -10,7 +10,7 @@ use assay_model::host::spec::HostSpec;
 use assay_process::Cmd;
 
 use super::folder::Folder;
-use super::stack::own_environment;
+use super::stack::{dying_with_us, own_environment};
 use super::verdicts::{BROKEN, GOOD, Verdicts};
 
 /// How long a single command may take.
@@ -144,7 +144,7 @@ async fn quietly(folder: &Folder, args: &[&str]) -> Result<String> {
 }
 
 fn command(folder: &Folder, args: &[&str]) -> Cmd {
-    own_environment(Cmd::new(folder.program())).env("ASSAY_DATA", folder.data()).args(args.iter().copied())
+    own_environment(dying_with_us(folder)).env("ASSAY_DATA", folder.data()).args(args.iter().copied())
 }
 
 fn say(args: &[&str]) {

@@ -1,5 +1,6 @@
 //! The operators' API: one file per resource; `assay_api::operator` is the contract.
 
+mod audit;
 mod hosts;
 mod live;
 mod network;
@@ -13,7 +14,7 @@ use crate::state::App;
 pub(crate) use runs::{detail, summary};
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().merge(tokens::routes()).merge(hosts::routes()).merge(runs::routes()).merge(live::routes()).merge(network::routes())
+    Router::new().merge(audit::routes()).merge(tokens::routes()).merge(hosts::routes()).merge(runs::routes()).merge(live::routes()).merge(network::routes())
 }
 
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::Client;
 use crate::exit::Exit;
@@ -127,14 +128,17 @@ impl Cli {
     }
 }
 
-/// Resolves on Ctrl-C or SIGTERM.
+/// Resolves on Ctrl-C, SIGTERM, or when the terminal is closed.
 pub(crate) async fn told_to_stop() {
-    let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(term) => term,
-        Err(_) => return drop(tokio::signal::ctrl_c().await),
+    let listen = |kind| signal(kind).ok();
+    let (mut term, mut hangup) = (listen(SignalKind::terminate()), listen(SignalKind::hangup()));
+    let heard = async |signal: &mut Option<Signal>| match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
+        () = heard(&mut term) => {}
+        () = heard(&mut hangup) => {}
     }
 }

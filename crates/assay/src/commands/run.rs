@@ -95,10 +95,10 @@ impl List {
     async fn run(self) -> Result<Exit> {
         let mut path = "/api/v1/runs?limit=100".to_owned();
         if let Some(host) = &self.host {
-            path.push_str(&format!("&host={host}"));
+            path = format!("{path}&host={host}");
         }
         if let Some(state) = self.state {
-            path.push_str(&format!("&state={state}"));
+            path = format!("{path}&state={state}");
         }
         let runs: Vec<RunSummary> = self.remote.client()?.get(&path).await?;
         if self.remote.json {

@@ -177,11 +177,9 @@ fn read_image(folder: &Path) -> Result<Image, String> {
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let files: BTreeMap<_, _> = manifest.files.iter().map(|file| (file.name.as_str(), file)).collect();
-    let mut wrong: Vec<_> = ["vmlinuz", "base.initrd", "agent.initrd"]
-        .into_iter()
-        .filter(|name| !files.contains_key(name))
-        .map(|name| format!("the manifest does not list {name}"))
-        .collect();
+    // What the control plane itself would refuse; the agent's overlay lies beside the image proper.
+    let mut wrong: Vec<_> =
+        assay_server::LiveImage::open(folder).problem().map(str::to_owned).into_iter().collect();
     let mut private = Vec::new();
     for path in std::iter::once(path.clone()).chain(files.keys().map(|name| folder.join(name))) {
         if std::fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o004 == 0) {
