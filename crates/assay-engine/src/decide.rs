@@ -101,7 +101,7 @@ pub enum Action {
 pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     let run = s.run;
     if run.state().is_terminal() {
-        return if run.status.sealed { Action::Wait { until: None } } else { Action::Seal };
+        return over(s, now);
     }
     if let Some(action) = liveness(s, now) {
         return action;
@@ -123,6 +123,25 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
         RunState::Completed | RunState::Released | RunState::Cancelled | RunState::Superseded => {
             unreachable!("terminal states were handled above")
         }
+    }
+}
+
+/// An agent switches its machine off when its run is over. A machine that was switched on and from which no agent
+/// came has nobody to do that: then the runner does, before the journal is closed, if it answers in time.
+fn over(s: &Snapshot<'_>, now: Micros) -> Action {
+    let run = s.run;
+    if run.status.sealed {
+        return Action::Wait { until: None };
+    }
+    let Some(power) = run.power.last() else { return Action::Seal };
+    let came = run.enrolled.as_ref().is_some_and(|e| e.at >= power.requested_at);
+    match (power.action, &power.outcome) {
+        (PowerAction::Cycle, Some((true, _)) | None) if !came => Action::Power { action: PowerAction::Off },
+        (PowerAction::Off, None) => {
+            let until = power.requested_at.plus(s.tuning.lease);
+            if now < until { Action::Wait { until: Some(until) } } else { Action::Seal }
+        }
+        _ => Action::Seal,
     }
 }
 
@@ -278,3 +297,7 @@ fn cancelling(s: &Snapshot<'_>, now: Micros) -> Action {
         },
     }
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -195,6 +195,7 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
                 Ok(Status { state: S::Failed, failed_at: Some(FailedAt::Boot), ..*now })
             }
             S::Running if now.open => refuse("an attempt is open"),
+            S::Running if now.stage >= now.stages => refuse("no stage is left to boot for"),
             S::Running => Ok(Status {
                 state: S::Failed,
                 failed_at: Some(FailedAt::Stage(now.stage)),

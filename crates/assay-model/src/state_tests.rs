@@ -244,7 +244,89 @@ fn the_legal_moves() {
         }
         let _ = writeln!(text, "  = {}", if records.is_empty() { "nothing".to_owned() } else { records.join(", ") });
     }
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+        Queued
+          Admitted -> Booting 0
+          Decided cancel -> Cancelling 0
+          Superseded -> Superseded 0
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Booting
+          BootFailed -> Failed 0 (boot)
+          StageStarted 0 -> Running 0 open
+          Decided cancel -> Cancelling 0
+          Superseded -> Superseded 0
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Running 0
+          BootFailed -> Failed 0 (0)
+          StageStarted 0 -> Running 0 open
+          Decided cancel -> Cancelling 0
+          Superseded -> Superseded 0
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Running 0 open
+          AttemptLost -> Running 0
+          StageJudged 0 pass -> Running 1
+          StageJudged 0 fail -> Failed 0 (0)
+          Decided cancel -> Cancelling 0 open
+          Superseded -> Superseded 0
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Running all behind
+          Decided cancel -> Cancelling 2
+          RunCompleted -> Completed 2
+          Superseded -> Superseded 2
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Failed boot
+          Held -> FailedHolding 0 (boot)
+          Decided cancel -> Cancelling 0 (boot)
+          Superseded -> Superseded 0 (boot)
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Failed 0
+          Held -> FailedHolding 0 (0)
+          Decided cancel -> Cancelling 0 (0)
+          Superseded -> Superseded 0 (0)
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Failed 0 no hold
+          Decided cancel -> Cancelling 0 (0)
+          RunCompleted -> Completed 0 (0)
+          Superseded -> Superseded 0 (0)
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        FailedHolding boot
+          Decided retry -> Booting 0
+          Decided abandon -> Released 0 (boot)
+          Decided cancel -> Cancelling 0 (boot)
+          HoldExpired -> Released 0 (boot)
+          Superseded -> Superseded 0 (boot)
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        FailedHolding 0
+          Decided retry -> Running 0
+          Decided waive -> Running 1
+          Decided abandon -> Released 0 (0)
+          Decided cancel -> Cancelling 0 (0)
+          HoldExpired -> Released 0 (0)
+          Superseded -> Superseded 0 (0)
+          = PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Cancelling
+          CancelConfirmed -> Cancelled 0
+          Superseded -> Superseded 0
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Cancelling open
+          CancelConfirmed -> Cancelled 0
+          Superseded -> Superseded 0
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Completed
+          Sealed -> Completed 2 sealed
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Released
+          Sealed -> Released 0 (0) sealed
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Cancelled
+          Sealed -> Cancelled 0 sealed
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Superseded
+          Sealed -> Superseded 0 sealed
+          = PowerRequested, PowerDone, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned
+        Completed sealed
+          = nothing
+    ");
 }
 
 /// Why everything else is refused, in words for people.
@@ -263,7 +345,80 @@ fn the_refusals() {
         }
     }
     let text: Vec<_> = reasons.into_iter().map(|(why, events)| format!("{why} | {}", events.join(", "))).collect();
-    insta::assert_snapshot!(text.join("\n"), @"");
+    insta::assert_snapshot!(text.join("\n"), @r"
+        Booting: it exists already | RunCreated
+        Booting: it is not held | HoldExpired
+        Booting: it is not running | StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, RunCompleted
+        Booting: no attempt is open | AttemptLost
+        Booting: nobody asked to cancel it | CancelConfirmed
+        Booting: only a failed run is held | Held
+        Booting: only a finished run is sealed | Sealed
+        Booting: only a held run (FailedHolding) can be retried, waived or abandoned | Decided retry, Decided waive, Decided abandon
+        Booting: only a queued run is admitted | Admitted
+        Booting: that stage is not the next one | StageStarted 1, StageStarted 2
+        Cancelled: the run is over | RunCreated, Admitted, BootServed, Enrolled, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, Held, Decided retry, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded
+        Cancelling: it exists already | RunCreated
+        Cancelling: it is being cancelled | Decided retry, Decided waive, Decided abandon
+        Cancelling: it is being cancelled already | Decided cancel
+        Cancelling: it is not booting | BootFailed
+        Cancelling: it is not held | HoldExpired
+        Cancelling: it is not running | StageStarted 0, StageStarted 1, StageStarted 2, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, RunCompleted
+        Cancelling: its machine may not boot now | BootServed
+        Cancelling: its machine may not enrol now | Enrolled
+        Cancelling: no attempt is open | AttemptLost
+        Cancelling: only a failed run is held | Held
+        Cancelling: only a finished run is sealed | Sealed
+        Cancelling: only a queued run is admitted | Admitted
+        Completed: its verdict is sealed; later news go to the addendum | RunCreated, Admitted, PowerRequested, PowerDone, BootServed, Enrolled, EnrolmentRefused, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, EvidenceReceived, ArtifactStored, BulkSealed, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, FindingRaised, AgentSuspect, AgentReturned, Held, Decided retry, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded, Sealed
+        Completed: the run is over | RunCreated, Admitted, BootServed, Enrolled, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, Held, Decided retry, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded
+        Failed: it does not hold | Held
+        Failed: it exists already | RunCreated
+        Failed: it holds for an operator first | RunCompleted
+        Failed: it is not booting | BootFailed
+        Failed: it is not held | HoldExpired
+        Failed: it is not running | StageStarted 0, StageStarted 1, StageStarted 2, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass
+        Failed: no attempt is open | AttemptLost
+        Failed: nobody asked to cancel it | CancelConfirmed
+        Failed: only a finished run is sealed | Sealed
+        Failed: only a held run (FailedHolding) can be retried, waived or abandoned | Decided retry, Decided waive, Decided abandon
+        Failed: only a queued run is admitted | Admitted
+        FailedHolding: a machine that never came up has nothing to waive; retry or abandon | Decided waive
+        FailedHolding: it exists already | RunCreated
+        FailedHolding: it is not booting | BootFailed
+        FailedHolding: it is not running | StageStarted 0, StageStarted 1, StageStarted 2, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, RunCompleted
+        FailedHolding: no attempt is open | AttemptLost
+        FailedHolding: nobody asked to cancel it | CancelConfirmed
+        FailedHolding: only a failed run is held | Held
+        FailedHolding: only a finished run is sealed | Sealed
+        FailedHolding: only a queued run is admitted | Admitted
+        Queued: it exists already | RunCreated
+        Queued: it is not booting | BootFailed
+        Queued: it is not held | HoldExpired
+        Queued: it is not running | StageStarted 0, StageStarted 1, StageStarted 2, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, RunCompleted
+        Queued: its machine may not boot now | BootServed
+        Queued: its machine may not enrol now | Enrolled
+        Queued: no attempt is open | AttemptLost
+        Queued: nobody asked to cancel it | CancelConfirmed
+        Queued: only a failed run is held | Held
+        Queued: only a finished run is sealed | Sealed
+        Queued: only a held run (FailedHolding) can be retried, waived or abandoned | Decided retry, Decided waive, Decided abandon
+        Released: the run is over | RunCreated, Admitted, BootServed, Enrolled, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, Held, Decided retry, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded
+        Running: an attempt is open | BootFailed
+        Running: an attempt is open already | StageStarted 0, StageStarted 1, StageStarted 2
+        Running: it exists already | RunCreated
+        Running: it is not held | HoldExpired
+        Running: no attempt is open | AttemptLost
+        Running: no stage is left to boot for | BootFailed
+        Running: nobody asked to cancel it | CancelConfirmed
+        Running: only a failed run is held | Held
+        Running: only a finished run is sealed | Sealed
+        Running: only a held run (FailedHolding) can be retried, waived or abandoned | Decided retry, Decided waive, Decided abandon
+        Running: only a queued run is admitted | Admitted
+        Running: stages are left | RunCompleted
+        Running: that stage is not open | StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass
+        Running: that stage is not the next one | StageStarted 1, StageStarted 2, StageStarted 0
+        Superseded: the run is over | RunCreated, Admitted, BootServed, Enrolled, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, Held, Decided retry, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded
+    ");
 }
 
 #[test]

@@ -501,3 +501,7 @@ impl RunView {
             .find(|a| a.attempt == attempt)
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,7 +1,5 @@
 //! The agent protocol's endpoints; `assay_api::agent` is the contract.
 
-use std::time::Duration;
-
 use assay_api::agent::{
     Ack, ArtifactQuery, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, MAX_ARTIFACT, MAX_JSON, PROTOCOL,
     ResultAck, Sensors, StageResult, Welcome,
@@ -10,17 +8,17 @@ use assay_engine::agents::{Applicant, Todo, todo};
 use assay_model::{RunId, text};
 use assay_store::LogLine;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures::TryStreamExt as _;
-use serde::Deserialize;
 
 use crate::auth::bearer;
 use crate::error::ApiError;
 use crate::state::App;
+use crate::wire::{JsonBody, Wait, wait_for_news};
 
 /// Read the sensors this often, in seconds (design: hwmon every 5 s).
 const SENSOR_S: u32 = 5;
@@ -28,8 +26,6 @@ const SENSOR_S: u32 = 5;
 const HEARTBEAT_S: u32 = 5;
 /// Longest log line kept, in characters.
 const MAX_LINE: usize = 4096;
-/// Longest long poll, in seconds.
-const MAX_WAIT_S: u64 = 30;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -57,28 +53,7 @@ impl FromRequestParts<App> for Agent {
     }
 }
 
-/// JSON whose refusals have our shape.
-pub(crate) struct Body422<T>(pub(crate) T);
-
-impl<T: serde::de::DeserializeOwned> FromRequest<App> for Body422<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        match Json::<T>::from_request(request, app).await {
-            Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "too_large",
-                    format!("the body is larger than {} MiB", MAX_JSON >> 20),
-                ))
-            }
-            Err(rejection) => Err(ApiError::invalid(rejection.body_text())),
-        }
-    }
-}
-
-async fn hello(State(app): State<App>, Body422(hello): Body422<Hello>) -> Result<Json<Welcome>, ApiError> {
+async fn hello(State(app): State<App>, JsonBody(hello): JsonBody<Hello>) -> Result<Json<Welcome>, ApiError> {
     if hello.protocol != PROTOCOL {
         return Err(ApiError::invalid(format!(
             "this server speaks protocol {PROTOCOL}, the agent {}; rebuild the live image",
@@ -107,67 +82,34 @@ async fn hello(State(app): State<App>, Body422(hello): Body422<Hello>) -> Result
     }))
 }
 
-#[derive(Deserialize)]
-pub(crate) struct Wait {
-    #[serde(default)]
-    pub(crate) wait_s: u64,
-}
-
 async fn next(
     State(app): State<App>,
     Agent(run): Agent,
     Query(wait): Query<Wait>,
 ) -> Result<Json<Command>, ApiError> {
     let mut changes = app.engine.store().subscribe();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
-    let mut held_before = false;
+    let deadline = wait.deadline();
     loop {
         let view = app.engine.view(run).await?;
-        let command = match todo(&view) {
+        let (command, is_news) = match todo(&view) {
             Todo::Stage { stage, attempt, generation, timeout_s } => {
-                Command::Stage { stage, attempt, generation, timeout_s }
+                (Command::Stage { stage, attempt, generation, timeout_s }, true)
             }
-            Todo::Shutdown { reason } => Command::Shutdown { reason },
-            Todo::Hold { message } if !held_before && wait.wait_s == 0 => Command::Hold { message },
-            Todo::Hold { message } => {
-                held_before = true;
-                if tokio::time::Instant::now() >= deadline {
-                    return Ok(Json(Command::Hold { message }));
-                }
-                wait_for_news(&mut changes, run, deadline).await;
-                continue;
-            }
-            Todo::Wait => Command::Wait,
+            Todo::Shutdown { reason } => (Command::Shutdown { reason }, true),
+            Todo::Hold { message } => (Command::Hold { message }, false),
+            Todo::Wait => (Command::Wait, false),
         };
-        if command != Command::Wait || tokio::time::Instant::now() >= deadline {
+        if is_news || tokio::time::Instant::now() >= deadline {
             return Ok(Json(command));
         }
         wait_for_news(&mut changes, run, deadline).await;
     }
 }
 
-/// Until something was committed for the run, or the deadline.
-pub(crate) async fn wait_for_news(
-    changes: &mut tokio::sync::broadcast::Receiver<assay_store::Changed>,
-    run: RunId,
-    deadline: tokio::time::Instant,
-) {
-    let news = async {
-        loop {
-            match changes.recv().await {
-                Ok(other) if other.run != run => {}
-                // A lagging receiver has missed something: look again.
-                Ok(_) | Err(_) => return,
-            }
-        }
-    };
-    let _ = tokio::time::timeout_at(deadline, news).await;
-}
-
 async fn heartbeat(
     State(app): State<App>,
     Agent(run): Agent,
-    Body422(beat): Body422<Heartbeat>,
+    JsonBody(beat): JsonBody<Heartbeat>,
 ) -> Result<Json<HeartbeatAck>, ApiError> {
     app.engine.heartbeat(run, beat.step.as_deref());
     Ok(Json(HeartbeatAck { server_time: app.engine.now() }))
@@ -176,7 +118,7 @@ async fn heartbeat(
 async fn sensor(
     State(app): State<App>,
     Agent(run): Agent,
-    Body422(sensors): Body422<Sensors>,
+    JsonBody(sensors): JsonBody<Sensors>,
 ) -> Result<Json<Ack>, ApiError> {
     let mut batch = sensors.batch;
     let width = batch.sensors.len();
@@ -194,7 +136,7 @@ async fn sensor(
 async fn log(
     State(app): State<App>,
     Agent(run): Agent,
-    Body422(chunk): Body422<LogChunk>,
+    JsonBody(chunk): JsonBody<LogChunk>,
 ) -> Result<Json<Ack>, ApiError> {
     let clean = |line: assay_api::agent::LogLine| LogLine {
         at: line.at,
@@ -209,7 +151,7 @@ async fn log(
 async fn result(
     State(app): State<App>,
     Agent(run): Agent,
-    Body422(result): Body422<StageResult>,
+    JsonBody(result): JsonBody<StageResult>,
 ) -> Result<Json<ResultAck>, ApiError> {
     let evidence = serde_json::to_vec(&result.evidence).map_err(|e| ApiError::invalid(e.to_string()))?;
     let late = app

@@ -14,9 +14,11 @@ mod outbox;
 mod pages;
 mod runner;
 mod sealer;
+mod secret_file;
 mod start;
 mod state;
 mod tls;
+mod wire;
 
 pub use live_image::LiveImage;
 pub use start::{Addresses, Server, Settings, StartError};

@@ -1,7 +1,5 @@
 //! The runner protocol's endpoints; `assay_api::runner` is the contract.
 
-use std::time::Duration;
-
 use assay_api::runner::{Claim, Done, Grant, Order, Seen};
 use assay_engine::runners::order;
 use assay_model::{RunId, text};
@@ -12,13 +10,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use crate::agent::{Body422, Wait, wait_for_news};
+use crate::wire::{JsonBody, Wait, wait_for_news};
 use crate::auth::{JoinedRunner, bearer};
 use crate::error::ApiError;
 use crate::state::App;
 
-/// Longest long poll, in seconds.
-const MAX_WAIT_S: u64 = 30;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -45,7 +41,7 @@ async fn claim(
     State(app): State<App>,
     _: JoinedRunner,
     Query(wait): Query<Wait>,
-    Body422(claim): Body422<Claim>,
+    JsonBody(claim): JsonBody<Claim>,
 ) -> Result<Response, ApiError> {
     let name = text::clean(&claim.name);
     let store = app.engine.store();
@@ -54,7 +50,7 @@ async fn claim(
     let problem = known.and_then(|runner| runner.problem);
     store.runner_seen(&name, &text::clean(&claim.version), problem.as_deref(), app.engine.now()).await?;
     let mut changes = store.subscribe();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
+    let deadline = wait.deadline();
     let _waiting = app.engine.waiting(&name, &claim.power);
     loop {
         if let Some((run, token)) = app.engine.grant(&name, &claim.holding).await? {
@@ -82,7 +78,7 @@ async fn next(
 ) -> Result<Json<Order>, ApiError> {
     use assay_engine::runners::Order as Todo;
     let mut changes = app.engine.store().subscribe();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(wait.wait_s.min(MAX_WAIT_S));
+    let deadline = wait.deadline();
     loop {
         let view = app.engine.view(run).await?;
         let answer = match order(&view) {
@@ -100,7 +96,7 @@ async fn next(
 async fn done(
     State(app): State<App>,
     RunToken(run): RunToken,
-    Body422(done): Body422<Done>,
+    JsonBody(done): JsonBody<Done>,
 ) -> Result<StatusCode, ApiError> {
     app.engine.power_done(run, done.job, done.ok, &done.message).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -109,7 +105,7 @@ async fn done(
 async fn seen(
     State(app): State<App>,
     _: JoinedRunner,
-    Body422(seen): Body422<Seen>,
+    JsonBody(seen): JsonBody<Seen>,
 ) -> Result<StatusCode, ApiError> {
     let now = app.engine.now();
     let store = app.engine.store();

@@ -1,8 +1,7 @@
 //! Starting and stopping: opens everything, binds the ports, says clearly what is in the way.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use tracing::info;
 
 use crate::live_image::LiveImage;
 use crate::sealer::ReportSealer;
+use crate::secret_file::write_secret;
 use crate::state::{App, Shared};
 use crate::tls::Identity;
 use crate::{agent, api, auth, boot, outbox, pages, runner};
@@ -274,20 +274,6 @@ async fn local_tokens(app: &App, data: &Path) -> Result<(), StartError> {
         keep(runner, auth::mint_join_token(app).await?)?;
     }
     Ok(())
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)
 }
 
 fn lock(data: &Path) -> Result<std::fs::File, StartError> {

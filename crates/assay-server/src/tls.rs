@@ -7,6 +7,8 @@ use std::path::Path;
 
 use assay_model::Sha256;
 
+use crate::secret_file::write_secret;
+
 /// A certificate and its key.
 pub(crate) struct Identity {
     pub(crate) certificate: Vec<u8>,
@@ -26,8 +28,8 @@ impl Identity {
             certificate: made.cert.der().to_vec(),
             key: made.signing_key.serialize_der(),
         };
-        crate::start::write_secret(&key, &identity.key)?;
-        crate::start::write_secret(&certificate, &identity.certificate)?;
+        write_secret(&key, &identity.key)?;
+        write_secret(&certificate, &identity.certificate)?;
         Ok(identity)
     }
 

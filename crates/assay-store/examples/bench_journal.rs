@@ -31,6 +31,8 @@ const RUNS: usize = 20;
 const STAGES: usize = 12;
 /// Files stored per stage, as the SMART stage does for each disk.
 const FILES: usize = 4;
+/// How many events each run gets before it is the peer's turn: one stage's.
+const TURN: usize = 7;
 /// The first moment; later ones count from here.
 const START: Micros = Micros::seconds(1_795_253_400);
 
@@ -46,13 +48,12 @@ async fn main() -> Result<()> {
     // The first round warms both up and is not counted.
     let mut results = Vec::new();
     for round in 0..=rounds {
-        let (ours, events) = append(&store, round).await?;
-        let peer = insert(&bare, &events)?;
-        let rate = |took: Duration| events.len() as f64 / took.as_secs_f64();
+        let (ours, peer, rows) = take_turns(&store, &bare, round).await?;
+        let rate = |took: Duration| rows as f64 / took.as_secs_f64();
         if round > 0 {
-            results.push((rate(ours), rate(peer), events.len()));
+            results.push((rate(ours), rate(peer), rows));
         }
-        eprintln!("round {round}: {} rows, ours {:.0}/s, bare {:.0}/s", events.len(), rate(ours), rate(peer));
+        eprintln!("round {round}: {rows} rows, ours {:.0}/s, bare {:.0}/s", rate(ours), rate(peer));
     }
     store.close().await?;
     let column = |of: fn(&(f64, f64, usize)) -> f64| median(results.iter().map(of).collect());
@@ -72,9 +73,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Appends every event of the script to each of this round's runs, in turns; how long that took,
-/// and the rows that it left.
-async fn append(store: &Store, round: usize) -> Result<(Duration, Vec<(RunId, StoredEvent)>)> {
+/// One round: every event of the script is appended to each of the round's runs, and bare SQLite is
+/// given the rows that this left. They take turns every few hundred rows, so that a disk that is
+/// slow for a while is slow for both. How long each took, and for how many rows.
+async fn take_turns(store: &Store, bare: &Connection, round: usize) -> Result<(Duration, Duration, usize)> {
     let mut runs = Vec::new();
     for n in 0..RUNS {
         let number = (round * RUNS + n) as u128;
@@ -85,29 +87,35 @@ async fn append(store: &Store, round: usize) -> Result<(Duration, Vec<(RunId, St
         }
         runs.push(run);
     }
-    let script = script();
-    let before = 3;
-    let begun = Instant::now();
-    for (second, event) in (1..).zip(&script) {
-        for run in &runs {
-            transact(store, *run, START.plus(Micros::seconds(second)), event.clone()).await?;
+    let (mut ours, mut peer, mut count) = (Duration::ZERO, Duration::ZERO, 0);
+    let mut written = 3;
+    for turn in script().chunks(TURN) {
+        let begun = Instant::now();
+        for event in turn {
+            for run in &runs {
+                transact(store, *run, START.plus(Micros::seconds(count as i64)), event.clone()).await?;
+            }
         }
+        ours += begun.elapsed();
+        let rows = rows(store, &runs, written, turn.len()).await?;
+        peer += insert(bare, &rows)?;
+        written += turn.len();
+        count += rows.len();
     }
-    let took = begun.elapsed();
+    Ok((ours, peer, count))
+}
 
-    // In the order in which they were written.
+/// The latest `count` rows of each run, in the order in which they were written.
+async fn rows(store: &Store, runs: &[RunId], before: usize, count: usize) -> Result<Vec<(RunId, StoredEvent)>> {
     let mut journals = Vec::new();
-    for run in &runs {
+    for run in runs {
         let journal = store.journal(*run).await?;
-        assert_eq!(journal.len(), before + script.len(), "every event is stored");
+        assert_eq!(journal.len(), before + count, "every event is stored");
         assay_model::journal::verify(*run, Sha256::ZERO, &journal)?;
         journals.push((*run, journal));
     }
-    let mut rows = Vec::with_capacity(RUNS * script.len());
-    for index in before..before + script.len() {
-        rows.extend(journals.iter().map(|(run, journal)| (*run, journal[index].clone())));
-    }
-    Ok((took, rows))
+    let at = |index: usize| journals.iter().map(move |(run, journal)| (*run, journal[index].clone()));
+    Ok((before..before + count).flat_map(at).collect())
 }
 
 async fn transact(store: &Store, run: RunId, at: Micros, event: EventBody) -> Result<()> {

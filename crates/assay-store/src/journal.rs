@@ -184,7 +184,7 @@ impl Store {
 
         let written = Written::of(&before);
         let mut batch = Batch::default();
-        let mut view = RunView::clone(&before);
+        let mut view = self.shared.views.own(&before);
         let mut events = Vec::with_capacity(changes.events.len());
         let mut hash = head.hash;
         for body in changes.events {
@@ -208,7 +208,8 @@ impl Store {
 
         let view = Arc::new(view);
         if !events.is_empty() {
-            self.published(hash, &view);
+            self.shared.views.advance(hash, Arc::clone(&view), before, &events);
+            self.tell(&view);
         }
         Ok(Committed { view, events })
     }
@@ -317,6 +318,10 @@ impl Store {
 
     fn published(&self, head: Sha256, view: &Arc<RunView>) {
         self.shared.views.put(head, Arc::clone(view));
+        self.tell(view);
+    }
+
+    fn tell(&self, view: &RunView) {
         // Nobody listening is fine.
         let _ = self.shared.changes.send(Changed { run: view.id, seq: view.seq });
     }

@@ -69,10 +69,13 @@ fn critical(run: &RunDetail) -> impl Iterator<Item = &Finding> {
 }
 
 fn words(run: &RunDetail) -> String {
-    let result = run.summary.result.map_or("without result", RunResult::as_str);
-    let stage =
-        run.summary.failed_stage.as_deref().map(|stage| format!(", failed at {stage}")).unwrap_or_default();
-    format!("{} ({result}{stage})", run.summary.state)
+    let summary = &run.summary;
+    match (summary.result, &summary.failed_stage) {
+        (Some(result), None) => format!("{} ({})", summary.state, result.as_str()),
+        // A held run has no result yet: an operator may still decide otherwise.
+        (_, Some(stage)) => format!("{} (failed at {stage})", summary.state),
+        (None, None) => format!("{} (no result)", summary.state),
+    }
 }
 
 impl fmt::Display for Verdicts {
@@ -150,12 +153,7 @@ mod tests {
         verdicts.check().expect("as it must be");
         let said = verdicts.to_string();
         assert!(said.contains("run 1  healthy-bios: Completed (pass)"), "{said}");
-        assert!(
-            said.contains(
-                "missing-dimm-swapped-disk: FailedHolding (without result, failed at SpecValidate)"
-            ),
-            "{said}"
-        );
+        assert!(said.contains("missing-dimm-swapped-disk: FailedHolding (failed at SpecValidate)"), "{said}");
         assert!(said.contains("critical DiskMissing: disk serial SA21137702 is gone"), "{said}");
     }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::runs::{row_summary, summary};
-use crate::agent::Body422;
+use crate::wire::JsonBody;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
@@ -123,7 +123,7 @@ async fn list(State(app): State<App>, _: Operator) -> Result<Json<Vec<Host>>, Ap
 async fn add(
     State(app): State<App>,
     _: Operator,
-    Body422(new): Body422<NewHost>,
+    JsonBody(new): JsonBody<NewHost>,
 ) -> Result<(StatusCode, Json<Host>), ApiError> {
     Ok((StatusCode::CREATED, Json(register(&app, new, false).await?)))
 }
@@ -132,7 +132,7 @@ async fn replace(
     State(app): State<App>,
     _: Operator,
     Path(name): Path<String>,
-    Body422(mut new): Body422<NewHost>,
+    JsonBody(mut new): JsonBody<NewHost>,
 ) -> Result<Json<Host>, ApiError> {
     new.name = name;
     Ok(Json(register(&app, new, true).await?))
@@ -151,7 +151,7 @@ async fn vet_host(
     State(app): State<App>,
     operator: Operator,
     Path(name): Path<String>,
-    Body422(options): Body422<Vet>,
+    JsonBody(options): JsonBody<Vet>,
 ) -> Result<(StatusCode, Json<RunSummary>), ApiError> {
     Ok((StatusCode::CREATED, Json(vet(&app, &name, options, &operator.name).await?)))
 }
@@ -167,7 +167,7 @@ async fn release(
     State(app): State<App>,
     operator: Operator,
     Path(name): Path<String>,
-    Body422(release): Body422<Release>,
+    JsonBody(release): JsonBody<Release>,
 ) -> Result<Json<RunSummary>, ApiError> {
     let row = find(&app, &name).await?;
     let run = app

@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 
 use super::runs::detail;
-use crate::agent::wait_for_news;
+use crate::wire::wait_for_news;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;

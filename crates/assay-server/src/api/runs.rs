@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use crate::agent::Body422;
+use crate::wire::JsonBody;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
@@ -87,7 +87,7 @@ async fn decide(
     State(app): State<App>,
     operator: Operator,
     Path(number): Path<i64>,
-    Body422(decide): Body422<Decide>,
+    JsonBody(decide): JsonBody<Decide>,
 ) -> Result<Json<RunSummary>, ApiError> {
     let run = detail(&app, number).await?;
     let why = assay_model::text::clean_to(&decide.why, 1000);

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::agent::Body422;
+use crate::wire::JsonBody;
 use crate::auth::{self, Operator};
 use crate::error::ApiError;
 use crate::state::App;
@@ -35,7 +35,7 @@ async fn list(State(app): State<App>, _: Operator) -> Result<Json<Value>, ApiErr
 async fn create(
     State(app): State<App>,
     _: Operator,
-    Body422(new): Body422<NewToken>,
+    JsonBody(new): JsonBody<NewToken>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if new.name.is_empty() || new.name.len() > 64 || !new.name.bytes().all(plain) {

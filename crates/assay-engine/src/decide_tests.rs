@@ -1,0 +1,441 @@
+//! Every rule of [`decide`], on both sides of every limit. A run is told as a list of events and
+//! folded; what else there is to know is in the snapshot beside it.
+
+use assay_model::event::{RunCreated, Target};
+use assay_model::{
+    Decision, DecisionKind, Event, EventBody, HostId, Judgement, Mac, Owner, RunId, RunResult, Sha256, StageName,
+    StagePlan, Verdict,
+};
+
+use super::*;
+
+/// The server's start, and the run's creation.
+const START: i64 = 1_000_000;
+/// Later than anything here: what happened then, happened a moment ago at any time.
+const LATER: i64 = 1_000_000_000;
+
+/// A journal in the making, and what is known beside it.
+struct Story {
+    view: RunView,
+    now: i64,
+    started: i64,
+    last_seen: Option<i64>,
+    bound_at: i64,
+    off: bool,
+    runner: Option<&'static str>,
+}
+
+/// A run in the queue. Two stages for the agent (400 s each), one for the orchestrator.
+fn queued() -> Story {
+    queued_with(true)
+}
+
+fn queued_with(holds: bool) -> Story {
+    let plan = |name: &str, owner| StagePlan { name: StageName::from(name), owner, required: true, timeout_s: 400 };
+    let created = RunCreated {
+        number: 7,
+        pipeline: "host".into(),
+        profile: "standard".into(),
+        target: Target { host: HostId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
+        stages: vec![
+            plan("Inventory", Owner::Agent),
+            plan("SMART", Owner::Agent),
+            plan("Reporting", Owner::Orchestrator),
+        ],
+        spec: serde_json::json!({}),
+        macs: vec![Mac([2, 0, 0, 0, 0, 1])],
+        power: serde_json::json!({}),
+        holds,
+        hold_s: 3600,
+        boot_timeout_s: 600,
+        requested_by: "mara".into(),
+        harness: "0.1.0".into(),
+        muted: Vec::new(),
+    };
+    let first =
+        Event { seq: 1, at: Micros::seconds(START), body: EventBody::RunCreated(Box::new(created)) };
+    let view = RunView::begin(RunId(uuid::Uuid::from_u128(7)), &first).expect("a beginning");
+    Story { view, now: START, started: START, last_seen: None, bound_at: LATER, off: false, runner: Some("rack-2") }
+}
+
+fn booting() -> Story {
+    queued().then(1, EventBody::Admitted { runner: "rack-2".into() })
+}
+
+fn switched_on() -> Story {
+    booting().power(PowerAction::Cycle).power_done(true)
+}
+
+/// Enrolled and heard a moment ago; the first stage is open.
+fn running() -> Story {
+    switched_on().enrolled().started_stage(0, 1)
+}
+
+/// The last stage is open.
+fn reporting() -> Story {
+    running().evidence(0, 1).judged(0, Verdict::Pass).started_stage(1, 1).evidence(1, 1).judged(1, Verdict::Pass)
+}
+
+fn held() -> Story {
+    let story = running().evidence(0, 1).judged(0, Verdict::Fail);
+    let until = Micros::seconds(story.now + 3600);
+    story.then(0, EventBody::Held { until })
+}
+
+impl Story {
+    fn then(mut self, after_s: i64, body: EventBody) -> Self {
+        self.now += after_s;
+        let event = Event { seq: self.view.seq + 1, at: Micros::seconds(self.now), body };
+        self.view.apply(&event).expect("a legal story");
+        self
+    }
+
+    fn power(self, action: PowerAction) -> Self {
+        let job = format!("7-power-{}", self.view.power.len() + 1);
+        self.then(1, EventBody::PowerRequested { job, action })
+    }
+
+    fn power_done(self, ok: bool) -> Self {
+        let job = self.view.power.last().expect("asked").job.clone();
+        self.then(1, EventBody::PowerDone { job, ok, message: "said the BMC".into() })
+    }
+
+    fn enrolled(self) -> Self {
+        let boot = self.view.boots + 1;
+        let (mac, generation) = (Mac([2, 0, 0, 0, 0, 1]), self.view.generation + 1);
+        let enrolled =
+            EventBody::Enrolled { boot, mac, system_uuid: None, agent: "0".into(), clock_skew_us: 0, generation };
+        let mut story = self.then(60, EventBody::BootServed { boot, mac }).then(30, enrolled);
+        story.last_seen = Some(story.now);
+        story
+    }
+
+    fn name(&self, index: usize) -> StageName {
+        self.view.stages[index].plan.name.clone()
+    }
+
+    fn started_stage(self, index: usize, attempt: u32) -> Self {
+        let (stage, generation) = (self.name(index), self.view.generation + 1);
+        self.then(0, EventBody::StageStarted { stage, index, attempt, generation })
+    }
+
+    fn evidence(self, index: usize, attempt: u32) -> Self {
+        let stage = self.name(index);
+        let digest = Sha256::ZERO;
+        self.then(0, EventBody::EvidenceReceived { stage, attempt, digest, problem: None, late: false })
+    }
+
+    fn judged(self, index: usize, verdict: Verdict) -> Self {
+        let stage = self.name(index);
+        let attempt = self.view.stages[index].attempts.len() as u32;
+        let judgement = Judgement { verdict, ..Judgement::error("m") };
+        self.then(0, EventBody::StageJudged { stage, index, attempt, required: true, judgement })
+    }
+
+    fn lost(self) -> Self {
+        let (stage, attempt) = self.view.open_attempt().map(|(s, a)| (s.plan.name.clone(), a.attempt)).expect("open");
+        self.then(0, EventBody::AttemptLost { stage, attempt, reason: "r".into() })
+    }
+
+    fn decided(self, after_s: i64, kind: DecisionKind) -> Self {
+        self.then(after_s, EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } })
+    }
+
+    /// The agent is heard all the while.
+    fn heard(mut self) -> Self {
+        self.last_seen = Some(LATER);
+        self
+    }
+
+    /// The server was started so many seconds ago, as of the story's end, and has heard nobody since.
+    fn restarted(mut self) -> Self {
+        self.started = self.now;
+        self.last_seen = None;
+        self
+    }
+
+    /// What is decided so many seconds after the story's end.
+    fn decides(&self, after_s: i64) -> Action {
+        self.decides_at(Micros::seconds(self.now + after_s))
+    }
+
+    fn decides_at(&self, now: Micros) -> Action {
+        let tuning = Tuning::default();
+        let started = Micros::seconds(self.started);
+        let last_seen = self.last_seen.map_or(started, |s| Micros::seconds(s).min(now));
+        let snapshot = Snapshot {
+            run: &self.view,
+            last_seen,
+            heard: self.last_seen.is_some(),
+            lease_until: last_seen.plus(tuning.lease).max(started.plus(tuning.lease)),
+            off: self.off,
+            runner: self.runner,
+            bound_at: Micros::seconds(self.bound_at),
+            tuning,
+        };
+        decide(&snapshot, now)
+    }
+
+    /// The same, a microsecond before so many seconds after the story's end.
+    fn just_before(&self, after_s: i64) -> Action {
+        self.decides_at(Micros(Micros::seconds(self.now + after_s).0 - 1))
+    }
+
+    fn suspect(self) -> Self {
+        let last_seen = Micros::seconds(self.last_seen.unwrap_or(self.started));
+        self.then(15, EventBody::AgentSuspect { last_seen })
+    }
+}
+
+fn wait(story: &Story, after_s: i64) -> Action {
+    Action::Wait { until: Some(Micros::seconds(story.now + after_s)) }
+}
+
+#[test]
+fn a_queued_run_waits_for_a_runner_that_can_do_it() {
+    let mut story = queued();
+    assert_eq!(story.decides(0), Action::Admit { runner: "rack-2".to_owned() });
+    story.runner = None;
+    assert_eq!(story.decides(100_000), Action::Wait { until: None });
+}
+
+#[test]
+fn power_is_asked_for_once() {
+    assert_eq!(booting().decides(0), Action::Power { action: PowerAction::Cycle });
+    let asked = booting().power(PowerAction::Cycle);
+    assert_eq!(asked.decides(0), wait(&asked, 600));
+    let done = switched_on();
+    assert_eq!(done.decides(0), wait(&done, 599), "counted from the request, a second ago");
+}
+
+#[test]
+fn the_boot_timeout() {
+    let silent = booting().power(PowerAction::Cycle);
+    assert_eq!(silent.just_before(600), wait(&silent, 600));
+    let message = |story: &Story| match story.decides(600) {
+        Action::BootFailed { message } => message,
+        other => panic!("{other:?}"),
+    };
+    let said = "No agent enrolled within 600 s (the runner never said what became of the power request; it never asked for its boot script)";
+    assert_eq!(message(&silent), said);
+    assert!(message(&switched_on()).contains("(power: said the BMC; it never asked"), "{}", message(&switched_on()));
+    let fetched = switched_on().then(10, EventBody::BootServed { boot: 1, mac: Mac([2, 0, 0, 0, 0, 1]) });
+    assert!(message(&fetched).contains("it fetched its boot script, and then"), "{}", message(&fetched));
+}
+
+#[test]
+fn power_that_fails_is_a_failed_boot_at_once() {
+    let failed = booting().power(PowerAction::Cycle).power_done(false);
+    let message = "The machine could not be switched on: said the BMC".to_owned();
+    assert_eq!(failed.decides(0), Action::BootFailed { message });
+}
+
+#[test]
+fn the_first_stage_begins_with_the_enrolment() {
+    let enrolled = switched_on().enrolled();
+    assert_eq!(enrolled.decides(0), Action::Start { index: 0, attempt: 1 });
+}
+
+#[test]
+fn evidence_is_judged_and_the_next_stage_begins() {
+    assert_eq!(running().evidence(0, 1).decides(0), Action::Judge);
+    assert_eq!(running().evidence(0, 1).judged(0, Verdict::Pass).decides(0), Action::Start { index: 1, attempt: 1 });
+    let story = reporting();
+    assert_eq!(story.decides(0), Action::Start { index: 2, attempt: 1 });
+    assert_eq!(story.started_stage(2, 1).decides(0), Action::Collect);
+    let all = reporting().started_stage(2, 1).evidence(2, 1).judged(2, Verdict::Pass);
+    assert_eq!(all.decides(0), Action::Complete);
+}
+
+#[test]
+fn the_orchestrator_s_stage_needs_no_machine() {
+    let story = reporting().suspect();
+    assert_eq!(story.decides(100_000), Action::Start { index: 2, attempt: 1 });
+}
+
+#[test]
+fn silence_is_suspect_at_fifteen_seconds_and_told_once() {
+    let story = running();
+    assert_eq!(story.just_before(15), wait(&story, 120));
+    assert_eq!(story.decides(15), Action::Suspect);
+    let suspect = story.suspect();
+    assert_eq!(suspect.decides(1), wait(&suspect, 105));
+    let mut back = running().suspect();
+    back.last_seen = Some(back.now + 1);
+    assert_eq!(back.decides(1), Action::Returned);
+    // A held machine is watched, too.
+    assert_eq!(held().decides(15), Action::Suspect);
+}
+
+#[test]
+fn a_restart_of_the_server_makes_nobody_heard() {
+    let restarted = running().suspect().restarted();
+    assert_eq!(restarted.decides(1), wait(&restarted, 120));
+    assert_eq!(running().restarted().decides(15), Action::Suspect, "but silence counts from there");
+}
+
+#[test]
+fn the_lease_ends_after_two_minutes() {
+    let story = running().suspect();
+    let lost = Action::Lose { reason: "the agent was silent for 120 s".to_owned(), rebooted: false };
+    assert_eq!(story.just_before(105), wait(&story, 105));
+    assert_eq!(story.decides(105), lost);
+}
+
+#[test]
+fn never_within_one_lease_of_a_start() {
+    let story = running().suspect().then(85, EventBody::AgentReturned).restarted().suspect();
+    assert_eq!(story.just_before(105), wait(&story, 105), "the start was 15 s before the story's end");
+    assert!(matches!(story.decides(105), Action::Lose { rebooted: false, .. }));
+}
+
+#[test]
+fn a_stage_has_its_time_however_alive_the_agent_is() {
+    let story = running().heard();
+    assert!(matches!(story.just_before(400), Action::Wait { until: Some(at) } if at == Micros::seconds(story.now + 400)));
+    let reason = "it did not end within 400 s".to_owned();
+    assert_eq!(story.decides(400), Action::Lose { reason, rebooted: false });
+}
+
+#[test]
+fn a_new_enrolment_in_an_open_attempt_is_a_reboot() {
+    let story = running().enrolled();
+    let reason = "the machine rebooted in the middle of it".to_owned();
+    assert_eq!(story.decides(0), Action::Lose { reason, rebooted: true });
+    assert_eq!(story.lost().decides(0), Action::Start { index: 0, attempt: 2 });
+}
+
+#[test]
+fn evidence_that_came_in_time_is_judged_even_after_a_reboot() {
+    assert_eq!(running().evidence(0, 1).enrolled().decides(0), Action::Judge);
+}
+
+#[test]
+fn the_third_lost_try_is_given_up() {
+    let again = |story: Story, attempt| story.lost().enrolled().started_stage(0, attempt).heard();
+    let second = again(running(), 2);
+    assert!(matches!(second.decides(400), Action::Lose { .. }));
+    let third = again(second, 3);
+    let reason = "3 tries without evidence; the last: it did not end within 400 s".to_owned();
+    assert_eq!(third.decides(400), Action::GiveUp { reason });
+    // A decision gives it three new tries.
+    let retried = third.judged(0, Verdict::Error);
+    let until = Micros::seconds(retried.now + 3600);
+    let retried = retried.then(0, EventBody::Held { until }).decided(5, DecisionKind::Retry);
+    let fourth = retried.then(1, EventBody::AgentReturned).started_stage(0, 4).heard();
+    assert!(matches!(fourth.decides(400), Action::Lose { .. }));
+}
+
+#[test]
+fn after_a_lost_lease_power_is_asked_for_once_and_then_waited_for() {
+    let lost = running().suspect().then(105, EventBody::AgentReturned).suspect().lost();
+    assert_eq!(lost.decides(0), Action::Power { action: PowerAction::Cycle });
+    let asked = lost.power(PowerAction::Cycle);
+    assert_eq!(asked.decides(0), wait(&asked, 600));
+    assert!(matches!(asked.decides(600), Action::BootFailed { .. }));
+    assert_eq!(asked.enrolled().decides(0), Action::Start { index: 0, attempt: 2 });
+}
+
+#[test]
+fn bulk_rows_are_bound_every_minute() {
+    let mut story = running().heard();
+    story.bound_at = story.now;
+    assert!(matches!(story.just_before(60), Action::Wait { .. }));
+    assert_eq!(story.decides(60), Action::Bind);
+}
+
+#[test]
+fn a_failed_run_holds_or_completes() {
+    assert_eq!(running().evidence(0, 1).judged(0, Verdict::Fail).decides(0), Action::Hold);
+    let story = queued_with(false).then(1, EventBody::Admitted { runner: "rack-2".into() });
+    let story = story.power(PowerAction::Cycle).power_done(true).enrolled().started_stage(0, 1);
+    assert_eq!(story.evidence(0, 1).judged(0, Verdict::Fail).decides(0), Action::Complete);
+}
+
+#[test]
+fn a_hold_expires_to_the_second() {
+    let story = held().heard();
+    assert_eq!(story.just_before(3600), wait(&story, 3600));
+    assert_eq!(story.decides(3600), Action::ExpireHold);
+}
+
+#[test]
+fn a_retry_after_a_failed_boot_asks_for_power_again() {
+    let failed = switched_on().then(600, EventBody::BootFailed { message: "m".into() });
+    let until = Micros::seconds(failed.now + 3600);
+    let retried = failed.then(0, EventBody::Held { until }).decided(60, DecisionKind::Retry);
+    assert_eq!(retried.decides(0), Action::Power { action: PowerAction::Cycle });
+    let asked = retried.power(PowerAction::Cycle);
+    assert_eq!(asked.decides(0), wait(&asked, 600));
+    assert_eq!(asked.enrolled().decides(0), Action::Start { index: 0, attempt: 1 });
+}
+
+#[test]
+fn a_retry_with_the_machine_on_begins_at_once() {
+    let retried = held().decided(5, DecisionKind::Retry);
+    assert_eq!(retried.decides(0), Action::Start { index: 0, attempt: 2 });
+    let waived = held().decided(5, DecisionKind::Waive);
+    assert_eq!(waived.decides(0), Action::Start { index: 1, attempt: 1 });
+}
+
+#[test]
+fn a_retry_with_the_machine_off_asks_for_power_once() {
+    let retried = held().suspect().decided(3000, DecisionKind::Retry);
+    assert_eq!(retried.decides(0), Action::Power { action: PowerAction::Cycle });
+    let asked = retried.power(PowerAction::Cycle);
+    assert_eq!(asked.decides(0), wait(&asked, 600));
+    assert_eq!(asked.enrolled().decides(0), Action::Start { index: 0, attempt: 2 });
+}
+
+#[test]
+fn cancelling_ends_only_when_the_machine_is_known_to_be_off() {
+    let confirmed = |how: &str| Action::ConfirmCancel { how: how.to_owned() };
+    let never_on = booting().decided(1, DecisionKind::Cancel);
+    assert_eq!(never_on.decides(0), confirmed("the machine was never switched on for this run"));
+
+    let mut on = running().decided(1, DecisionKind::Cancel);
+    assert_eq!(on.decides(0), Action::Power { action: PowerAction::Off });
+    on.off = true;
+    assert_eq!(on.decides(0), confirmed("the agent said that it is switching the machine off"));
+
+    let asked = running().decided(1, DecisionKind::Cancel).power(PowerAction::Off);
+    assert_eq!(asked.decides(100_000), Action::Wait { until: None }, "no answer is no confirmation");
+    assert_eq!(asked.power_done(true).decides(0), confirmed("power off: said the BMC"));
+
+    let refused = running().decided(1, DecisionKind::Cancel).power(PowerAction::Off).power_done(false);
+    assert_eq!(refused.just_before(117), wait(&refused, 117), "heard 3 s before the story's end");
+    assert_eq!(refused.decides(117), confirmed("power could not be switched off from here; the agent is silent"));
+
+    let nobody = switched_on().decided(1, DecisionKind::Cancel).power(PowerAction::Off).power_done(false);
+    assert_eq!(nobody.decides(0), confirmed("nothing ever enrolled, and power could not be switched off from here"));
+}
+
+#[test]
+fn an_end_is_sealed_once_and_then_left_alone() {
+    let over = reporting().started_stage(2, 1).evidence(2, 1).judged(2, Verdict::Pass);
+    let over = over.then(0, EventBody::RunCompleted { result: Some(RunResult::Pass) });
+    assert_eq!(over.decides(0), Action::Seal);
+    let envelope = serde_json::Value::Null;
+    let result = Some(RunResult::Pass);
+    let sealed = assay_model::event::Sealed { head: Sha256::ZERO, result, overridden: false, envelope };
+    let sealed = over.then(0, EventBody::Sealed(Box::new(sealed)));
+    assert_eq!(sealed.decides(100_000), Action::Wait { until: None });
+}
+
+#[test]
+fn a_machine_from_which_no_agent_came_is_switched_off_before_the_seal() {
+    let abandoned = |story: Story| {
+        let failed = story.then(600, EventBody::BootFailed { message: "nothing came".into() });
+        failed.then(0, EventBody::Held { until: Micros::seconds(LATER) }).decided(1, DecisionKind::Abandon)
+    };
+    let off = Action::Power { action: PowerAction::Off };
+    assert_eq!(abandoned(switched_on()).decides(0), off);
+    assert_eq!(abandoned(booting().power(PowerAction::Cycle)).decides(0), off, "it may be on");
+    assert_eq!(abandoned(booting().power(PowerAction::Cycle).power_done(false)).decides(0), Action::Seal, "never on");
+
+    let asked = abandoned(switched_on()).power(PowerAction::Off);
+    assert_eq!(asked.just_before(120), wait(&asked, 120));
+    assert_eq!(asked.decides(120), Action::Seal, "no runner keeps a verdict from its seal");
+    assert_eq!(abandoned(switched_on()).power(PowerAction::Off).power_done(false).decides(0), Action::Seal, "once");
+    assert_eq!(held().decided(1, DecisionKind::Abandon).decides(0), Action::Seal, "its agent switches it off");
+}

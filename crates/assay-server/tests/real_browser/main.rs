@@ -1,0 +1,2 @@
+//! x
+use thirtyfour as _;
