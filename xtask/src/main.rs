@@ -6,6 +6,7 @@
 )]
 
 mod assets;
+mod bench;
 mod boundaries;
 mod chore;
 mod demo;
@@ -42,6 +43,8 @@ enum Chore {
     LiveImage(live_image::LiveImage),
     /// Writes the JSON schemas of what Assay reads and writes.
     Schemas(schemas::Schemas),
+    /// Measures the speeds that Assay promises.
+    Bench(bench::Bench),
     /// Checks that no crate depends on one that it must not know.
     Boundaries,
 }
@@ -64,6 +67,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Assets(options) => assets::run(&options),
         Chore::LiveImage(options) => live_image::run(&options),
         Chore::Schemas(options) => schemas::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Boundaries => boundaries::run(),
     }
 }

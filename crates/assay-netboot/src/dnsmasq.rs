@@ -33,10 +33,7 @@ pub struct Loaders {
 
 impl Default for Loaders {
     fn default() -> Self {
-        Self {
-            bios: "undionly.kpxe".to_owned(),
-            uefi: "snponly.efi".to_owned(),
-        }
+        Self { bios: "undionly.kpxe".to_owned(), uefi: "snponly.efi".to_owned() }
     }
 }
 
@@ -91,64 +88,35 @@ impl NetbootConfig {
     /// Refuses what dnsmasq would misread, or read as something else.
     pub(crate) fn validate(&self) -> Result<(), NetbootError> {
         let bad = |field, value: &dyn ToString, problem| {
-            Err(NetbootError::BadConfig {
-                field,
-                value: value.to_string(),
-                problem,
-            })
+            Err(NetbootError::BadConfig { field, value: value.to_string(), problem })
         };
         let name_char = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
-        if self.interface.is_empty()
-            || self.interface.len() > 15
-            || !self.interface.chars().all(name_char)
-        {
-            return bad(
-                "interface",
-                &self.interface,
-                "give the name of one network interface",
-            );
+        if self.interface.is_empty() || self.interface.len() > 15 || !self.interface.chars().all(name_char) {
+            return bad("interface", &self.interface, "give the name of one network interface");
         }
         if !(8..=30).contains(&self.prefix_len) {
             return bad("prefix_len", &self.prefix_len, "must be from 8 to 30");
         }
         let mask = self.netmask().to_bits();
-        let (own, first, last) = (
-            self.address.to_bits(),
-            self.range_start.to_bits(),
-            self.range_end.to_bits(),
-        );
-        for (field, address) in [
-            ("range_start", self.range_start),
-            ("range_end", self.range_end),
-        ] {
+        let (own, first, last) =
+            (self.address.to_bits(), self.range_start.to_bits(), self.range_end.to_bits());
+        for (field, address) in [("range_start", self.range_start), ("range_end", self.range_end)] {
             let bits = address.to_bits();
             if bits & mask != own & mask {
                 return bad(field, &address, "is outside the network of `address`");
             }
             if bits & !mask == 0 || bits | mask == u32::MAX {
-                return bad(
-                    field,
-                    &address,
-                    "is the network's own or its broadcast address",
-                );
+                return bad(field, &address, "is the network's own or its broadcast address");
             }
         }
         if first > last {
             return bad("range_end", &self.range_end, "is before range_start");
         }
         if (first..=last).contains(&own) {
-            return bad(
-                "address",
-                &self.address,
-                "is inside the range to lease; move the range",
-            );
+            return bad("address", &self.address, "is inside the range to lease; move the range");
         }
         if self.lease < SHORTEST_LEASE {
-            return bad(
-                "lease",
-                &format!("{:?}", self.lease),
-                "must be at least two minutes",
-            );
+            return bad("lease", &format!("{:?}", self.lease), "must be at least two minutes");
         }
         let url_char = |c: char| c.is_ascii_graphic() && !"\"#,\\$'".contains(c);
         let is_http = self.boot_url.starts_with("http://") || self.boot_url.starts_with("https://");
@@ -160,16 +128,9 @@ impl NetbootConfig {
             );
         }
         if self.boot_url.len() > 90 {
-            return bad(
-                "boot_url",
-                &self.boot_url,
-                "is too long for a DHCP answer (90 characters)",
-            );
+            return bad("boot_url", &self.boot_url, "is too long for a DHCP answer (90 characters)");
         }
-        for (field, path) in [
-            ("state_dir", &self.state_dir),
-            ("tftp_root", &self.tftp_root),
-        ] {
+        for (field, path) in [("state_dir", &self.state_dir), ("tftp_root", &self.tftp_root)] {
             if !path.is_absolute() || !is_plain(path) {
                 return bad(
                     field,
@@ -178,10 +139,7 @@ impl NetbootConfig {
                 );
             }
         }
-        for (field, loader) in [
-            ("loaders.bios", &self.loaders.bios),
-            ("loaders.uefi", &self.loaders.uefi),
-        ] {
+        for (field, loader) in [("loaders.bios", &self.loaders.bios), ("loaders.uefi", &self.loaders.uefi)] {
             if loader.is_empty() || loader.contains("..") || !is_plain(Path::new(loader)) {
                 return bad(field, loader, "must be the name of a file under tftp_root");
             }
@@ -196,15 +154,7 @@ impl NetbootConfig {
 
 /// The configuration file. Its values have been checked by [`Netboot::start`](crate::Netboot::start).
 pub fn render(config: &NetbootConfig) -> String {
-    let NetbootConfig {
-        interface,
-        range_start,
-        range_end,
-        boot_url,
-        tftp_root,
-        loaders,
-        ..
-    } = config;
+    let NetbootConfig { interface, range_start, range_end, boot_url, tftp_root, loaders, .. } = config;
     let netmask = config.netmask();
     let lease = config.lease.as_secs();
     let mut text = String::new();

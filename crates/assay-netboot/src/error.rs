@@ -27,9 +27,7 @@ pub enum NetbootError {
         path: PathBuf,
     },
     /// The interface does not exist.
-    #[error(
-        "network interface `{interface}` does not exist in {place}: `ip link` there lists those that do"
-    )]
+    #[error("network interface `{interface}` does not exist in {place}: `ip link` there lists those that do")]
     InterfaceMissing {
         /// The interface asked for.
         interface: String,

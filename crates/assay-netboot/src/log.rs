@@ -30,9 +30,9 @@ pub(crate) fn parse(line: &str) -> Option<LogLine<'_>> {
     match from.split('[').next()? {
         "dnsmasq-dhcp" => dhcp(said),
         "dnsmasq-tftp" => tftp(said),
-        "dnsmasq" if said.ends_with("Address already in use") => Some(LogLine::PortTaken {
-            dhcp: said.contains("DHCP server socket"),
-        }),
+        "dnsmasq" if said.ends_with("Address already in use") => {
+            Some(LogLine::PortTaken { dhcp: said.contains("DHCP server socket") })
+        }
         _ => None,
     }
 }
@@ -79,14 +79,8 @@ mod tests {
         let mac = "fa:87:7c:2f:a0:ea".parse().expect("a MAC");
         let ip = "10.77.0.132".parse().expect("an address");
         for (line, means) in [
-            (
-                "dnsmasq-dhcp[15]: read /s/dnsmasq.hosts",
-                Some(LogLine::HostsRead("/s/dnsmasq.hosts")),
-            ),
-            (
-                "dnsmasq-dhcp[15]: 30 DHCPDISCOVER(nbs0) fa:87:7c:2f:a0:ea ",
-                Some(LogLine::Discover(mac)),
-            ),
+            ("dnsmasq-dhcp[15]: read /s/dnsmasq.hosts", Some(LogLine::HostsRead("/s/dnsmasq.hosts"))),
+            ("dnsmasq-dhcp[15]: 30 DHCPDISCOVER(nbs0) fa:87:7c:2f:a0:ea ", Some(LogLine::Discover(mac))),
             (
                 "dnsmasq-dhcp[15]: 30 DHCPDISCOVER(nbs0) 10.77.0.132 fa:87:7c:2f:a0:ea ",
                 Some(LogLine::Discover(mac)),
@@ -103,10 +97,7 @@ mod tests {
                 "dnsmasq-dhcp[15]: 30 DHCPACK(nbs0) 10.77.0.132 fa:87:7c:2f:a0:ea node1",
                 Some(LogLine::Leased(mac, ip)),
             ),
-            (
-                "dnsmasq-dhcp[15]: 30 DHCPNAK(nbs0) 10.77.0.132 fa:87:7c:2f:a0:ea wrong network",
-                None,
-            ),
+            ("dnsmasq-dhcp[15]: 30 DHCPNAK(nbs0) 10.77.0.132 fa:87:7c:2f:a0:ea wrong network", None),
             ("dnsmasq-dhcp[15]: 30 tags: known, efi64, nbs0", None),
             (
                 "dnsmasq-tftp[15]: sent /usr/lib/ipxe/undionly.kpxe to 10.77.0.132",

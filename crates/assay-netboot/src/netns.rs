@@ -10,10 +10,7 @@ use tokio::sync::oneshot;
 
 /// How a place is called in messages.
 pub(crate) fn place(netns: Option<&str>) -> String {
-    netns.map_or_else(
-        || "the host's network".to_owned(),
-        |name| format!("network namespace `{name}`"),
-    )
+    netns.map_or_else(|| "the host's network".to_owned(), |name| format!("network namespace `{name}`"))
 }
 
 /// Runs `work` in the named namespace, or in ours for `None`.
@@ -25,17 +22,14 @@ where
     let Some(name) = netns else { return work() };
     let namespace = open(name)?;
     let (sender, receiver) = oneshot::channel();
-    thread::Builder::new()
-        .name("netns".to_owned())
-        .spawn(move || {
-            let entered =
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-            // The receiver is gone only if the caller was cancelled; then nobody wants the result.
-            let _ = sender.send(entered.map_err(io::Error::from).and_then(|()| work()));
-        })?;
-    receiver.await.map_err(|_| {
-        io::Error::other("the thread in the network namespace ended without a result")
-    })?
+    thread::Builder::new().name("netns".to_owned()).spawn(move || {
+        let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+        // The receiver is gone only if the caller was cancelled; then nobody wants the result.
+        let _ = sender.send(entered.map_err(io::Error::from).and_then(|()| work()));
+    })?;
+    receiver
+        .await
+        .map_err(|_| io::Error::other("the thread in the network namespace ended without a result"))?
 }
 
 fn open(name: &str) -> io::Result<File> {
@@ -45,12 +39,8 @@ fn open(name: &str) -> io::Result<File> {
             format!("`{name}` is no name of a network namespace"),
         ));
     }
-    let missing = || {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("network namespace `{name}` does not exist"),
-        )
-    };
+    let missing =
+        || io::Error::new(io::ErrorKind::NotFound, format!("network namespace `{name}` does not exist"));
     ["/run/netns", "/var/run/netns"]
         .iter()
         .find_map(|folder| File::open(Path::new(folder).join(name)).ok())

@@ -38,12 +38,7 @@ pub(crate) async fn check(config: &NetbootConfig) -> Result<(), NetbootError> {
 }
 
 async fn interface(config: &NetbootConfig) -> Result<(), NetbootError> {
-    let NetbootConfig {
-        interface,
-        address,
-        prefix_len,
-        ..
-    } = config;
+    let NetbootConfig { interface, address, prefix_len, .. } = config;
     let (interface, place) = (interface.clone(), place(config.netns.as_deref()));
     let shown = Cmd::new("ip")
         .args(["-o", "-4", "addr", "show", "dev", &interface])
@@ -55,11 +50,7 @@ async fn interface(config: &NetbootConfig) -> Result<(), NetbootError> {
         return Err(NetbootError::InterfaceMissing { interface, place });
     }
     let wanted = format!("inet {address}/{prefix_len} ");
-    if !shown
-        .stdout_text()
-        .lines()
-        .any(|line| line.contains(&wanted))
-    {
+    if !shown.stdout_text().lines().any(|line| line.contains(&wanted)) {
         return Err(NetbootError::AddressMissing {
             interface,
             place,
@@ -76,32 +67,18 @@ async fn leftover(config: &NetbootConfig) -> Result<(), NetbootError> {
     let Ok(text) = fs::read_to_string(config.pid_file()).await else {
         return Ok(());
     };
-    let Some(found) = text
-        .trim()
-        .parse()
-        .ok()
-        .and_then(|pid| Detached::of(pid).ok())
-    else {
+    let Some(found) = text.trim().parse().ok().and_then(|pid| Detached::of(pid).ok()) else {
         return Ok(());
     };
     let Ok(command_line) = fs::read(format!("/proc/{}/cmdline", found.pid)).await else {
         return Ok(());
     };
     let ours = config.conf_file();
-    if !command_line
-        .split(|byte| *byte == 0)
-        .any(|arg| Path::new(&*String::from_utf8_lossy(arg)) == ours)
-    {
+    if !command_line.split(|byte| *byte == 0).any(|arg| Path::new(&*String::from_utf8_lossy(arg)) == ours) {
         return Ok(());
     }
-    tracing::warn!(
-        process.pid = found.pid,
-        "a dnsmasq of an earlier life is still there and is stopped"
-    );
-    found
-        .stop(GRACE)
-        .await
-        .map_err(NetbootError::io("stopping the dnsmasq of an earlier life"))?;
+    tracing::warn!(process.pid = found.pid, "a dnsmasq of an earlier life is still there and is stopped");
+    found.stop(GRACE).await.map_err(NetbootError::io("stopping the dnsmasq of an earlier life"))?;
     Ok(())
 }
 
@@ -121,25 +98,15 @@ async fn port_is_free(
     };
     match within(netns, probe).await {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(port_taken(config, port, service))
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(port_taken(config, port, service)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(NetbootError::NotPermitted { port })
         }
-        Err(source) => Err(NetbootError::Io {
-            doing: format!("trying UDP port {port} ({service})"),
-            source,
-        }),
+        Err(source) => Err(NetbootError::Io { doing: format!("trying UDP port {port} ({service})"), source }),
     }
 }
 
 pub(crate) fn port_taken(config: &NetbootConfig, port: u16, service: &'static str) -> NetbootError {
     let (interface, place) = (config.interface.clone(), place(config.netns.as_deref()));
-    NetbootError::PortTaken {
-        port,
-        service,
-        interface,
-        place,
-    }
+    NetbootError::PortTaken { port, service, interface, place }
 }

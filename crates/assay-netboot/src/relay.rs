@@ -69,20 +69,12 @@ impl Relay {
     ///
     /// # Errors
     /// [`RelayError`] when it cannot listen. That `to` cannot be reached shows per connection, in the log.
-    pub async fn start(
-        netns: Option<&str>,
-        listen: SocketAddr,
-        to: SocketAddr,
-    ) -> Result<Self, RelayError> {
+    pub async fn start(netns: Option<&str>, listen: SocketAddr, to: SocketAddr) -> Result<Self, RelayError> {
         let failed = |source: io::Error| {
             let place = place(netns);
             match source.kind() {
                 io::ErrorKind::AddrInUse => RelayError::PortTaken { listen, place },
-                _ => RelayError::Listen {
-                    listen,
-                    place,
-                    source,
-                },
+                _ => RelayError::Listen { listen, place, source },
             }
         };
         let bind = move || {
@@ -90,10 +82,7 @@ impl Relay {
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
-        let listener = within(netns, bind)
-            .await
-            .and_then(TcpListener::from_std)
-            .map_err(failed)?;
+        let listener = within(netns, bind).await.and_then(TcpListener::from_std).map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
         let task = tokio::spawn(serve(listener, to));
         let abort = task.abort_handle();
@@ -148,16 +137,13 @@ async fn serve(listener: TcpListener, to: SocketAddr) {
 /// Each direction is closed on its own: a client that has sent everything still gets its answer.
 async fn forward(mut inside: TcpStream, to: SocketAddr) -> io::Result<()> {
     let connecting = timeout(CONNECT_LIMIT, TcpStream::connect(to));
-    let mut outside = connecting
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
-        .flatten()
-        .inspect_err(|error| {
-            tracing::warn!(%to, %error, "the relay cannot reach the server");
-        })?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL);
+    let mut outside =
+        connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten().inspect_err(
+            |error| {
+                tracing::warn!(%to, %error, "the relay cannot reach the server");
+            },
+        )?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     for stream in [&inside, &outside] {
         stream.set_nodelay(true)?;
         SockRef::from(stream).set_tcp_keepalive(&keepalive)?;

@@ -69,11 +69,7 @@ pub fn boot_script(script: &BootScript) -> Result<String, ScriptError> {
     for Initrd { name, url: address } in &script.initrds {
         word("an initrd name", name)?;
         if name.contains(['/', ',', '=']) || name.starts_with('-') {
-            return bad(
-                "an initrd name",
-                name,
-                "use letters, digits, dots and hyphens",
-            );
+            return bad("an initrd name", name, "use letters, digits, dots and hyphens");
         }
         if !names.insert(name) {
             return bad("an initrd name", name, "it is there twice");
@@ -86,8 +82,7 @@ pub fn boot_script(script: &BootScript) -> Result<String, ScriptError> {
         words.push(argument(key, value.as_deref())?);
     }
     // As long as what iPXE puts there: a MAC of six pairs.
-    let length = words.iter().map(|word| word.len() + 1).sum::<usize>()
-        + "BOOTIF=01-aa-bb-cc-dd-ee-ff".len();
+    let length = words.iter().map(|word| word.len() + 1).sum::<usize>() + "BOOTIF=01-aa-bb-cc-dd-ee-ff".len();
     if length > LONGEST_CMDLINE {
         return Err(ScriptError::TooLong { length });
     }
@@ -122,13 +117,7 @@ pub fn local_boot_script(reason: &str) -> String {
     // Words of ours and of operators: what iPXE would interpret is dropped, the rest is kept readable.
     let plain: String = reason
         .chars()
-        .map(|c| {
-            if c.is_ascii_graphic() && !"$#|&`\\".contains(c) {
-                c
-            } else {
-                ' '
-            }
-        })
+        .map(|c| if c.is_ascii_graphic() && !"$#|&`\\".contains(c) { c } else { ' ' })
         .take(200)
         .collect();
     let plain = plain.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
@@ -175,11 +164,7 @@ fn word(what: &'static str, value: &str) -> Result<(), ScriptError> {
 
 fn plain(what: &'static str, value: &str) -> Result<(), ScriptError> {
     if !value.chars().all(|c| c.is_ascii_graphic()) {
-        return bad(
-            what,
-            value,
-            "white space, control characters and non-ASCII characters are not possible",
-        );
+        return bad(what, value, "white space, control characters and non-ASCII characters are not possible");
     }
     if value.contains("${") {
         return bad(what, value, "iPXE would expand the ${…} in it");
@@ -188,11 +173,7 @@ fn plain(what: &'static str, value: &str) -> Result<(), ScriptError> {
 }
 
 fn bad<T>(what: &'static str, value: &str, problem: &'static str) -> Result<T, ScriptError> {
-    Err(ScriptError::BadValue {
-        what,
-        value: value.chars().take(80).collect(),
-        problem,
-    })
+    Err(ScriptError::BadValue { what, value: value.chars().take(80).collect(), problem })
 }
 
 #[cfg(test)]
@@ -200,10 +181,8 @@ mod tests {
     use super::{BootScript, Initrd, ScriptError, boot_script, local_boot_script};
 
     fn script() -> BootScript {
-        let initrd = |name: &str| Initrd {
-            name: name.to_owned(),
-            url: format!("http://10.77.0.1:8080/live/{name}"),
-        };
+        let initrd =
+            |name: &str| Initrd { name: name.to_owned(), url: format!("http://10.77.0.1:8080/live/{name}") };
         BootScript {
             kernel_url: "http://10.77.0.1:8080/live/vmlinuz".to_owned(),
             initrds: vec![initrd("base.cpio"), initrd("nvidia.cpio")],
@@ -295,12 +274,8 @@ mod tests {
             script.cmdline = vec![("x".repeat(length), None)];
             boot_script(&script)
         };
-        let overhead =
-            "initrd=base.cpio initrd=nvidia.cpio ".len() + " BOOTIF=01-aa-bb-cc-dd-ee-ff".len();
+        let overhead = "initrd=base.cpio initrd=nvidia.cpio ".len() + " BOOTIF=01-aa-bb-cc-dd-ee-ff".len();
         assert!(with(2047 - overhead).is_ok());
-        assert_eq!(
-            with(2048 - overhead),
-            Err(ScriptError::TooLong { length: 2048 })
-        );
+        assert_eq!(with(2048 - overhead), Err(ScriptError::TooLong { length: 2048 }));
     }
 }

@@ -108,26 +108,18 @@ impl Netboot {
     ///
     /// # Errors
     /// [`NetbootError`]; what would only show later is looked for here.
-    pub async fn start(
-        config: NetbootConfig,
-    ) -> Result<(Self, mpsc::Receiver<NetbootEvent>), NetbootError> {
+    pub async fn start(config: NetbootConfig) -> Result<(Self, mpsc::Receiver<NetbootEvent>), NetbootError> {
         let doing = format!("creating {}", config.state_dir.display());
         config.validate()?;
-        fs::create_dir_all(&config.state_dir)
-            .await
-            .map_err(NetbootError::io(doing))?;
+        fs::create_dir_all(&config.state_dir).await.map_err(NetbootError::io(doing))?;
         preflight::check(&config).await?;
         ipv6::add(&config).await;
         replace(&config.conf_file(), &render(&config)).await?;
         write_hosts(&config, &BTreeSet::new()).await?;
 
         let (events, receiver) = mpsc::channel(EVENTS_HELD);
-        let mut supervisor = Supervisor {
-            config,
-            events,
-            unconfirmed: Vec::new(),
-            last_words: VecDeque::new(),
-        };
+        let mut supervisor =
+            Supervisor { config, events, unconfirmed: Vec::new(), last_words: VecDeque::new() };
         let child = supervisor.launch().await?;
         let (requests, inbox) = mpsc::channel(16);
         tokio::spawn(supervisor.run(child, inbox));
@@ -141,10 +133,7 @@ impl Netboot {
     pub async fn allow(&self, machines: &BTreeSet<Mac>) -> Result<(), NetbootError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Allow(machines.clone(), reply);
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| NetbootError::Stopped)?;
+        self.requests.send(request).await.map_err(|_| NetbootError::Stopped)?;
         match timeout(ALLOW_LIMIT, answer).await {
             Ok(answer) => answer.map_err(|_| NetbootError::Stopped)?,
             Err(_) => Err(NetbootError::NotConfirmed { after: ALLOW_LIMIT }),
@@ -191,22 +180,13 @@ impl Supervisor {
                     End::Asked(reply) => return self.finish(reply).await,
                     End::Died { code, message } => {
                         tracing::warn!(exit.code = code, restart_in = ?backoff, "dnsmasq died and is started again: {message}");
-                        self.emit(NetbootEvent::Died {
-                            code,
-                            message,
-                            restart_in: backoff,
-                        });
+                        self.emit(NetbootEvent::Died { code, message, restart_in: backoff });
                         end = self.pause(backoff, &mut inbox).await;
                         backoff = (backoff * 2).min(LONGEST_BACKOFF);
                     }
                     End::TimeIsUp => match self.launch().await {
                         Ok(child) => break child,
-                        Err(error) => {
-                            end = End::Died {
-                                code: None,
-                                message: error.to_string(),
-                            }
-                        }
+                        Err(error) => end = End::Died { code: None, message: error.to_string() },
                     },
                 }
             };
@@ -216,10 +196,8 @@ impl Supervisor {
     /// Starts dnsmasq and waits until it has read the list of machines, which it does last.
     async fn launch(&mut self) -> Result<Child, NetbootError> {
         self.last_words.clear();
-        let mut cmd = Cmd::new("dnsmasq")
-            .arg("-C")
-            .arg(self.config.conf_file())
-            .netns(self.config.netns.as_deref());
+        let mut cmd =
+            Cmd::new("dnsmasq").arg("-C").arg(self.config.conf_file()).netns(self.config.netns.as_deref());
         if let Some(path) = &self.config.search_path {
             cmd = cmd.env("PATH", path);
         }
@@ -227,10 +205,7 @@ impl Supervisor {
         if let Ok(ready) = timeout(START_LIMIT, self.until_ready(&mut child)).await {
             ready?;
         } else {
-            let message = format!(
-                "nothing about being ready within {START_LIMIT:?}; {}",
-                self.said()
-            );
+            let message = format!("nothing about being ready within {START_LIMIT:?}; {}", self.said());
             return Err(NetbootError::StartFailed { message });
         }
         self.confirm();
@@ -252,9 +227,7 @@ impl Supervisor {
         Err(match taken {
             Some(true) => preflight::port_taken(&self.config, 67, "DHCP"),
             Some(false) => preflight::port_taken(&self.config, 69, "TFTP"),
-            None => NetbootError::StartFailed {
-                message: self.said(),
-            },
+            None => NetbootError::StartFailed { message: self.said() },
         })
     }
 
@@ -346,14 +319,8 @@ impl Supervisor {
     async fn autopsy(&self, child: &mut Child) -> End {
         // Its log is closed, so it is gone or of no more use; a dead child keeps the status that it has.
         match child.stop(STOP_GRACE).await {
-            Ok(status) => End::Died {
-                code: status.code(),
-                message: format!("{status}; {}", self.said()),
-            },
-            Err(error) => End::Died {
-                code: None,
-                message: error.to_string(),
-            },
+            Ok(status) => End::Died { code: status.code(), message: format!("{status}; {}", self.said()) },
+            Err(error) => End::Died { code: None, message: error.to_string() },
         }
     }
 
@@ -364,14 +331,8 @@ impl Supervisor {
             Some(LogLine::Discover(mac)) => NetbootEvent::Discover { mac },
             Some(LogLine::Offered(mac, ip)) => NetbootEvent::Offered { mac, ip },
             Some(LogLine::Leased(mac, ip)) => NetbootEvent::Leased { mac, ip },
-            Some(LogLine::TftpSent(file, ip)) => NetbootEvent::TftpSent {
-                file: file.to_owned(),
-                ip,
-            },
-            Some(LogLine::TftpMissing(file, ip)) => NetbootEvent::TftpMissing {
-                file: file.to_owned(),
-                ip,
-            },
+            Some(LogLine::TftpSent(file, ip)) => NetbootEvent::TftpSent { file: file.to_owned(), ip },
+            Some(LogLine::TftpMissing(file, ip)) => NetbootEvent::TftpMissing { file: file.to_owned(), ip },
             Some(LogLine::PortTaken { .. }) | None => return self.remember(line.to_owned()),
         };
         self.emit(event);
@@ -379,10 +340,7 @@ impl Supervisor {
 
     fn emit(&self, event: NetbootEvent) {
         if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
-            tracing::warn!(
-                ?event,
-                "netboot events are not being read; this one is lost"
-            );
+            tracing::warn!(?event, "netboot events are not being read; this one is lost");
         }
     }
 
@@ -399,11 +357,7 @@ impl Supervisor {
         if self.last_words.is_empty() {
             return "it said nothing".to_owned();
         }
-        self.last_words
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(" | ")
+        self.last_words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
     }
 }
 

@@ -126,7 +126,11 @@ fn host_of(url: &Url) -> String {
 fn internal(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || ip.is_broadcast()
+            ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_broadcast()
         }
         IpAddr::V6(ip) => {
             ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local()
@@ -169,7 +173,13 @@ mod tests {
         let hook = Webhook::new(&server.uri(), true).expect("valid");
         assert!(matches!(hook.deliver(&held()).await, Err(NotifyError::Refused { status: 500, .. })));
 
-        for url in [server.uri(), "http://localhost:1/".into(), "http://[::1]:1/".into(), "http://10.0.0.1/".into(), "http://[::ffff:127.0.0.1]:1/".into()] {
+        for url in [
+            server.uri(),
+            "http://localhost:1/".into(),
+            "http://[::1]:1/".into(),
+            "http://10.0.0.1/".into(),
+            "http://[::ffff:127.0.0.1]:1/".into(),
+        ] {
             let hook = Webhook::new(&url, false).expect("valid");
             assert!(matches!(hook.deliver(&held()).await, Err(NotifyError::Internal { .. })), "{url}");
         }

@@ -3,9 +3,7 @@
 use std::io::Write as _;
 
 fn main() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (inventory, _) = runtime.block_on(assay_probes::inventory(&assay_probes::Machine::this()));
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &inventory)?;

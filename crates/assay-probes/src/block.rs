@@ -15,8 +15,8 @@ use crate::files::{attribute, bytes, entries, number, pci_address, text, told};
 
 /// Block devices that are no disks of the machine: memory, files, mappings of other disks, optical drives, network.
 const NOT_DISKS: [&str; 14] = [
-    "loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd", "rbd", "drbd", "bcache", "zd",
-    "mtdblock", "ubiblock",
+    "loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd", "rbd", "drbd", "bcache", "zd", "mtdblock",
+    "ubiblock",
 ];
 
 /// Every disk once.
@@ -42,8 +42,7 @@ pub(crate) fn disks(machine: &Machine, problems: &mut Vec<String>) -> Vec<Disk> 
 fn disk(machine: &Machine, name: &str, folder: &Path) -> Option<Disk> {
     // Paths to one NVMe namespace are hidden devices behind the one that counts; a card's boot areas are parts of it.
     let hidden = number::<u8>(&folder.join("hidden")) == Some(1);
-    let part_of_card =
-        name.starts_with("mmcblk") && (name.contains("boot") || name.ends_with("rpmb"));
+    let part_of_card = name.starts_with("mmcblk") && (name.contains("boot") || name.ends_with("rpmb"));
     if hidden || part_of_card || NOT_DISKS.iter().any(|prefix| name.starts_with(prefix)) {
         return None;
     }
@@ -83,19 +82,13 @@ fn disk(machine: &Machine, name: &str, folder: &Path) -> Option<Disk> {
 /// Two names of one disk: the same world-wide name, the same size, and no contradicting serial number. A serial number
 /// alone is not enough: NVMe namespaces share one, and cheap bridges all have the same.
 fn is_same(a: &Disk, b: &Disk) -> bool {
-    let strong = |wwn: &&String| {
-        ["naa.", "eui.", "nvme.", "uuid."]
-            .iter()
-            .any(|prefix| wwn.starts_with(prefix))
-    };
+    let strong =
+        |wwn: &&String| ["naa.", "eui.", "nvme.", "uuid."].iter().any(|prefix| wwn.starts_with(prefix));
     let same_serial = match (&a.serial, &b.serial) {
         (Some(a), Some(b)) => a == b,
         _ => true,
     };
-    a.wwn
-        .as_ref()
-        .filter(strong)
-        .is_some_and(|wwn| b.wwn.as_ref() == Some(wwn))
+    a.wwn.as_ref().filter(strong).is_some_and(|wwn| b.wwn.as_ref() == Some(wwn))
         && a.size_bytes == b.size_bytes
         && same_serial
 }
@@ -147,9 +140,7 @@ struct Identity {
 }
 
 fn identity(machine: &Machine, name: &str, folder: &Path, device: &Path) -> Identity {
-    let ata = bytes(&device.join("vpd_pg89"), 4096)
-        .map(|page| ata_identify(&page))
-        .unwrap_or_default();
+    let ata = bytes(&device.join("vpd_pg89"), 4096).map(|page| ata_identify(&page)).unwrap_or_default();
     let udev = udev(machine, folder);
     let from_udev = |key: &str| udev.get(key).and_then(|value| told(value));
     let scsi = name.starts_with("sd");
@@ -192,9 +183,7 @@ fn page_80(page: &[u8]) -> Option<String> {
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
     let serial = page.get(4..)?;
-    told(&String::from_utf8_lossy(
-        serial.get(..length).unwrap_or(serial),
-    ))
+    told(&String::from_utf8_lossy(serial.get(..length).unwrap_or(serial)))
 }
 
 /// SCSI page 0x89 holds an ATA disk's IDENTIFY data from byte 60: text in 16-bit words, each with its bytes swapped.
@@ -204,26 +193,16 @@ fn ata_identify(page: &[u8]) -> Identity {
             return None;
         }
         let raw = page.get(60 + first * 2..60 + (last + 1) * 2)?;
-        let swapped: Vec<u8> = raw
-            .chunks_exact(2)
-            .flat_map(|pair| [pair[1], pair[0]])
-            .collect();
+        let swapped: Vec<u8> = raw.chunks_exact(2).flat_map(|pair| [pair[1], pair[0]]).collect();
         told(&String::from_utf8_lossy(&swapped))
     };
-    Identity {
-        serial: words(10, 19),
-        wwn: None,
-        model: words(27, 46),
-        firmware: words(23, 26),
-    }
+    Identity { serial: words(10, 19), wwn: None, model: words(27, 46), firmware: words(23, 26) }
 }
 
 /// The serial number of the USB device that a disk is behind, for bridges that pass no pages on.
 fn usb_serial(folder: &Path) -> Option<String> {
     let resolved = folder.canonicalize().ok()?;
-    let usb = resolved
-        .ancestors()
-        .find(|above| above.join("idVendor").exists())?;
+    let usb = resolved.ancestors().find(|above| above.join("idVendor").exists())?;
     attribute(&usb.join("serial"))
 }
 
@@ -233,31 +212,21 @@ fn udev(machine: &Machine, folder: &Path) -> HashMap<String, String> {
         return HashMap::new();
     };
     let database = text(&machine.path(format!("run/udev/data/b{numbers}"))).unwrap_or_default();
-    let pairs = database
-        .lines()
-        .filter_map(|line| line.strip_prefix("E:")?.split_once('='));
-    pairs
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    let pairs = database.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn resolved(machine: &Machine, folder: &Path) -> PathBuf {
     let path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     // Without the folder that a captured machine lies in, which may have any name.
     let root = machine.path("").canonicalize().unwrap_or_default();
-    path.strip_prefix(&root)
-        .map(|inner| Path::new("/").join(inner))
-        .unwrap_or(path)
+    path.strip_prefix(&root).map(|inner| Path::new("/").join(inner)).unwrap_or(path)
 }
 
 fn controller(machine: &Machine, resolved: &Path, device: &Path) -> Option<String> {
     pci_address(resolved).or_else(|| {
         // Multipath NVMe: the subsystem links to its controllers.
-        let controllers = entries(device)
-            .into_iter()
-            .filter(|(name, _)| name.starts_with("nvme"));
-        controllers
-            .into_iter()
-            .find_map(|(_, path)| pci_address(&self::resolved(machine, &path)))
+        let controllers = entries(device).into_iter().filter(|(name, _)| name.starts_with("nvme"));
+        controllers.into_iter().find_map(|(_, path)| pci_address(&self::resolved(machine, &path)))
     })
 }

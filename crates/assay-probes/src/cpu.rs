@@ -27,39 +27,26 @@ pub(crate) fn cpus(machine: &Machine, problems: &mut Vec<String>) -> Vec<Cpu> {
         let die = number::<i64>(&topology.join("die_id")).unwrap_or(0);
         let khz: Option<u32> = number(&folder.join("cpufreq/cpuinfo_max_freq"));
         let socket = sockets.entry(socket).or_default();
-        socket.add(
-            described.get(&index),
-            (die, core),
-            khz.map(|khz| khz / 1000),
-        );
+        socket.add(described.get(&index), (die, core), khz.map(|khz| khz / 1000));
     }
     if sockets.is_empty() {
         // A kernel or container without topology: what /proc/cpuinfo says by itself.
         for (index, processor) in &described {
             let core = processor.core.unwrap_or_else(|| i64::from(*index));
-            sockets
-                .entry(processor.socket.unwrap_or(0))
-                .or_default()
-                .add(Some(processor), (0, core), None);
+            sockets.entry(processor.socket.unwrap_or(0)).or_default().add(Some(processor), (0, core), None);
         }
     }
     if sockets.is_empty() {
-        problems.push(
-            "no processor could be read from proc/cpuinfo and sys/devices/system/cpu".to_owned(),
-        );
+        problems.push("no processor could be read from proc/cpuinfo and sys/devices/system/cpu".to_owned());
     }
-    sockets
-        .into_iter()
-        .map(|(number, socket)| socket.finish(number))
-        .collect()
+    sockets.into_iter().map(|(number, socket)| socket.finish(number)).collect()
 }
 
 /// Memory that the kernel can use, in MiB.
 pub(crate) fn usable_memory_mib(machine: &Machine, problems: &mut Vec<String>) -> Option<u64> {
     let info = text(&machine.path("proc/meminfo")).unwrap_or_default();
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib: Option<u64> =
-        total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kib: Option<u64> = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok());
     if kib.is_none() {
         problems.push("proc/meminfo does not tell the total of memory".to_owned());
     }
@@ -84,10 +71,7 @@ impl Socket {
     fn add(&mut self, processor: Option<&Processor>, core: (i64, i64), mhz: Option<u32>) {
         if let Some(processor) = processor {
             self.model = self.model.take().or_else(|| processor.model.clone());
-            self.microcode = self
-                .microcode
-                .take()
-                .or_else(|| processor.microcode.clone());
+            self.microcode = self.microcode.take().or_else(|| processor.microcode.clone());
         }
         self.cores.insert(core);
         self.threads += 1;

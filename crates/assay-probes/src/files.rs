@@ -48,11 +48,7 @@ const PLACEHOLDERS: [&str; 32] = [
 /// A whole file, up to a bound; `None` when it is not there, cannot be read, or is longer than that.
 pub(crate) fn bytes(path: &Path, limit: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    File::open(path).ok()?.take(limit + 1).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 <= limit).then_some(bytes)
 }
 
@@ -76,23 +72,15 @@ pub(crate) fn told(raw: &str) -> Option<String> {
     let clean = text::clean(raw.trim_matches(|c: char| c == '\0' || c.is_whitespace()));
     let lower = clean.to_lowercase();
     let first = lower.chars().next()?;
-    let empty_of_meaning = matches!(first, '0' | 'f' | 'x' | '.' | '-' | '*' | '_' | ' ')
-        && lower.chars().all(|c| c == first);
-    let bytes_of_nothing = lower
-        .strip_prefix("0x")
-        .is_some_and(|digits| digits.bytes().all(|b| b == b'0'));
-    (!empty_of_meaning && !bytes_of_nothing && !PLACEHOLDERS.contains(&lower.as_str()))
-        .then_some(clean)
+    let empty_of_meaning =
+        matches!(first, '0' | 'f' | 'x' | '.' | '-' | '*' | '_' | ' ') && lower.chars().all(|c| c == first);
+    let bytes_of_nothing = lower.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b == b'0'));
+    (!empty_of_meaning && !bytes_of_nothing && !PLACEHOLDERS.contains(&lower.as_str())).then_some(clean)
 }
 
 /// The last part of where a symbolic link points: how `driver` names a driver.
 pub(crate) fn link_name(path: &Path) -> Option<String> {
-    told(
-        &std::fs::read_link(path)
-            .ok()?
-            .file_name()?
-            .to_string_lossy(),
-    )
+    told(&std::fs::read_link(path).ok()?.file_name()?.to_string_lossy())
 }
 
 /// The entries of a folder, sorted by name, each with its cleaned name; none when it cannot be read.
@@ -102,12 +90,7 @@ pub(crate) fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     };
     let mut entries: Vec<_> = found
         .flatten()
-        .map(|entry| {
-            (
-                text::clean(&entry.file_name().to_string_lossy()),
-                entry.path(),
-            )
-        })
+        .map(|entry| (text::clean(&entry.file_name().to_string_lossy()), entry.path()))
         .collect();
     entries.sort();
     entries
@@ -115,18 +98,15 @@ pub(crate) fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
 
 /// The PCI address nearest to the device in a resolved sysfs path: its controller, not the bridges above.
 pub(crate) fn pci_address(resolved: &Path) -> Option<String> {
-    let parts: Vec<_> = resolved
-        .components()
-        .map(|part| part.as_os_str().to_string_lossy().into_owned())
-        .collect();
+    let parts: Vec<_> =
+        resolved.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
     parts.into_iter().rev().find(|part| is_pci_address(part))
 }
 
 fn is_pci_address(part: &str) -> bool {
     // dddd:bb:dd.f; the domain has more digits behind some controllers (VMD).
-    let hex = |digits: &str, least: usize| {
-        digits.len() >= least && digits.bytes().all(|b| b.is_ascii_hexdigit())
-    };
+    let hex =
+        |digits: &str, least: usize| digits.len() >= least && digits.bytes().all(|b| b.is_ascii_hexdigit());
     let mut pieces = part.split([':', '.']);
     let fits = pieces.next().is_some_and(|p| hex(p, 4))
         && pieces.next().is_some_and(|p| p.len() == 2 && hex(p, 2))
@@ -177,10 +157,7 @@ mod tests {
             path("/sys/devices/pci0000:00/pci10000:00/10000:e1:00.0/nvme").as_deref(),
             Some("10000:e1:00.0")
         );
-        assert_eq!(
-            path("/sys/devices/platform/soc/mmc0:0001/block/mmcblk0"),
-            None
-        );
+        assert_eq!(path("/sys/devices/platform/soc/mmc0:0001/block/mmcblk0"), None);
         assert_eq!(path("/sys/devices/0000:03:00.0.1/00:3:00.0"), None);
     }
 

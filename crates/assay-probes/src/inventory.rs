@@ -18,10 +18,8 @@ pub type Artifact = (String, Vec<u8>);
 /// Artifacts: `inventory.json` and, where there, `smbios.bin`, `dmidecode.txt`, `lshw.json`, `lspci.txt`.
 pub async fn inventory(machine: &Machine) -> (Inventory, Vec<Artifact>) {
     let tools = Tools::new(machine);
-    let mut artifacts: Vec<Artifact> = raw_tables(machine)
-        .map(|raw| ("smbios.bin".to_owned(), raw))
-        .into_iter()
-        .collect();
+    let mut artifacts: Vec<Artifact> =
+        raw_tables(machine).map(|raw| ("smbios.bin".to_owned(), raw)).into_iter().collect();
     let tables = !artifacts.is_empty();
     // Side by side: each takes seconds, and none needs another.
     let (mut inventory, lshw, dmidecode, lspci) = tokio::join!(
@@ -29,27 +27,17 @@ pub async fn inventory(machine: &Machine) -> (Inventory, Vec<Artifact>) {
         tools.bytes("lshw", &["-json", "-quiet"]),
         async {
             // Without tables it would only say so.
-            if tables {
-                tools.bytes("dmidecode", &[]).await
-            } else {
-                None
-            }
+            if tables { tools.bytes("dmidecode", &[]).await } else { None }
         },
         tools.bytes("lspci", &["-vvnn"]),
     );
-    for (name, raw) in [
-        ("lshw.json", lshw),
-        ("dmidecode.txt", dmidecode),
-        ("lspci.txt", lspci),
-    ] {
+    for (name, raw) in [("lshw.json", lshw), ("dmidecode.txt", dmidecode), ("lspci.txt", lspci)] {
         artifacts.extend(raw.map(|raw| (name.to_owned(), raw)));
     }
     tools.finish_into(&mut inventory);
     match serde_json::to_vec_pretty(&inventory) {
         Ok(json) => artifacts.push(("inventory.json".to_owned(), json)),
-        Err(error) => inventory
-            .problems
-            .push(format!("inventory.json could not be written: {error}")),
+        Err(error) => inventory.problems.push(format!("inventory.json could not be written: {error}")),
     }
     (inventory, artifacts)
 }
@@ -69,16 +57,16 @@ async fn read(machine: &Machine, tools: &Tools<'_>) -> Inventory {
     let announced = tables.as_ref().map(|tables| tables.bmc);
     let tables = tables.unwrap_or_default();
 
-    let mut inventory = Inventory {
-        kernel: cpu::kernel(machine),
-        ..Inventory::default()
-    };
+    let mut inventory = Inventory { kernel: cpu::kernel(machine), ..Inventory::default() };
     inventory.system = tables.system;
     inventory.board = tables.board;
     inventory.bios = tables.bios;
     fill_from_kernel(machine, &mut inventory);
     if inventory.system == System::default() {
-        problems.push("the machine does not say what it is: neither SMBIOS tables nor a device tree could be read".to_owned());
+        problems.push(
+            "the machine does not say what it is: neither SMBIOS tables nor a device tree could be read"
+                .to_owned(),
+        );
     }
     inventory.cpus = cpu::cpus(machine, &mut problems);
     inventory.memory.total_mib = cpu::usable_memory_mib(machine, &mut problems);
@@ -86,20 +74,15 @@ async fn read(machine: &Machine, tools: &Tools<'_>) -> Inventory {
     inventory.disks = block::disks(machine, &mut problems);
     let bus = pci::bus(machine, &mut problems);
     (inventory.pci, inventory.gpus, inventory.driverless) = (bus.devices, bus.gpus, bus.driverless);
-    (inventory.nics, inventory.bmc) = tokio::join!(
-        net::nics(machine, tools),
-        bmc::bmc(machine, tools, announced, &mut problems)
-    );
+    (inventory.nics, inventory.bmc) =
+        tokio::join!(net::nics(machine, tools), bmc::bmc(machine, tools, announced, &mut problems));
     inventory.problems = problems;
     inventory
 }
 
 fn tables(machine: &Machine) -> Option<smbios::Smbios> {
-    let entry_point = bytes(
-        &machine.path("sys/firmware/dmi/tables/smbios_entry_point"),
-        4096,
-    )
-    .unwrap_or_default();
+    let entry_point =
+        bytes(&machine.path("sys/firmware/dmi/tables/smbios_entry_point"), 4096).unwrap_or_default();
     Some(smbios::parse(&entry_point, &raw_tables(machine)?))
 }
 
@@ -122,15 +105,9 @@ fn fill_from_kernel(machine: &Machine, inventory: &mut Inventory) {
     };
     let system = &mut inventory.system;
     fill(&mut system.manufacturer, &|| id("sys_vendor"));
-    fill(&mut system.product, &|| {
-        id("product_name").or_else(|| tree("model"))
-    });
-    fill(&mut system.serial, &|| {
-        id("product_serial").or_else(|| tree("serial-number"))
-    });
-    fill(&mut system.uuid, &|| {
-        id("product_uuid").map(|uuid| uuid.to_lowercase())
-    });
+    fill(&mut system.product, &|| id("product_name").or_else(|| tree("model")));
+    fill(&mut system.serial, &|| id("product_serial").or_else(|| tree("serial-number")));
+    fill(&mut system.uuid, &|| id("product_uuid").map(|uuid| uuid.to_lowercase()));
     fill(&mut system.sku, &|| id("product_sku"));
     fill(&mut system.asset_tag, &|| id("chassis_asset_tag"));
     fill(&mut inventory.board.manufacturer, &|| id("board_vendor"));

@@ -53,10 +53,7 @@ async fn ask(tools: &Tools<'_>, name: &str) -> Asked {
     let permanent = tools.text("ethtool", &["-P", name]).await;
     let info = tools.text("ethtool", &["-i", name]).await;
     let line = |text: &Option<String>, prefix: &str| {
-        let line = text
-            .as_deref()?
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(prefix))?;
+        let line = text.as_deref()?.lines().find_map(|line| line.trim().strip_prefix(prefix))?;
         crate::files::told(line)
     };
     Asked {
@@ -71,11 +68,7 @@ fn address_in_sysfs(folder: &Path) -> Option<String> {
     own.or_else(|| {
         // 0: the device's own; anything else was made up or set.
         let assigned: u8 = number(&folder.join("addr_assign_type")).unwrap_or(0);
-        if assigned == 0 {
-            text(&folder.join("address"))
-        } else {
-            None
-        }
+        if assigned == 0 { text(&folder.join("address")) } else { None }
     })
     .and_then(|mac| plain(&mac))
 }
@@ -84,10 +77,7 @@ fn address_in_sysfs(folder: &Path) -> Option<String> {
 fn plain(mac: &str) -> Option<String> {
     let mac = mac.trim().to_lowercase();
     let parts: Vec<&str> = mac.split(':').collect();
-    let octets = parts
-        .iter()
-        .all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
-    let says_something =
-        parts.iter().any(|part| *part != "00") && parts.iter().any(|part| *part != "ff");
+    let octets = parts.iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+    let says_something = parts.iter().any(|part| *part != "00") && parts.iter().any(|part| *part != "ff");
     (octets && matches!(parts.len(), 6 | 20) && says_something).then_some(mac)
 }

@@ -19,30 +19,18 @@ pub(crate) struct Bus {
 pub(crate) fn bus(machine: &Machine, problems: &mut Vec<String>) -> Bus {
     let mut bus = Bus::default();
     for (address, folder) in entries(&machine.path("sys/bus/pci/devices")) {
-        let pair = |vendor: &str, device: &str| {
-            Some(format!(
-                "{}:{}",
-                hex(&folder, vendor)?,
-                hex(&folder, device)?
-            ))
-        };
-        let (Some(vendor_device), Some(class)) = (pair("vendor", "device"), hex(&folder, "class"))
-        else {
-            problems.push(format!(
-                "PCI device {address} does not tell its vendor, device and class"
-            ));
+        let pair =
+            |vendor: &str, device: &str| Some(format!("{}:{}", hex(&folder, vendor)?, hex(&folder, device)?));
+        let (Some(vendor_device), Some(class)) = (pair("vendor", "device"), hex(&folder, "class")) else {
+            problems.push(format!("PCI device {address} does not tell its vendor, device and class"));
             continue;
         };
-        let link = |name: &str| {
-            attribute(&folder.join(name)).filter(|speed| !speed.starts_with("Unknown"))
-        };
+        let link = |name: &str| attribute(&folder.join(name)).filter(|speed| !speed.starts_with("Unknown"));
         // 0 and 255 are what a function without a link says.
-        let width = |name: &str| {
-            number::<u32>(&folder.join(name)).filter(|&lanes| lanes != 0 && lanes != 255)
-        };
+        let width =
+            |name: &str| number::<u32>(&folder.join(name)).filter(|&lanes| lanes != 0 && lanes != 255);
         let device = PciDevice {
-            subsystem: pair("subsystem_vendor", "subsystem_device")
-                .filter(|pair| pair != "0000:0000"),
+            subsystem: pair("subsystem_vendor", "subsystem_device").filter(|pair| pair != "0000:0000"),
             driver: link_name(&folder.join("driver")),
             link_speed: link("current_link_speed"),
             link_width: width("current_link_width"),
@@ -73,14 +61,11 @@ pub(crate) fn bus(machine: &Machine, problems: &mut Vec<String>) -> Bus {
 fn hex(folder: &std::path::Path, name: &str) -> Option<String> {
     let raw = text(&folder.join(name))?;
     let digits = raw.trim().strip_prefix("0x")?.to_lowercase();
-    (matches!(digits.len(), 4 | 6) && digits.bytes().all(|b| b.is_ascii_hexdigit()))
-        .then_some(digits)
+    (matches!(digits.len(), 4 | 6) && digits.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digits)
 }
 
 fn is_gpu(device: &PciDevice) -> bool {
-    let compute_vendor = GPU_VENDORS
-        .iter()
-        .any(|vendor| device.vendor_device.starts_with(vendor));
+    let compute_vendor = GPU_VENDORS.iter().any(|vendor| device.vendor_device.starts_with(vendor));
     // 3D controllers and processing accelerators; of the rest of class 03, those of vendors that compute.
     device.class.starts_with("0302")
         || device.class.starts_with("12")
@@ -90,11 +75,7 @@ fn is_gpu(device: &PciDevice) -> bool {
 /// Storage, network, accelerators, USB / Fibre Channel / InfiniBand controllers, and PCI Express ports. Not host and ISA
 /// bridges, memory controllers or plain consoles: they work without one, and naming them would cry wolf.
 fn needs_driver(device: &PciDevice) -> bool {
-    let class = |prefixes: &[&str]| {
-        prefixes
-            .iter()
-            .any(|prefix| device.class.starts_with(prefix))
-    };
+    let class = |prefixes: &[&str]| prefixes.iter().any(|prefix| device.class.starts_with(prefix));
     let express_port = device.class.starts_with("0604") && device.link_speed_max.is_some();
     class(&["01", "02", "0c03", "0c04", "0c06"]) || is_gpu(device) || express_port
 }

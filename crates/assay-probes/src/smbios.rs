@@ -32,26 +32,17 @@ pub struct Smbios {
 /// Parses the tables. `entry_point` is the file beside them, which tells their version.
 pub fn parse(entry_point: &[u8], tables: &[u8]) -> Smbios {
     let (structures, problem) = structures(tables);
-    let mut found = Smbios {
-        problem,
-        ..Smbios::default()
-    };
+    let mut found = Smbios { problem, ..Smbios::default() };
     // UUIDs were big-endian throughout before version 2.6.
     let little_endian = version(entry_point).is_none_or(|version| version >= (2, 6));
-    let arrays: HashMap<u16, Array> = structures
-        .iter()
-        .filter(|s| s.kind == 16)
-        .map(|s| (s.handle, array(s)))
-        .collect();
+    let arrays: HashMap<u16, Array> =
+        structures.iter().filter(|s| s.kind == 16).map(|s| (s.handle, array(s))).collect();
     let (mut system, mut board, mut bios, mut chassis) = (false, false, false, false);
     for structure in &structures {
         match structure.kind {
             0 if !std::mem::replace(&mut bios, true) => {
-                found.bios = Bios {
-                    vendor: structure.text(4),
-                    version: structure.text(5),
-                    date: structure.text(8),
-                };
+                found.bios =
+                    Bios { vendor: structure.text(4), version: structure.text(5), date: structure.text(8) };
             }
             1 if !std::mem::replace(&mut system, true) => {
                 found.system.manufacturer = structure.text(4);
@@ -94,21 +85,11 @@ impl Structure<'_> {
     }
 
     fn word(&self, at: usize) -> Option<u16> {
-        Some(u16::from_le_bytes(
-            self.formatted
-                .get(at..at.checked_add(2)?)?
-                .try_into()
-                .ok()?,
-        ))
+        Some(u16::from_le_bytes(self.formatted.get(at..at.checked_add(2)?)?.try_into().ok()?))
     }
 
     fn dword(&self, at: usize) -> Option<u32> {
-        Some(u32::from_le_bytes(
-            self.formatted
-                .get(at..at.checked_add(4)?)?
-                .try_into()
-                .ok()?,
-        ))
+        Some(u32::from_le_bytes(self.formatted.get(at..at.checked_add(4)?)?.try_into().ok()?))
     }
 
     /// The string that the byte at `at` refers to, unless it says nothing.
@@ -123,11 +104,7 @@ impl Structure<'_> {
     }
 
     fn uuid(&self, at: usize, little_endian: bool) -> Option<String> {
-        let mut bytes: [u8; 16] = self
-            .formatted
-            .get(at..at.checked_add(16)?)?
-            .try_into()
-            .ok()?;
+        let mut bytes: [u8; 16] = self.formatted.get(at..at.checked_add(16)?)?.try_into().ok()?;
         if bytes.iter().all(|&b| b == 0) || bytes.iter().all(|&b| b == 0xff) {
             return None;
         }
@@ -137,16 +114,7 @@ impl Structure<'_> {
             bytes[6..8].reverse();
         }
         let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-        Some(
-            [
-                &hex[..8],
-                &hex[8..12],
-                &hex[12..16],
-                &hex[16..20],
-                &hex[20..],
-            ]
-            .join("-"),
-        )
+        Some([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
     }
 }
 
@@ -159,10 +127,7 @@ fn structures(mut rest: &[u8]) -> (Vec<Structure<'_>>, Option<String>) {
         }
         let length = usize::from(length);
         let broken = |what: &str| {
-            Some(format!(
-                "the SMBIOS tables are cut short: structure {} (type {kind}) {what}",
-                found.len()
-            ))
+            Some(format!("the SMBIOS tables are cut short: structure {} (type {kind}) {what}", found.len()))
         };
         if length < 4 {
             let problem = broken("is shorter than its header");
@@ -174,11 +139,7 @@ fn structures(mut rest: &[u8]) -> (Vec<Structure<'_>>, Option<String>) {
         };
         // Strings end with an empty one; where there are none, two zero bytes stand.
         let Some(end) = after.windows(2).position(|pair| pair == [0, 0]) else {
-            let problem = if kind == 127 {
-                None
-            } else {
-                broken("has strings without an end")
-            };
+            let problem = if kind == 127 { None } else { broken("has strings without an end") };
             return (found, problem);
         };
         let (strings, after) = after.split_at(end + 2);
@@ -232,18 +193,8 @@ fn dimm(structure: &Structure<'_>, arrays: &HashMap<u16, Array>) -> Option<Dimm>
         return None;
     }
     let size_mib = size_mib(structure);
-    let slot = |at| {
-        structure
-            .raw_text(at)
-            .map(|text| text::clean(&text))
-            .filter(|text| !text.is_empty())
-    };
-    let mut dimm = Dimm {
-        locator: slot(0x10),
-        bank: slot(0x11),
-        size_mib,
-        ..Dimm::default()
-    };
+    let slot = |at| structure.raw_text(at).map(|text| text::clean(&text)).filter(|text| !text.is_empty());
+    let mut dimm = Dimm { locator: slot(0x10), bank: slot(0x11), size_mib, ..Dimm::default() };
     if size_mib == Some(0) {
         // What an empty slot says of its module ("NO DIMM", a rated speed) is noise.
         return Some(dimm);
@@ -252,15 +203,8 @@ fn dimm(structure: &Structure<'_>, arrays: &HashMap<u16, Array>) -> Option<Dimm>
     dimm.serial = structure.text(0x18);
     dimm.part = structure.text(0x1a);
     dimm.speed_mts = speed(structure, 0x20, 0x58).or_else(|| speed(structure, 0x15, 0x54));
-    dimm.kind = structure
-        .byte(0x12)
-        .and_then(memory_kind)
-        .map(str::to_owned);
-    let width = |at| {
-        structure
-            .word(at)
-            .filter(|&bits| bits != 0 && bits != 0xffff)
-    };
+    dimm.kind = structure.byte(0x12).and_then(memory_kind).map(str::to_owned);
+    let width = |at| structure.word(at).filter(|&bits| bits != 0 && bits != 0xffff);
     dimm.ecc = match (width(8), width(0xa)) {
         (Some(total), Some(data)) => Some(total > data),
         _ => array.and_then(|array| array.ecc),
@@ -271,9 +215,7 @@ fn dimm(structure: &Structure<'_>, arrays: &HashMap<u16, Array>) -> Option<Dimm>
 fn size_mib(structure: &Structure<'_>) -> Option<u64> {
     match structure.word(0xc)? {
         0xffff => None,
-        0x7fff => structure
-            .dword(0x1c)
-            .map(|mib| u64::from(mib & 0x7fff_ffff)),
+        0x7fff => structure.dword(0x1c).map(|mib| u64::from(mib & 0x7fff_ffff)),
         kib if kib & 0x8000 != 0 => Some(u64::from(kib & 0x7fff) / 1024),
         mib => Some(u64::from(mib)),
     }
@@ -282,10 +224,7 @@ fn size_mib(structure: &Structure<'_>) -> Option<u64> {
 fn speed(structure: &Structure<'_>, at: usize, extended_at: usize) -> Option<u32> {
     match structure.word(at)? {
         0 => None,
-        0xffff => structure
-            .dword(extended_at)
-            .map(|mts| mts & 0x7fff_ffff)
-            .filter(|&mts| mts != 0),
+        0xffff => structure.dword(extended_at).map(|mts| mts & 0x7fff_ffff).filter(|&mts| mts != 0),
         mts => Some(u32::from(mts)),
     }
 }

@@ -23,8 +23,7 @@ fn structure(kind: u8, handle: u16, body: &[u8], strings: &[&str]) -> Vec<u8> {
 /// A type 17 with these widths and this size; its strings are locator, bank, maker, serial, part.
 fn module(array: u16, widths: (u16, u16), size: u16, extended: u32, strings: &[&str]) -> Vec<u8> {
     let mut body = vec![0; 0x5c - 4];
-    let mut put =
-        |at: usize, value: &[u8]| body[at - 4..at - 4 + value.len()].copy_from_slice(value);
+    let mut put = |at: usize, value: &[u8]| body[at - 4..at - 4 + value.len()].copy_from_slice(value);
     put(0x4, &array.to_le_bytes());
     put(0x8, &widths.0.to_le_bytes());
     put(0xa, &widths.1.to_le_bytes());
@@ -40,49 +39,22 @@ fn module(array: u16, widths: (u16, u16), size: u16, extended: u32, strings: &[&
 }
 
 fn array_of(handle: u16, usage: u8, ecc: u8) -> Vec<u8> {
-    structure(
-        16,
-        handle,
-        &[3, usage, ecc, 0, 0, 0, 0, 0xfe, 0xff, 4, 0],
-        &[],
-    )
+    structure(16, handle, &[3, usage, ecc, 0, 0, 0, 0, 0xfe, 0xff, 4, 0], &[])
 }
 
-const A1: [&str; 5] = [
-    "DIMM_A1",
-    "P0 CHANNEL A",
-    "Samsung",
-    " 4012AB99 ",
-    "M393A8G40BB4-CWE",
-];
+const A1: [&str; 5] = ["DIMM_A1", "P0 CHANNEL A", "Samsung", " 4012AB99 ", "M393A8G40BB4-CWE"];
 
 #[test]
 fn a_server_is_read_field_by_field() {
     let mut uuid_body = vec![1, 2, 0, 3];
     uuid_body.extend([
-        0x44, 0x45, 0x4c, 0x4c, 0x32, 0x00, 0x10, 0x58, 0x80, 0x4a, 0xb4, 0xc0, 0x4f, 0x33, 0x33,
-        0x32,
+        0x44, 0x45, 0x4c, 0x4c, 0x32, 0x00, 0x10, 0x58, 0x80, 0x4a, 0xb4, 0xc0, 0x4f, 0x33, 0x33, 0x32,
     ]);
     uuid_body.extend([6, 4, 0]);
     let tables = [
-        structure(
-            0,
-            0,
-            &[1, 2, 0, 0xf0, 3],
-            &["Dell Inc.", "2.19.1", "06/07/2024"],
-        ),
-        structure(
-            1,
-            1,
-            &uuid_body,
-            &["Dell Inc.", "PowerEdge R650", "7XK2M33", "SKU=0A6B"],
-        ),
-        structure(
-            2,
-            2,
-            &[1, 2, 3, 4],
-            &["Dell Inc.", "0JPR1K", "A02", ".7XK2M33.CN."],
-        ),
+        structure(0, 0, &[1, 2, 0, 0xf0, 3], &["Dell Inc.", "2.19.1", "06/07/2024"]),
+        structure(1, 1, &uuid_body, &["Dell Inc.", "PowerEdge R650", "7XK2M33", "SKU=0A6B"]),
+        structure(2, 2, &[1, 2, 3, 4], &["Dell Inc.", "0JPR1K", "A02", ".7XK2M33.CN."]),
         structure(3, 3, &[1, 0x97, 0, 0, 2], &["Dell Inc.", "rack-7"]),
         array_of(0x1000, 3, 6),
         module(0x1000, (72, 64), 0x7fff, 65536, &A1),
@@ -186,37 +158,20 @@ fn a_server_is_read_field_by_field() {
 
 #[test]
 fn sizes_in_their_four_spellings() {
-    let size =
-        |size, extended| parse(b"", &module(0, (64, 64), size, extended, &A1)).dimms[0].size_mib;
+    let size = |size, extended| parse(b"", &module(0, (64, 64), size, extended, &A1)).dimms[0].size_mib;
     assert_eq!(size(0, 0), Some(0), "empty");
     assert_eq!(size(8192, 0), Some(8192));
-    assert_eq!(
-        size(0x7fff, 0x8002_0000),
-        Some(0x2_0000),
-        "extended, its reserved bit ignored"
-    );
+    assert_eq!(size(0x7fff, 0x8002_0000), Some(0x2_0000), "extended, its reserved bit ignored");
     assert_eq!(size(0x8000 | 2048, 0), Some(2), "in KiB");
     assert_eq!(size(0xffff, 0), None, "unknown");
 }
 
 #[test]
 fn an_empty_slot_keeps_its_place_and_tells_no_module() {
-    let tables = module(
-        0,
-        (0xffff, 0xffff),
-        0,
-        0,
-        &["DIMM_B2", "BANK 3", "NO DIMM", "NO DIMM", "NO DIMM"],
-    );
+    let tables = module(0, (0xffff, 0xffff), 0, 0, &["DIMM_B2", "BANK 3", "NO DIMM", "NO DIMM", "NO DIMM"]);
     let dimm = &parse(b"", &tables).dimms[0];
-    assert_eq!(
-        (dimm.locator.as_deref(), dimm.size_mib),
-        (Some("DIMM_B2"), Some(0))
-    );
-    assert_eq!(
-        (&dimm.manufacturer, &dimm.serial, &dimm.part, dimm.speed_mts),
-        (&None, &None, &None, None)
-    );
+    assert_eq!((dimm.locator.as_deref(), dimm.size_mib), (Some("DIMM_B2"), Some(0)));
+    assert_eq!((&dimm.manufacturer, &dimm.serial, &dimm.part, dimm.speed_mts), (&None, &None, &None, None));
 }
 
 #[test]
@@ -226,19 +181,10 @@ fn placeholders_are_not_serial_numbers() {
         (64, 64),
         4096,
         0,
-        &[
-            "DIMM 0",
-            "Not Specified",
-            "Not Specified",
-            "00000000",
-            "To Be Filled By O.E.M.",
-        ],
+        &["DIMM 0", "Not Specified", "Not Specified", "00000000", "To Be Filled By O.E.M."],
     );
     let dimm = &parse(b"", &tables).dimms[0];
-    assert_eq!(
-        (&dimm.manufacturer, &dimm.serial, &dimm.part),
-        (&None, &None, &None)
-    );
+    assert_eq!((&dimm.manufacturer, &dimm.serial, &dimm.part), (&None, &None, &None));
     assert_eq!(dimm.ecc, Some(false));
 }
 
@@ -254,10 +200,7 @@ fn only_arrays_of_main_memory_hold_modules_and_tell_their_error_correction() {
     ]
     .concat();
     let dimms = parse(b"", &tables).dimms;
-    let seen: Vec<_> = dimms
-        .iter()
-        .map(|d| (d.locator.as_deref().unwrap_or(""), d.ecc))
-        .collect();
+    let seen: Vec<_> = dimms.iter().map(|d| (d.locator.as_deref().unwrap_or(""), d.ecc)).collect();
     assert_eq!(seen, [("DIMM_A1", Some(true)), ("ELSEWHERE", None)]);
 }
 
@@ -274,19 +217,12 @@ fn broken_tables_end_with_a_reason_and_keep_what_came_before() {
         let found = with(tail);
         assert_eq!(found.system.manufacturer.as_deref(), Some("ACME"));
         assert!(
-            found
-                .problem
-                .as_deref()
-                .is_some_and(|problem| problem.contains(reason)),
+            found.problem.as_deref().is_some_and(|problem| problem.contains(reason)),
             "{:?}",
             found.problem
         );
     }
-    assert_eq!(
-        with(&[0; 64]).problem,
-        None,
-        "padding in place of the end marker"
-    );
+    assert_eq!(with(&[0; 64]).problem, None, "padding in place of the end marker");
     assert_eq!(
         with(&[127, 4, 0, 0, 0, 0, 9, 9, 9]).problem,
         None,
@@ -296,17 +232,9 @@ fn broken_tables_end_with_a_reason_and_keep_what_came_before() {
 
 #[test]
 fn hostile_strings_are_defused() {
-    let tables = structure(
-        1,
-        1,
-        &[1, 2, 0, 0],
-        &["\u{1b}[2J\u{202e}evil", &"A".repeat(10_000)],
-    );
+    let tables = structure(1, 1, &[1, 2, 0, 0], &["\u{1b}[2J\u{202e}evil", &"A".repeat(10_000)]);
     let system = parse(b"", &tables).system;
-    assert_eq!(
-        system.manufacturer.as_deref(),
-        Some("\u{fffd}[2J\u{fffd}evil")
-    );
+    assert_eq!(system.manufacturer.as_deref(), Some("\u{fffd}[2J\u{fffd}evil"));
     assert_eq!(system.product.map(|p| p.chars().count()), Some(257));
 }
 

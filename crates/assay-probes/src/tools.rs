@@ -26,11 +26,7 @@ pub(crate) struct Tools<'a> {
 
 impl<'a> Tools<'a> {
     pub(crate) fn new(machine: &'a Machine) -> Self {
-        Self {
-            machine,
-            missing: Mutex::default(),
-            problems: Mutex::default(),
-        }
+        Self { machine, missing: Mutex::default(), problems: Mutex::default() }
     }
 
     /// What a tool writes to standard output; `None` when it is not there, fails, or takes too long.
@@ -47,18 +43,12 @@ impl<'a> Tools<'a> {
                 args.join(" ")
             ),
             Err(ProcessError::NotFound { .. }) => {
-                self.missing
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(tool.to_owned());
+                self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(tool.to_owned());
                 return None;
             }
             Err(error) => format!("{tool} {}: {error}", args.join(" ")),
         };
-        self.problems
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(text::clean_to(&problem, 400));
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(text::clean_to(&problem, 400));
         None
     }
 
@@ -69,15 +59,7 @@ impl<'a> Tools<'a> {
 
     /// Adds the tools that were not there, and what went wrong with others.
     pub(crate) fn finish_into(self, inventory: &mut Inventory) {
-        inventory.tools_missing.extend(
-            self.missing
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        inventory.problems.extend(
-            self.problems
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        inventory.tools_missing.extend(self.missing.into_inner().unwrap_or_else(PoisonError::into_inner));
+        inventory.problems.extend(self.problems.into_inner().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -53,23 +53,12 @@ impl Child {
         let (sender, lines) = mpsc::channel(LINES_HELD);
         let (ended, _) = watch::channel(false);
         if let Some(pipe) = group.child().stdout().take() {
-            tokio::spawn(pump(
-                pipe,
-                Stream::Stdout,
-                sender.clone(),
-                ended.subscribe(),
-            ));
+            tokio::spawn(pump(pipe, Stream::Stdout, sender.clone(), ended.subscribe()));
         }
         if let Some(pipe) = group.child().stderr().take() {
             tokio::spawn(pump(pipe, Stream::Stderr, sender, ended.subscribe()));
         }
-        Self {
-            program,
-            group,
-            lines: Some(lines),
-            ended,
-            _writer: writer,
-        }
+        Self { program, group, lines: Some(lines), ended, _writer: writer }
     }
 
     /// The process id of the leader, which is also the id of the group.
@@ -97,11 +86,8 @@ impl Child {
     /// # Errors
     /// [`ProcessError::Io`] when the operating system refuses.
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
-        let failed = |source| ProcessError::Io {
-            program: self.program.clone(),
-            doing: "signalling it",
-            source,
-        };
+        let failed =
+            |source| ProcessError::Io { program: self.program.clone(), doing: "signalling it", source };
         self.group.signal_leader(signal).map_err(failed)
     }
 
@@ -137,11 +123,8 @@ impl Child {
         doing: &'static str,
         result: std::io::Result<ExitStatus>,
     ) -> Result<ExitStatus, ProcessError> {
-        let status = result.map_err(|source| ProcessError::Io {
-            program: self.program.clone(),
-            doing,
-            source,
-        })?;
+        let status =
+            result.map_err(|source| ProcessError::Io { program: self.program.clone(), doing, source })?;
         self.ended.send_replace(true);
         Ok(status)
     }
@@ -217,9 +200,7 @@ impl Splitter {
 /// Where to cut `bytes` so that no character is torn: at most three bytes before the end.
 fn char_boundary(bytes: &[u8]) -> usize {
     let starts_char = |at: &usize| bytes[*at] & 0b1100_0000 != 0b1000_0000;
-    let last_start = (bytes.len().saturating_sub(4)..bytes.len())
-        .rev()
-        .find(starts_char);
+    let last_start = (bytes.len().saturating_sub(4)..bytes.len()).rev().find(starts_char);
     match last_start {
         Some(start) if start > 0 && std::str::from_utf8(&bytes[start..]).is_err() => start,
         _ => bytes.len(),

@@ -151,31 +151,17 @@ impl Cmd {
         let status = match waited {
             Ok(status) => status.map_err(|source| self.io("waiting for it", source))?,
             Err(after) => {
-                group
-                    .stop(TIMEOUT_GRACE)
-                    .await
-                    .map_err(|source| self.io("stopping it", source))?;
+                group.stop(TIMEOUT_GRACE).await.map_err(|source| self.io("stopping it", source))?;
                 drained(&mut readers).await;
                 let program = self.program_name();
-                return Err(ProcessError::Timeout {
-                    program,
-                    after,
-                    stderr_tail: tail(&stderr.take().0),
-                });
+                return Err(ProcessError::Timeout { program, after, stderr_tail: tail(&stderr.take().0) });
             }
         };
         drained(&mut readers).await;
         let (stdout, stdout_truncated) = stdout.take();
         let (stderr, stderr_truncated) = stderr.take();
         let elapsed = started.elapsed();
-        Ok(Output {
-            status,
-            stdout,
-            stderr,
-            stdout_truncated,
-            stderr_truncated,
-            elapsed,
-        })
+        Ok(Output { status, stdout, stderr, stdout_truncated, stderr_truncated, elapsed })
     }
 
     /// As [`Cmd::run`]; a status other than 0 is [`ProcessError::Failed`].
@@ -218,56 +204,30 @@ impl Cmd {
         reason = "starting needs a runtime; an async signature makes that visible"
     )]
     pub async fn spawn_detached(&self, log: &Path) -> Result<Detached, ProcessError> {
-        let open = || {
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(log)
-        };
+        let open = || std::fs::OpenOptions::new().create(true).append(true).open(log);
         let log = open().map_err(|source| self.io("opening its log", source))?;
-        let again = log
-            .try_clone()
-            .map_err(|source| self.io("opening its log", source))?;
+        let again = log.try_clone().map_err(|source| self.io("opening its log", source))?;
         let (mut wrap, path) = self.prepare()?;
-        wrap.command_mut()
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(again);
+        wrap.command_mut().stdin(Stdio::null()).stdout(log).stderr(again);
         wrap.wrap(ProcessSession);
-        let child = wrap
-            .spawn()
-            .map_err(|source| self.spawn_error(path, source))?;
-        let pid = child
-            .id()
-            .ok_or_else(|| self.io("reading its process id", io::Error::other("it has ended")))?;
+        let child = wrap.spawn().map_err(|source| self.spawn_error(path, source))?;
+        let pid =
+            child.id().ok_or_else(|| self.io("reading its process id", io::Error::other("it has ended")))?;
         Detached::of(pid).map_err(|source| self.io("reading its start time", source))
     }
 
     fn start(&self) -> Result<Group, ProcessError> {
         let (mut wrap, path) = self.prepare()?;
-        let input = if self.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        };
-        wrap.command_mut()
-            .stdin(input)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let input = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        wrap.command_mut().stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         wrap.wrap(KillOnDrop).wrap(ProcessGroup::leader());
-        let child = wrap
-            .spawn()
-            .map_err(|source| self.spawn_error(path, source))?;
+        let child = wrap.spawn().map_err(|source| self.spawn_error(path, source))?;
         Group::new(child).map_err(|source| self.io("reading its process id", source))
     }
 
     fn prepare(&self) -> Result<(CommandWrap, PathBuf), ProcessError> {
-        let path_override = self
-            .env
-            .iter()
-            .rev()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, value)| value.as_os_str());
+        let path_override =
+            self.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
         let program = find_on(&self.program, path_override)?;
         let (file, before) = match &self.netns {
             None => (program.clone(), Vec::new()),
@@ -279,10 +239,7 @@ impl Cmd {
                     });
                 }
                 let before = ["netns", "exec", name].map(OsString::from).to_vec();
-                let before = before
-                    .into_iter()
-                    .chain([program.clone().into_os_string()])
-                    .collect();
+                let before = before.into_iter().chain([program.clone().into_os_string()]).collect();
                 (find_on(OsStr::new("ip"), None)?, before)
             }
         };
@@ -314,19 +271,11 @@ impl Cmd {
     }
 
     fn spawn_error(&self, path: PathBuf, source: io::Error) -> ProcessError {
-        ProcessError::Spawn {
-            program: self.program_name(),
-            path,
-            source,
-        }
+        ProcessError::Spawn { program: self.program_name(), path, source }
     }
 
     fn io(&self, doing: &'static str, source: io::Error) -> ProcessError {
-        ProcessError::Io {
-            program: self.program_name(),
-            doing,
-            source,
-        }
+        ProcessError::Io { program: self.program_name(), doing, source }
     }
 }
 
@@ -337,9 +286,7 @@ impl fmt::Display for Cmd {
             write!(formatter, "ip netns exec {name} ")?;
         }
         formatter.write_str(&quoted(&self.program))?;
-        self.args
-            .iter()
-            .try_for_each(|arg| write!(formatter, " {}", quoted(arg)))
+        self.args.iter().try_for_each(|arg| write!(formatter, " {}", quoted(arg)))
     }
 }
 
@@ -355,9 +302,7 @@ fn quoted(word: &OsStr) -> String {
 fn netns_exists(name: &str) -> bool {
     !name.is_empty()
         && !name.contains('/')
-        && ["/run/netns", "/var/run/netns"]
-            .iter()
-            .any(|folder| Path::new(folder).join(name).exists())
+        && ["/run/netns", "/var/run/netns"].iter().any(|folder| Path::new(folder).join(name).exists())
 }
 
 async fn collect(mut pipe: impl AsyncRead + Unpin, into: Arc<Collector>) {
@@ -377,9 +322,7 @@ async fn write_all(mut pipe: ChildStdin, bytes: Arc<[u8]>) {
 async fn drained(readers: &mut JoinSet<()>) {
     let all = async { while readers.join_next().await.is_some() {} };
     if timeout(DRAIN, all).await.is_err() {
-        tracing::debug!(
-            "a process that left its group still holds the output pipe; reading stopped"
-        );
+        tracing::debug!("a process that left its group still holds the output pipe; reading stopped");
     }
 }
 
@@ -389,10 +332,7 @@ mod tests {
 
     #[test]
     fn a_command_prints_as_one_would_type_it() {
-        let cmd = Cmd::new("sh")
-            .args(["-c", "echo it's"])
-            .netns(Some("lab"))
-            .env("TOKEN", "secret");
+        let cmd = Cmd::new("sh").args(["-c", "echo it's"]).netns(Some("lab")).env("TOKEN", "secret");
         assert_eq!(cmd.to_string(), r"ip netns exec lab sh -c 'echo it'\''s'");
     }
 }

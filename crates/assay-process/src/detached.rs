@@ -28,10 +28,7 @@ impl Detached {
     /// # Errors
     /// When there is no such process.
     pub fn of(pid: u32) -> io::Result<Self> {
-        Ok(Self {
-            pid,
-            start_ticks: stat(pid)?.start_ticks,
-        })
+        Ok(Self { pid, start_ticks: stat(pid)?.start_ticks })
     }
 
     /// Whether exactly this process still runs. One that ended and was not yet reaped does not.
@@ -45,17 +42,11 @@ impl Detached {
     /// # Errors
     /// When the operating system refuses to signal it, or it survives SIGKILL.
     pub async fn stop(&self, grace: Duration) -> io::Result<bool> {
-        let Some(group) = i32::try_from(self.pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .filter(|_| self.is_alive())
+        let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw).filter(|_| self.is_alive())
         else {
             return Ok(false);
         };
-        for (signal, patience) in [
-            (Signal::TERM, grace),
-            (Signal::KILL, Duration::from_secs(2)),
-        ] {
+        for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(2))] {
             // The rest of the group keeps its id reserved even when the leader is gone.
             match kill_process_group(group, signal) {
                 Err(rustix::io::Errno::SRCH) => return Ok(true),
@@ -71,10 +62,7 @@ impl Detached {
             }
         }
         if group_runs(self.pid) {
-            return Err(io::Error::other(format!(
-                "process {} is still there after SIGKILL",
-                self.pid
-            )));
+            return Err(io::Error::other(format!("process {} is still there after SIGKILL", self.pid)));
         }
         Ok(true)
     }

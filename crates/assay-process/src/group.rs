@@ -27,14 +27,8 @@ impl Group {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw)
-            .ok_or_else(|| {
-                io::Error::other("the child ended before its process id could be read")
-            })?;
-        Ok(Self {
-            child,
-            pid,
-            ended: None,
-        })
+            .ok_or_else(|| io::Error::other("the child ended before its process id could be read"))?;
+        Ok(Self { child, pid, ended: None })
     }
 
     pub(crate) fn child(&mut self) -> &mut dyn ChildWrapper {
@@ -116,9 +110,5 @@ impl Drop for Group {
 }
 
 fn ignore_gone(error: Errno) -> io::Result<()> {
-    if error == Errno::SRCH {
-        Ok(())
-    } else {
-        Err(error.into())
-    }
+    if error == Errno::SRCH { Ok(()) } else { Err(error.into()) }
 }

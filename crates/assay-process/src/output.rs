@@ -56,11 +56,7 @@ impl Output {
     /// The end of standard error, or of standard output where that is empty: what an error message quotes.
     pub fn last_words(&self) -> String {
         let said = tail(&self.stderr);
-        if said.is_empty() {
-            tail(&self.stdout)
-        } else {
-            said
-        }
+        if said.is_empty() { tail(&self.stdout) } else { said }
     }
 }
 
@@ -87,11 +83,7 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn new(keep: Keep, cap: usize) -> Self {
-        Self {
-            keep,
-            cap,
-            kept: Mutex::new((Vec::new(), false)),
-        }
+        Self { keep, cap, kept: Mutex::new((Vec::new(), false)) }
     }
 
     pub(crate) fn push(&self, bytes: &[u8]) {

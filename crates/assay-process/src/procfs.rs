@@ -15,12 +15,8 @@ pub(crate) struct Stat {
 
 pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    parse(&text).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("/proc/{pid}/stat reads: {text}"),
-        )
-    })
+    parse(&text)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat reads: {text}")))
 }
 
 /// Whether a process of this group still runs.
@@ -40,11 +36,7 @@ fn parse(text: &str) -> Option<Stat> {
     let ended = matches!(fields.next()?, "Z" | "X");
     let group = fields.nth(1)?.parse().ok()?;
     let start_ticks = fields.nth(16)?.parse().ok()?;
-    Some(Stat {
-        group,
-        start_ticks,
-        ended,
-    })
+    Some(Stat { group, start_ticks, ended })
 }
 
 #[cfg(test)]
@@ -54,26 +46,15 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let text = "7 (a) b (c)) S 1 77 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 200";
-        assert_eq!(
-            parse(text),
-            Some(Stat {
-                group: 77,
-                start_ticks: 4242,
-                ended: false
-            })
-        );
-        let zombie =
-            parse("7 (zombie) Z 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 9 1").expect("a stat line");
+        assert_eq!(parse(text), Some(Stat { group: 77, start_ticks: 4242, ended: false }));
+        let zombie = parse("7 (zombie) Z 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 9 1").expect("a stat line");
         assert!(zombie.ended);
         assert_eq!(parse("garbage"), None);
     }
 
     #[test]
     fn our_own_group_runs_and_an_impossible_one_does_not() {
-        let own = rustix::process::getpgrp()
-            .as_raw_nonzero()
-            .get()
-            .unsigned_abs();
+        let own = rustix::process::getpgrp().as_raw_nonzero().get().unsigned_abs();
         assert!(group_runs(own));
         assert!(!group_runs(u32::MAX));
     }

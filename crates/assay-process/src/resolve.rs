@@ -25,32 +25,23 @@ pub fn find_program(program: impl AsRef<OsStr>) -> Result<PathBuf, ProcessError>
 
 /// As [`find_program`]. A `path` given by the caller is searched alone.
 pub(crate) fn find_on(program: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, ProcessError> {
-    let not_found = |hint: String| ProcessError::NotFound {
-        program: program.to_string_lossy().into_owned(),
-        hint,
-    };
+    let not_found =
+        |hint: String| ProcessError::NotFound { program: program.to_string_lossy().into_owned(), hint };
     if program.as_encoded_bytes().contains(&b'/') {
         return if is_executable(Path::new(program)) {
             Ok(PathBuf::from(program))
         } else {
             Err(not_found(
-                "no executable file is at that path; correct the path or its permissions"
-                    .to_owned(),
+                "no executable file is at that path; correct the path or its permissions".to_owned(),
             ))
         };
     }
     let own = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
     let folders: Vec<PathBuf> = match path {
         Some(path) => env::split_paths(path).collect(),
-        None => env::split_paths(&own)
-            .chain(ALSO_SEARCHED.iter().map(PathBuf::from))
-            .collect(),
+        None => env::split_paths(&own).chain(ALSO_SEARCHED.iter().map(PathBuf::from)).collect(),
     };
-    if let Some(found) = folders
-        .iter()
-        .map(|folder| folder.join(program))
-        .find(|file| is_executable(file))
-    {
+    if let Some(found) = folders.iter().map(|folder| folder.join(program)).find(|file| is_executable(file)) {
         return Ok(found);
     }
     Err(not_found(match package_of(&program.to_string_lossy()) {
@@ -104,6 +95,5 @@ pub fn package_of(program: &str) -> Option<&'static str> {
 }
 
 fn is_executable(file: &Path) -> bool {
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

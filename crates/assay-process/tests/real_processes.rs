@@ -21,22 +21,13 @@ async fn line(child: &mut Child) -> String {
 
 /// Whether a process is there and not a zombie.
 fn runs(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit_once(')')
-            .expect("a stat line")
-            .1
-            .starts_with(" Z")
-    })
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').expect("a stat line").1.starts_with(" Z"))
 }
 
 async fn new_fifo(folder: &Path) -> PathBuf {
     let fifo = folder.join("fifo");
-    Cmd::new("mkfifo")
-        .arg(&fifo)
-        .run_ok()
-        .await
-        .expect("a fifo");
+    Cmd::new("mkfifo").arg(&fifo).run_ok().await.expect("a fifo");
     fifo
 }
 
@@ -47,37 +38,18 @@ async fn opened(fifo: PathBuf) -> BufReader<tokio::fs::File> {
 
 #[tokio::test]
 async fn a_command_is_run_and_its_output_kept_apart() {
-    let output = sh("cat; echo bad >&2; exit 3")
-        .stdin("good")
-        .run()
-        .await
-        .expect("it runs");
-    assert_eq!(
-        (output.stdout_text().as_ref(), output.stderr_text().as_ref()),
-        ("good", "bad\n")
-    );
-    assert_eq!(
-        (output.code(), output.success(), output.signal()),
-        (Some(3), false, None)
-    );
+    let output = sh("cat; echo bad >&2; exit 3").stdin("good").run().await.expect("it runs");
+    assert_eq!((output.stdout_text().as_ref(), output.stderr_text().as_ref()), ("good", "bad\n"));
+    assert_eq!((output.code(), output.success(), output.signal()), (Some(3), false, None));
     assert!(!output.stdout_truncated && !output.stderr_truncated);
 }
 
 #[tokio::test]
 async fn a_failure_quotes_the_last_words() {
-    let error = sh("echo disk on fire >&2; exit 9")
-        .run_ok()
-        .await
-        .expect_err("it fails");
-    assert_eq!(
-        error.to_string(),
-        "`sh` failed with exit code 9; its last words: disk on fire"
-    );
+    let error = sh("echo disk on fire >&2; exit 9").run_ok().await.expect_err("it fails");
+    assert_eq!(error.to_string(), "`sh` failed with exit code 9; its last words: disk on fire");
     let error = sh("kill -9 $$").run_ok().await.expect_err("it dies");
-    assert_eq!(
-        error.to_string(),
-        "`sh` failed with signal 9; its last words: (nothing)"
-    );
+    assert_eq!(error.to_string(), "`sh` failed with signal 9; its last words: (nothing)");
 }
 
 #[tokio::test]
@@ -86,50 +58,25 @@ async fn environment_folder_and_locale_are_what_was_asked_for() {
     let cmd = sh("echo $LC_ALL $A; pwd").env("A", "b").cwd(folder.path());
     let output = cmd.run_ok().await.expect("it runs");
     let real = folder.path().canonicalize().expect("the folder");
-    assert_eq!(
-        output.stdout_text(),
-        format!("C.UTF-8 b\n{}\n", real.display())
-    );
-    let output = Cmd::new("env")
-        .env_clear()
-        .env("LC_ALL", "C")
-        .run_ok()
-        .await
-        .expect("it runs");
+    assert_eq!(output.stdout_text(), format!("C.UTF-8 b\n{}\n", real.display()));
+    let output = Cmd::new("env").env_clear().env("LC_ALL", "C").run_ok().await.expect("it runs");
     assert_eq!(output.stdout_text(), "LC_ALL=C\n");
 }
 
 #[tokio::test]
 async fn a_missing_program_names_its_package() {
-    let error = Cmd::new("dnsmasq")
-        .env("PATH", "/nonexistent")
-        .run()
-        .await
-        .expect_err("it is missing");
-    assert_eq!(
-        error.to_string(),
-        "`dnsmasq` was not found: install it with `apt-get install dnsmasq-base`"
-    );
-    let error = Cmd::new("/nonexistent/tool")
-        .run()
-        .await
-        .expect_err("it is missing");
+    let error = Cmd::new("dnsmasq").env("PATH", "/nonexistent").run().await.expect_err("it is missing");
+    assert_eq!(error.to_string(), "`dnsmasq` was not found: install it with `apt-get install dnsmasq-base`");
+    let error = Cmd::new("/nonexistent/tool").run().await.expect_err("it is missing");
     assert!(matches!(error, ProcessError::NotFound { .. }), "{error:?}");
     let error = find_program("no-such-tool-at-all").expect_err("it is missing");
-    assert!(
-        error.to_string().contains("add its folder to PATH"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("add its folder to PATH"), "{error}");
     assert!(find_program("sh").expect("sh is everywhere").is_absolute());
 }
 
 #[tokio::test]
 async fn a_missing_namespace_is_not_blamed_on_the_program() {
-    let error = sh("true")
-        .netns(Some("assay-no-such-ns"))
-        .run()
-        .await
-        .expect_err("it is missing");
+    let error = sh("true").netns(Some("assay-no-such-ns")).run().await.expect_err("it is missing");
     assert!(
         matches!(&error, ProcessError::NoNamespace { name, .. } if name == "assay-no-such-ns"),
         "{error:?}"
@@ -139,21 +86,10 @@ async fn a_missing_namespace_is_not_blamed_on_the_program() {
 #[tokio::test]
 async fn megabytes_on_both_streams_deadlock_nobody_and_are_capped() {
     let script = "head -c 4000000 /dev/zero >&2 & head -c 4000000 /dev/zero; wait; echo end >&2";
-    let output = sh(script)
-        .stdin(vec![0; 1_000_000])
-        .max_output(100_000)
-        .run_ok()
-        .await
-        .expect("it ends");
-    assert_eq!(
-        (output.stdout.len(), output.stderr.len()),
-        (100_000, 100_000)
-    );
+    let output = sh(script).stdin(vec![0; 1_000_000]).max_output(100_000).run_ok().await.expect("it ends");
+    assert_eq!((output.stdout.len(), output.stderr.len()), (100_000, 100_000));
     assert!(output.stdout_truncated && output.stderr_truncated);
-    assert!(
-        output.last_words().ends_with("end"),
-        "the end of stderr is what is kept"
-    );
+    assert!(output.last_words().ends_with("end"), "the end of stderr is what is kept");
 }
 
 #[tokio::test]
@@ -161,35 +97,18 @@ async fn a_time_limit_stops_the_grandchildren_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let pid_file = folder.path().join("pid");
     // The shell and its child both ignore SIGTERM; the child's id is written before anything waits.
-    let script = format!(
-        "trap '' TERM; sleep 1000 & echo $! > {}; echo stuck >&2; wait",
-        pid_file.display()
-    );
-    let error = sh(&script)
-        .timeout(Duration::from_secs(1))
-        .run()
-        .await
-        .expect_err("it hangs");
+    let script = format!("trap '' TERM; sleep 1000 & echo $! > {}; echo stuck >&2; wait", pid_file.display());
+    let error = sh(&script).timeout(Duration::from_secs(1)).run().await.expect_err("it hangs");
     let text = error.to_string();
-    assert_eq!(
-        text,
-        "`sh` did not end within 1s and was stopped; its last words: stuck"
-    );
+    assert_eq!(text, "`sh` did not end within 1s and was stopped; its last words: stuck");
     let grandchild = fs::read_to_string(pid_file).expect("the script wrote it");
     assert!(!runs(grandchild.trim()), "the grandchild survived");
 }
 
 #[tokio::test]
 async fn what_a_command_leaves_behind_is_removed_and_does_not_hold_it_up() {
-    let output = sh("sleep 1000 & echo $!")
-        .timeout(GRACE)
-        .run_ok()
-        .await
-        .expect("it ends with its leader");
-    assert!(
-        !runs(output.stdout_text().trim()),
-        "the background process survived"
-    );
+    let output = sh("sleep 1000 & echo $!").timeout(GRACE).run_ok().await.expect("it ends with its leader");
+    assert!(!runs(output.stdout_text().trim()), "the background process survived");
 }
 
 #[tokio::test]
@@ -210,27 +129,14 @@ async fn a_dropped_run_kills_its_group() {
 
 #[tokio::test]
 async fn a_child_talks_in_lines_and_says_when_it_is_done() {
-    let mut child = sh("echo one; echo two >&2; printf three")
-        .spawn()
-        .await
-        .expect("it starts");
+    let mut child = sh("echo one; echo two >&2; printf three").spawn().await.expect("it starts");
     let mut lines = Vec::new();
     while let Some(line) = child.next_line().await {
         lines.push(line);
     }
     lines.sort_by(|a, b| a.text.cmp(&b.text));
-    let of = |stream, text: &str| Line {
-        stream,
-        text: text.to_owned(),
-    };
-    assert_eq!(
-        lines,
-        [
-            of(Stream::Stdout, "one"),
-            of(Stream::Stdout, "three"),
-            of(Stream::Stderr, "two")
-        ]
-    );
+    let of = |stream, text: &str| Line { stream, text: text.to_owned() };
+    assert_eq!(lines, [of(Stream::Stdout, "one"), of(Stream::Stdout, "three"), of(Stream::Stderr, "two")]);
     assert!(child.wait().await.expect("it ends").success());
     assert!(child.ended().expect("known now").success());
 }
@@ -243,37 +149,24 @@ async fn a_child_nobody_listens_to_can_still_end() {
 
 #[tokio::test]
 async fn stop_asks_first_and_then_kills_the_whole_group() {
-    let mut polite = sh("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done")
-        .spawn()
-        .await
-        .expect("up");
+    let mut polite =
+        sh("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.01; done").spawn().await.expect("up");
     assert_eq!(line(&mut polite).await, "up");
     assert_eq!(polite.stop(GRACE).await.expect("it stops").code(), Some(7));
     assert_eq!(line(&mut polite).await, "bye");
 
-    let mut stubborn = sh("trap '' TERM; sleep 1000 & echo $!; while :; do wait; done")
-        .spawn()
-        .await
-        .expect("up");
+    let mut stubborn =
+        sh("trap '' TERM; sleep 1000 & echo $!; while :; do wait; done").spawn().await.expect("up");
     let grandchild = line(&mut stubborn).await;
     assert!(runs(&grandchild));
-    let status = stubborn
-        .stop(Duration::from_millis(100))
-        .await
-        .expect("it is killed");
-    assert_eq!(
-        std::os::unix::process::ExitStatusExt::signal(&status),
-        Some(9)
-    );
+    let status = stubborn.stop(Duration::from_millis(100)).await.expect("it is killed");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     assert!(!runs(&grandchild), "the grandchild survived");
 }
 
 #[tokio::test]
 async fn a_dropped_child_takes_its_group_with_it() {
-    let mut child = sh("sleep 1000 & echo $!; wait")
-        .spawn()
-        .await
-        .expect("it starts");
+    let mut child = sh("sleep 1000 & echo $!; wait").spawn().await.expect("it starts");
     let grandchild = line(&mut child).await;
     let mut lines = child.take_lines().expect("not taken yet");
     assert!(child.take_lines().is_none() && runs(&grandchild));
@@ -284,10 +177,8 @@ async fn a_dropped_child_takes_its_group_with_it() {
 
 #[tokio::test]
 async fn a_signal_reaches_the_leader() {
-    let mut child = sh("trap 'echo again' HUP; echo up; while :; do sleep 0.01; done")
-        .spawn()
-        .await
-        .expect("up");
+    let mut child =
+        sh("trap 'echo again' HUP; echo up; while :; do sleep 0.01; done").spawn().await.expect("up");
     assert_eq!(line(&mut child).await, "up");
     child.signal(Signal::HUP).expect("it is there");
     assert_eq!(line(&mut child).await, "again");
@@ -311,17 +202,10 @@ async fn a_detached_process_has_its_own_session_and_is_found_again_by_identity()
     );
 
     let mut first = String::new();
-    opened(fifo)
-        .await
-        .read_line(&mut first)
-        .await
-        .expect("a line");
+    opened(fifo).await.read_line(&mut first).await.expect("a line");
 
     assert!(found.is_alive());
-    let another = Detached {
-        start_ticks: found.start_ticks + 1,
-        ..found
-    };
+    let another = Detached { start_ticks: found.start_ticks + 1, ..found };
     assert!(
         !another.is_alive() && !another.stop(GRACE).await.expect("nothing to do"),
         "same id, another process"
@@ -334,10 +218,6 @@ async fn a_detached_process_has_its_own_session_and_is_found_again_by_identity()
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_a_spawn_error() {
-    let error = sh("true")
-        .cwd("/nonexistent")
-        .run()
-        .await
-        .expect_err("it cannot start");
+    let error = sh("true").cwd("/nonexistent").run().await.expect_err("it cannot start");
     assert!(matches!(error, ProcessError::Spawn { .. }), "{error:?}");
 }

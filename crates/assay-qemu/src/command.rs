@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Accel, Disk, DiskBus, Firmware, Machine, Nic, NicModel, PowerOn, network::tap_name,
-    smbios::memory_tables,
+    Accel, Disk, DiskBus, Firmware, Machine, Nic, NicModel, PowerOn, network::tap_name, smbios::memory_tables,
 };
 
 /// The files of one machine's state folder.
@@ -77,9 +76,7 @@ impl VmFolder {
 
     /// Whether `path` is the image of some disk.
     pub(crate) fn is_disk(&self, path: &Path) -> bool {
-        let id = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.strip_prefix("disk-"));
+        let id = path.file_stem().and_then(|stem| stem.to_str()?.strip_prefix("disk-"));
         id.is_some_and(|id| self.disk(id) == path)
     }
 }
@@ -175,34 +172,20 @@ impl Arguments {
 
     fn identity(&mut self, machine: &Machine, folder: &VmFolder) {
         let id = &machine.smbios;
-        let [maker, product, serial] =
-            [&id.manufacturer, &id.product, &id.serial].map(|text| escape(text));
+        let [maker, product, serial] = [&id.manufacturer, &id.product, &id.serial].map(|text| escape(text));
         let [bios, board, asset] =
             [&id.bios_version, &id.board_serial, &id.asset_tag].map(|text| escape(text));
-        let uefi = if machine.firmware == Firmware::Uefi {
-            ",uefi=on"
-        } else {
-            ""
-        };
+        let uefi = if machine.firmware == Firmware::Uefi { ",uefi=on" } else { "" };
+        self.pair("-smbios", format!("type=0,vendor={maker},version={bios}{uefi}"));
         self.pair(
             "-smbios",
-            format!("type=0,vendor={maker},version={bios}{uefi}"),
-        );
-        self.pair(
-            "-smbios",
-            format!(
-                "type=1,manufacturer={maker},product={product},serial={serial},uuid={}",
-                id.uuid
-            ),
+            format!("type=1,manufacturer={maker},product={product},serial={serial},uuid={}", id.uuid),
         );
         self.pair(
             "-smbios",
             format!("type=2,manufacturer={maker},product={product},serial={board},asset={asset}"),
         );
-        self.pair(
-            "-smbios",
-            format!("type=3,manufacturer={maker},serial={serial},asset={asset}"),
-        );
+        self.pair("-smbios", format!("type=3,manufacturer={maker},serial={serial},asset={asset}"));
         for table in memory_tables(&machine.dimms) {
             let path = folder.path().join(table.file_name);
             self.pair("-smbios", format!("file={}", escape_path(&path)));
@@ -212,34 +195,22 @@ impl Arguments {
     fn firmware(&mut self, machine: &Machine, folder: &VmFolder, files: &FirmwareFiles) {
         if machine.firmware == Firmware::Uefi {
             let [code, vars] = [&files.code, &folder.vars()].map(|path| escape_path(path));
-            self.pair(
-                "-drive",
-                format!("if=pflash,format=raw,readonly=on,file={code}"),
-            );
+            self.pair("-drive", format!("if=pflash,format=raw,readonly=on,file={code}"));
             self.pair("-drive", format!("if=pflash,format=raw,file={vars}"));
         }
     }
 
     fn channels(&mut self, folder: &VmFolder) {
-        let [qmp, control, serial, console] = [
-            folder.qmp(),
-            folder.control(),
-            folder.serial(),
-            folder.console(),
-        ]
-        .map(|path| escape_path(&path));
+        let [qmp, control, serial, console] =
+            [folder.qmp(), folder.control(), folder.serial(), folder.console()]
+                .map(|path| escape_path(&path));
         self.pair(
             "-chardev",
-            format!(
-                "socket,id=serial0,path={serial},server=on,wait=off,logfile={console},logappend=on"
-            ),
+            format!("socket,id=serial0,path={serial},server=on,wait=off,logfile={console},logappend=on"),
         );
         self.pair("-serial", "chardev:serial0");
         for (id, path) in [("qmp0", qmp), ("control0", control)] {
-            self.pair(
-                "-chardev",
-                format!("socket,id={id},path={path},server=on,wait=off"),
-            );
+            self.pair("-chardev", format!("socket,id={id},path={path},server=on,wait=off"));
             self.pair("-mon", format!("chardev={id},mode=control"));
         }
         self.pair("-pidfile", folder.pid().display().to_string());
@@ -251,37 +222,24 @@ impl Arguments {
         let id = &nic.id;
         self.pair(
             "-netdev",
-            format!(
-                "tap,id=net-{id},ifname={},script=no,downscript=no",
-                tap_name(&nic.mac)
-            ),
+            format!("tap,id=net-{id},ifname={},script=no,downscript=no", tap_name(&nic.mac)),
         );
         let model = match nic.model {
             NicModel::Virtio => "virtio-net-pci",
             NicModel::E1000e => "e1000e",
             NicModel::Igb => "igb",
         };
-        let speed = nic
-            .speed
-            .map_or_else(String::new, |speed| format!(",speed={speed},duplex=full"));
+        let speed = nic.speed.map_or_else(String::new, |speed| format!(",speed={speed},duplex=full"));
         // Without a ROM the firmware does not spend time on a card that it is not to boot from.
-        let boot = bootindex.map_or_else(
-            || ",romfile=".to_owned(),
-            |index| format!(",bootindex={index}"),
-        );
+        let boot = bootindex.map_or_else(|| ",romfile=".to_owned(), |index| format!(",bootindex={index}"));
         let mac = nic.mac;
-        self.port_device(&format!(
-            "{model},id={id},netdev=net-{id},mac={mac}{speed}{boot}"
-        ));
+        self.port_device(&format!("{model},id={id},netdev=net-{id},mac={mac}{speed}{boot}"));
     }
 
     fn disk(&mut self, disk: &Disk, folder: &VmFolder, bootindex: u32, sata_port: &mut u32) {
         self.backend(disk, folder);
         let id = &disk.id;
-        let tail = format!(
-            "serial={},drive=disk-{id},bootindex={bootindex}",
-            escape(&disk.serial)
-        );
+        let tail = format!("serial={},drive=disk-{id},bootindex={bootindex}", escape(&disk.serial));
         match disk.bus {
             DiskBus::Nvme => {
                 let warning = match disk.smart_critical_warning {
@@ -289,10 +247,7 @@ impl Arguments {
                     bits => format!(",smart_critical_warning={bits}"),
                 };
                 if let Some(wwn) = disk.wwn_value() {
-                    self.port_device(&format!(
-                        "nvme,id={id},serial={}{warning}",
-                        escape(&disk.serial)
-                    ));
+                    self.port_device(&format!("nvme,id={id},serial={}{warning}", escape(&disk.serial)));
                     let namespace = format!(
                         "nvme-ns,id={id}-1,bus={id},nsid=1,eui64={wwn},drive=disk-{id},bootindex={bootindex}"
                     );
@@ -308,13 +263,7 @@ impl Arguments {
                     .model
                     .as_deref()
                     .map_or_else(String::new, |model| format!(",model={}", escape(model)));
-                self.pair(
-                    "-device",
-                    format!(
-                        "ide-hd,id={id},bus=ide.{port},{tail}{}{model}",
-                        common(disk)
-                    ),
-                );
+                self.pair("-device", format!("ide-hd,id={id},bus=ide.{port},{tail}{}{model}", common(disk)));
             }
             DiskBus::Scsi => {
                 let model = disk
@@ -322,13 +271,7 @@ impl Arguments {
                     .as_deref()
                     .map_or_else(String::new, |model| format!(",product={}", escape(model)));
                 self.port_device(&format!("virtio-scsi-pci,id=hba-{id}"));
-                self.pair(
-                    "-device",
-                    format!(
-                        "scsi-hd,id={id},bus=hba-{id}.0,{tail}{}{model}",
-                        common(disk)
-                    ),
-                );
+                self.pair("-device", format!("scsi-hd,id={id},bus=hba-{id}.0,{tail}{}{model}", common(disk)));
             }
             DiskBus::Virtio => self.port_device(&format!("virtio-blk-pci,id={id},{tail}")),
         }
@@ -337,45 +280,27 @@ impl Arguments {
     /// The block nodes below a disk: the file, then what breaks it, then what slows it down.
     fn backend(&mut self, disk: &Disk, folder: &VmFolder) {
         let id = &disk.id;
-        let file = format!(
-            "driver=file,filename={},discard=unmap",
-            escape_path(&folder.disk(id))
-        );
+        let file = format!("driver=file,filename={},discard=unmap", escape_path(&folder.disk(id)));
         let broken = !disk.unreadable_sectors.is_empty();
-        let base = if disk.iops_limit.is_some() {
-            format!("fast-{id}")
-        } else {
-            format!("disk-{id}")
-        };
+        let base = if disk.iops_limit.is_some() { format!("fast-{id}") } else { format!("disk-{id}") };
         if broken {
             self.pair("-blockdev", format!("{file},node-name=file-{id}"));
             let node = format!("driver=blkdebug,node-name={base},image=file-{id}");
-            let rules = disk
-                .unreadable_sectors
-                .iter()
-                .enumerate()
-                .map(|(at, sector)| {
-                    // `read_aio` never fires directly above a file; `none` with an I/O type does.
-                    let rule = format!("inject-error.{at}");
-                    format!(
-                        "{rule}.event=none,{rule}.iotype=read,{rule}.errno=5,{rule}.sector={sector}"
-                    )
-                });
+            let rules = disk.unreadable_sectors.iter().enumerate().map(|(at, sector)| {
+                // `read_aio` never fires directly above a file; `none` with an I/O type does.
+                let rule = format!("inject-error.{at}");
+                format!("{rule}.event=none,{rule}.iotype=read,{rule}.errno=5,{rule}.sector={sector}")
+            });
             let parts: Vec<_> = std::iter::once(node).chain(rules).collect();
             self.pair("-blockdev", parts.join(","));
         } else {
             self.pair("-blockdev", format!("{file},node-name={base}"));
         }
         if let Some(limit) = disk.iops_limit {
-            self.pair(
-                "-object",
-                format!("throttle-group,id=limit-{id},x-iops-total={limit}"),
-            );
+            self.pair("-object", format!("throttle-group,id=limit-{id},x-iops-total={limit}"));
             self.pair(
                 "-blockdev",
-                format!(
-                    "driver=throttle,node-name=disk-{id},throttle-group=limit-{id},file={base}"
-                ),
+                format!("driver=throttle,node-name=disk-{id},throttle-group=limit-{id},file={base}"),
             );
         }
     }
@@ -384,10 +309,7 @@ impl Arguments {
     fn port_device(&mut self, device: &str) {
         self.ports += 1;
         let port = self.ports;
-        self.pair(
-            "-device",
-            format!("pcie-root-port,id=port{port},bus=pcie.0,chassis={port},slot={port}"),
-        );
+        self.pair("-device", format!("pcie-root-port,id=port{port},bus=pcie.0,chassis={port},slot={port}"));
         let (model, rest) = device.split_once(',').unwrap_or((device, ""));
         self.pair("-device", format!("{model},bus=port{port},{rest}"));
     }
@@ -399,9 +321,7 @@ impl Arguments {
 }
 
 fn common(disk: &Disk) -> String {
-    let wwn = disk
-        .wwn_value()
-        .map_or_else(String::new, |wwn| format!(",wwn={wwn}"));
+    let wwn = disk.wwn_value().map_or_else(String::new, |wwn| format!(",wwn={wwn}"));
     // 1 is "does not rotate" in both ATA and SCSI.
     let rate = if disk.rotational { 7200 } else { 1 };
     format!("{wwn},rotation_rate={rate}")

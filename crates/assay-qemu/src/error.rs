@@ -150,9 +150,7 @@ pub enum QemuError {
         path: PathBuf,
     },
     /// Not even software emulation gets through the probe.
-    #[error(
-        "QEMU cannot run even a boot sector in software emulation, so no machine can run here: {said}"
-    )]
+    #[error("QEMU cannot run even a boot sector in software emulation, so no machine can run here: {said}")]
     NoEmulation {
         /// What QEMU said.
         said: String,
@@ -173,14 +171,7 @@ pub enum QemuError {
 }
 
 /// Names the file and the deed of an I/O error, for `map_err`.
-pub(crate) fn io_error(
-    doing: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> QemuError {
+pub(crate) fn io_error(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> QemuError {
     let path = path.into();
-    move |source| QemuError::Io {
-        doing,
-        path,
-        source,
-    }
+    move |source| QemuError::Io { doing, path, source }
 }

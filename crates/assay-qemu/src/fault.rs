@@ -120,10 +120,7 @@ impl Fault {
         self.smbios.apply(&mut machine);
         for (locator, fault) in &self.dimms {
             let known = names(machine.dimms.iter().map(|dimm| &dimm.locator));
-            let dimm = machine
-                .dimms
-                .iter_mut()
-                .find(|dimm| dimm.locator == *locator);
+            let dimm = machine.dimms.iter_mut().find(|dimm| dimm.locator == *locator);
             let dimm = dimm.ok_or_else(|| invalid(format!("dimms.{locator}"), &known))?;
             let before = dimm.clone();
             fault.apply(dimm);
@@ -161,8 +158,7 @@ impl Fault {
     }
 }
 
-const NO_CHANGE: &str =
-    "changes nothing; say what is different, such as missing = true or another serial";
+const NO_CHANGE: &str = "changes nothing; say what is different, such as missing = true or another serial";
 
 impl SmbiosFault {
     fn apply(&self, machine: &mut Machine) {
@@ -201,14 +197,8 @@ impl DiskFault {
         set_option(&mut disk.wwn, self.wwn.as_ref());
         set_option(&mut disk.model, self.model.as_ref());
         set(&mut disk.size_mib, self.size_mib.as_ref());
-        set(
-            &mut disk.smart_critical_warning,
-            self.smart_critical_warning.as_ref(),
-        );
-        set(
-            &mut disk.unreadable_sectors,
-            self.unreadable_sectors.as_ref(),
-        );
+        set(&mut disk.smart_critical_warning, self.smart_critical_warning.as_ref());
+        set(&mut disk.unreadable_sectors, self.unreadable_sectors.as_ref());
         set_option(&mut disk.iops_limit, self.iops_limit.as_ref());
     }
 }
@@ -227,8 +217,5 @@ fn set_option<T: Clone>(field: &mut Option<T>, change: Option<&T>) {
 
 fn names<'a>(known: impl Iterator<Item = &'a String>) -> String {
     let known: Vec<_> = known.map(String::as_str).collect();
-    format!(
-        "there is no such part; the machine has {}",
-        known.join(", ")
-    )
+    format!("there is no such part; the machine has {}", known.join(", "))
 }

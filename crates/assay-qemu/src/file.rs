@@ -88,10 +88,7 @@ impl LabMachine {
         if table.contains_key("base") {
             return Self::load_variation(folder, name, &path, &text);
         }
-        let unit = table
-            .get("unit")
-            .and_then(toml::Value::as_str)
-            .unwrap_or_default();
+        let unit = table.get("unit").and_then(toml::Value::as_str).unwrap_or_default();
         let (description, machine) = whole(&path, &text, unit)?;
         machine.check(name)?;
         Ok(Self {
@@ -113,12 +110,7 @@ impl LabMachine {
         Ok(self)
     }
 
-    fn load_variation(
-        folder: &Path,
-        name: &str,
-        path: &Path,
-        text: &str,
-    ) -> Result<Self, QemuError> {
+    fn load_variation(folder: &Path, name: &str, path: &Path, text: &str) -> Result<Self, QemuError> {
         let file: VariationFile = parse(path, text)?;
         let base_path = path_of(folder, &file.base)?;
         let base_text = read(folder, &file.base, &base_path)?;
@@ -151,9 +143,7 @@ impl TryFrom<String> for Unit {
         if text.len() == 2 && text.chars().all(digit) {
             return Ok(Self(text));
         }
-        Err(format!(
-            "`{text}` must be two lower-case hexadecimal digits, such as \"1f\""
-        ))
+        Err(format!("`{text}` must be two lower-case hexadecimal digits, such as \"1f\""))
     }
 }
 
@@ -162,18 +152,9 @@ pub(crate) fn machine_names(folder: &Path) -> Result<Vec<String>, QemuError> {
     let entries = fs::read_dir(folder).map_err(io_error("listing the machine files in", folder))?;
     let mut names = Vec::new();
     for entry in entries {
-        let path = entry
-            .map_err(io_error("listing the machine files in", folder))?
-            .path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-        {
-            names.extend(
-                path.file_stem()
-                    .and_then(|stem| stem.to_str())
-                    .map(str::to_owned),
-            );
+        let path = entry.map_err(io_error("listing the machine files in", folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
         }
     }
     names.sort();
@@ -182,39 +163,17 @@ pub(crate) fn machine_names(folder: &Path) -> Result<Vec<String>, QemuError> {
 
 fn whole(path: &Path, text: &str, unit: &str) -> Result<(String, Machine), QemuError> {
     let file: WholeFile = parse(path, &text.replace("{unit}", unit))?;
-    let WholeFile {
-        description,
-        _unit,
-        firmware,
-        cpus,
-        power_on,
-        rtc,
-        smbios,
-        dimms,
-        disks,
-        nics,
-    } = file;
-    let machine = Machine {
-        firmware,
-        cpus,
-        power_on,
-        rtc,
-        smbios,
-        dimms,
-        disks,
-        nics,
-    };
+    let WholeFile { description, _unit, firmware, cpus, power_on, rtc, smbios, dimms, disks, nics } = file;
+    let machine = Machine { firmware, cpus, power_on, rtc, smbios, dimms, disks, nics };
     Ok((description, machine))
 }
 
 fn path_of(folder: &Path, name: &str) -> Result<PathBuf, QemuError> {
     match id_problem(name) {
         None => Ok(folder.join(format!("{name}.toml"))),
-        Some(problem) => Err(QemuError::Invalid {
-            machine: name.to_owned(),
-            field: "name".to_owned(),
-            problem,
-        }),
+        Some(problem) => {
+            Err(QemuError::Invalid { machine: name.to_owned(), field: "name".to_owned(), problem })
+        }
     }
 }
 
@@ -223,27 +182,18 @@ fn read(folder: &Path, name: &str, path: &Path) -> Result<String, QemuError> {
         return fs::read_to_string(path).map_err(io_error("reading", path));
     }
     let names = machine_names(folder)?;
-    let nearest = names
-        .iter()
-        .map(|known| (distance(name, known), known))
-        .min();
+    let nearest = names.iter().map(|known| (distance(name, known), known)).min();
     let hint = match nearest {
         None => "the folder has no machine files".to_owned(),
         Some((distance, known)) if distance <= 3 => format!("did you mean `{known}`?"),
         Some(_) => format!("there are {}", names.join(", ")),
     };
-    Err(QemuError::NoSuchMachine {
-        name: name.to_owned(),
-        folder: folder.to_owned(),
-        hint,
-    })
+    Err(QemuError::NoSuchMachine { name: name.to_owned(), folder: folder.to_owned(), hint })
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, QemuError> {
-    toml::from_str(text).map_err(|error| QemuError::MachineFile {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    })
+    toml::from_str(text)
+        .map_err(|error| QemuError::MachineFile { path: path.to_owned(), problem: error.to_string() })
 }
 
 /// Edits between two short names (Levenshtein).

@@ -104,15 +104,8 @@ impl Lab {
         config.state_dir = absolute(&config.state_dir)?;
         let machines = config.state_dir.join("machines");
         fs::create_dir_all(&machines).map_err(io_error("making", &machines))?;
-        let network = Network::new(
-            config.network.clone(),
-            config.state_dir.join("network.json"),
-        )?;
-        Ok(Self {
-            config,
-            network,
-            accel: OnceCell::new(),
-        })
+        let network = Network::new(config.network.clone(), config.state_dir.join("network.json"))?;
+        Ok(Self { config, network, accel: OnceCell::new() })
     }
 
     /// The network; [`Lab::power_on`] brings it up when needed.
@@ -128,11 +121,7 @@ impl Lab {
         let found = self.accel.get_or_try_init(|| async {
             match &self.config.accel {
                 Some(accel) => Ok(accel.clone()),
-                None => {
-                    AccelProbe::new(self.config.state_dir.join("accel.json"))
-                        .accel()
-                        .await
-                }
+                None => AccelProbe::new(self.config.state_dir.join("accel.json")).accel().await,
             }
         });
         found.await
@@ -144,10 +133,7 @@ impl Lab {
     /// [`QemuError`] when a file is wrong, or two machines share an address on the network.
     pub fn list(&self) -> Result<Vec<LabMachine>, QemuError> {
         let names = machine_names(&self.config.machines_dir)?;
-        let machines = names
-            .iter()
-            .map(|name| self.machine(name))
-            .collect::<Result<Vec<_>, _>>()?;
+        let machines = names.iter().map(|name| self.machine(name)).collect::<Result<Vec<_>, _>>()?;
         let mut owners = BTreeMap::new();
         for machine in &machines {
             for nic in machine.ordered.nics.iter().chain(&machine.actual.nics) {
@@ -236,10 +222,9 @@ impl Lab {
         let folder = self.known_folder(name)?;
         match VmProcess::find(&folder.pid()) {
             None => Ok(true),
-            Some(process) => process
-                .ended(limit)
-                .await
-                .map_err(io_error("waiting for the process in", folder.pid())),
+            Some(process) => {
+                process.ended(limit).await.map_err(io_error("waiting for the process in", folder.pid()))
+            }
         }
     }
 
@@ -280,11 +265,7 @@ impl Lab {
         let mut result = Ok(());
         for entry in entries {
             let path = entry.map_err(io_error("listing", &machines))?.path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let folder = VmFolder::new(path);
             let off = async {
                 let _lock = lock(&folder).await?;
@@ -322,10 +303,7 @@ impl Lab {
         let folder = self.known_folder(name)?;
         Self::must_be_on(name, &folder)?;
         let _lock = lock(&folder).await?;
-        Qmp::connect(&folder.control())
-            .await?
-            .screendump(&file)
-            .await?;
+        Qmp::connect(&folder.control()).await?.screendump(&file).await?;
         let mut head = [0; 8];
         let read = File::open(&file).and_then(|mut image| image.read_exact(&mut head));
         if read.is_err() || head != *b"\x89PNG\r\n\x1a\n" {
@@ -349,10 +327,7 @@ impl Lab {
         fs::create_dir_all(folder.path()).map_err(io_error("making", folder.path()))?;
         for socket in [folder.qmp(), folder.control(), folder.serial()] {
             if socket.as_os_str().len() > LONGEST_SOCKET {
-                return Err(QemuError::PathTooLong {
-                    path: socket,
-                    max: LONGEST_SOCKET,
-                });
+                return Err(QemuError::PathTooLong { path: socket, max: LONGEST_SOCKET });
             }
         }
         let _lock = lock(&folder).await?;
@@ -367,17 +342,10 @@ impl Lab {
         }
         self.prepare(name, machine, &folder)?;
         let command = Cmd::new("qemu-system-x86_64")
-            .args(arguments(
-                name,
-                machine,
-                &folder,
-                &self.config.firmware,
-                accel,
-            ))
+            .args(arguments(name, machine, &folder, &self.config.firmware, accel))
             .netns(Some(&self.config.network.netns))
             .timeout(START_LIMIT);
-        fs::write(folder.command(), format!("{command}\n"))
-            .map_err(io_error("writing", folder.command()))?;
+        fs::write(folder.command(), format!("{command}\n")).map_err(io_error("writing", folder.command()))?;
         // QEMU goes into the background by itself, once the machine stands or has failed to.
         let output = match command.run().await {
             Ok(output) => output,
@@ -474,8 +442,7 @@ async fn status(folder: &VmFolder) -> Result<Status, QemuError> {
         if !folder.pid().exists() {
             return Status::Off;
         }
-        let words = last_words(folder)
-            .map_or_else(String::new, |words| format!("; its last words: {words}"));
+        let words = last_words(folder).map_or_else(String::new, |words| format!("; its last words: {words}"));
         let reason = format!("QEMU ended without shutting down{words}");
         Status::Crashed { pid: None, reason }
     };
@@ -498,10 +465,9 @@ async fn status(folder: &VmFolder) -> Result<Status, QemuError> {
     };
     Ok(match state.as_str() {
         "running" => Status::Running { pid, since },
-        "guest-panicked" | "internal-error" | "io-error" | "shutdown" => Status::Crashed {
-            pid: Some(pid),
-            reason: format!("QEMU says {state}"),
-        },
+        "guest-panicked" | "internal-error" | "io-error" | "shutdown" => {
+            Status::Crashed { pid: Some(pid), reason: format!("QEMU says {state}") }
+        }
         _ => Status::Paused { pid, since },
     })
 }
@@ -511,12 +477,9 @@ async fn switch_off(name: &str, folder: &VmFolder) -> Result<(), QemuError> {
         let waiting = || io_error("waiting for the process in", folder.pid());
         let quit = async { Qmp::connect(&folder.control()).await?.quit().await };
         let asked = tokio::time::timeout(QUIT_LIMIT, quit).await;
-        let left =
-            matches!(asked, Ok(Ok(()))) && process.ended(QUIT_LIMIT).await.map_err(waiting())?;
+        let left = matches!(asked, Ok(Ok(()))) && process.ended(QUIT_LIMIT).await.map_err(waiting())?;
         if !left {
-            process
-                .kill()
-                .map_err(io_error("killing the process in", folder.pid()))?;
+            process.kill().map_err(io_error("killing the process in", folder.pid()))?;
             if !process.ended(KILL_LIMIT).await.map_err(waiting())? {
                 return Err(QemuError::Unkillable {
                     machine: name.to_owned(),
@@ -532,12 +495,7 @@ async fn switch_off(name: &str, folder: &VmFolder) -> Result<(), QemuError> {
 
 /// Removes what a QEMU that is gone has left.
 fn clear_remains(folder: &VmFolder) -> Result<(), QemuError> {
-    for path in [
-        folder.pid(),
-        folder.qmp(),
-        folder.control(),
-        folder.serial(),
-    ] {
+    for path in [folder.pid(), folder.qmp(), folder.control(), folder.serial()] {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_error("removing", path)(error));
@@ -551,19 +509,14 @@ fn clear_remains(folder: &VmFolder) -> Result<(), QemuError> {
 fn last_words(folder: &VmFolder) -> Option<String> {
     let log = fs::read(folder.log()).ok()?;
     let text = String::from_utf8_lossy(&log);
-    let lines: Vec<_> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(3)..];
     (!last.is_empty()).then(|| last.join(" / "))
 }
 
 fn micros(time: SystemTime) -> Micros {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
-    Micros(since_epoch.map_or(0, |span| {
-        i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
-    }))
+    Micros(since_epoch.map_or(0, |span| i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
 }
 
 /// Held while a machine is looked at or changed, against other programs too. Let go of when dropped.
@@ -575,11 +528,7 @@ async fn lock(folder: &VmFolder) -> Result<File, QemuError> {
         file.lock()?;
         Ok(file)
     });
-    locked
-        .await
-        .map_err(std::io::Error::other)
-        .and_then(|locked| locked)
-        .map_err(locking)
+    locked.await.map_err(std::io::Error::other).and_then(|locked| locked).map_err(locking)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, QemuError> {

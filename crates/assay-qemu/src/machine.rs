@@ -194,11 +194,7 @@ impl Machine {
     /// [`QemuError::Invalid`], naming `name` and the field.
     pub fn check(&self, name: &str) -> Result<(), QemuError> {
         self.problem().map_or(Ok(()), |(field, problem)| {
-            Err(QemuError::Invalid {
-                machine: name.to_owned(),
-                field,
-                problem,
-            })
+            Err(QemuError::Invalid { machine: name.to_owned(), field, problem })
         })
     }
 
@@ -208,16 +204,10 @@ impl Machine {
         }
         let memory = self.memory_mib();
         if memory < 64 {
-            return found(
-                "dimms",
-                format!("the modules make {memory} MiB; at least 64 MiB are needed"),
-            );
+            return found("dimms", format!("the modules make {memory} MiB; at least 64 MiB are needed"));
         }
         if let Some(rtc) = self.rtc.as_deref().filter(|rtc| !is_rtc(rtc)) {
-            return found(
-                "rtc",
-                format!("`{rtc}` is not a date and time such as 1970-01-01T00:00:00"),
-            );
+            return found("rtc", format!("`{rtc}` is not a date and time such as 1970-01-01T00:00:00"));
         }
         self.smbios
             .problem()
@@ -234,10 +224,12 @@ impl Machine {
                 return found(&field, "every slot needs a locator of its own".to_owned());
             }
             let described = [&dimm.manufacturer, &dimm.part, &dimm.serial];
-            if dimm.size_mib == 0
-                && (dimm.speed != 0 || described.iter().any(|text| !text.is_empty()))
-            {
-                return found(&field, "a slot without size_mib is empty and has no manufacturer, part, serial or speed".to_owned());
+            if dimm.size_mib == 0 && (dimm.speed != 0 || described.iter().any(|text| !text.is_empty())) {
+                return found(
+                    &field,
+                    "a slot without size_mib is empty and has no manufacturer, part, serial or speed"
+                        .to_owned(),
+                );
             }
             let texts = described.into_iter().chain([&dimm.locator, &dimm.bank]);
             if let Some(problem) = texts.into_iter().find_map(|text| text_problem(text, 64)) {
@@ -249,20 +241,13 @@ impl Machine {
 
     fn disk_problem(&self) -> Option<(String, String)> {
         let mut seen = BTreeSet::new();
-        let sata = self
-            .disks
-            .iter()
-            .filter(|disk| disk.bus == DiskBus::Sata)
-            .count();
+        let sata = self.disks.iter().filter(|disk| disk.bus == DiskBus::Sata).count();
         if sata > 6 {
             return found("disks", format!("{sata} SATA disks; the board has 6 ports"));
         }
         for disk in &self.disks {
             if !seen.insert(&disk.id) {
-                return found(
-                    &format!("disks.{}", disk.id),
-                    "the id is used twice".to_owned(),
-                );
+                return found(&format!("disks.{}", disk.id), "the id is used twice".to_owned());
             }
             if let Some((field, problem)) = disk.problem() {
                 return found(&format!("disks.{}.{field}", disk.id), problem);
@@ -288,23 +273,16 @@ impl Machine {
             if nic.speed.is_some() && nic.model != NicModel::Virtio {
                 return found(
                     &field,
-                    "speed can be set on model = \"virtio\" only; the others always say 1000"
-                        .to_owned(),
+                    "speed can be set on model = \"virtio\" only; the others always say 1000".to_owned(),
                 );
             }
             if nic.boot && nic.model == NicModel::Igb {
-                return found(
-                    &field,
-                    "igb has no boot ROM; boot from a virtio or e1000e card".to_owned(),
-                );
+                return found(&field, "igb has no boot ROM; boot from a virtio or e1000e card".to_owned());
             }
         }
         let boots = self.nics.iter().any(|nic| nic.boot);
         if self.power_on == PowerOn::Netboot && !self.nics.is_empty() && !boots {
-            return found(
-                "power_on",
-                "netboot needs a network card with boot = true".to_owned(),
-            );
+            return found("power_on", "netboot needs a network card with boot = true".to_owned());
         }
         None
     }
@@ -344,9 +322,7 @@ impl Disk {
         if let Some(problem) = text_problem(&self.serial, 20) {
             return Some(("serial", problem));
         }
-        if self.wwn.is_some()
-            && (self.bus == Virtio || self.wwn_value().is_none_or(|value| value == 0))
-        {
+        if self.wwn.is_some() && (self.bus == Virtio || self.wwn_value().is_none_or(|value| value == 0)) {
             return Some((
                 "wwn",
                 "must be 0x and up to 16 hexadecimal digits, and virtio disks have none".to_owned(),
@@ -372,44 +348,26 @@ impl Disk {
             None => {}
         }
         if self.rotational && longest == 0 {
-            return Some((
-                "rotational",
-                "only sata and scsi disks can say that they rotate".to_owned(),
-            ));
+            return Some(("rotational", "only sata and scsi disks can say that they rotate".to_owned()));
         }
-        if self.smart_critical_warning > 0x3f
-            || (self.smart_critical_warning > 0 && self.bus != Nvme)
-        {
+        if self.smart_critical_warning > 0x3f || (self.smart_critical_warning > 0 && self.bus != Nvme) {
             return Some((
                 "smart_critical_warning",
                 "is a mask of the bits 0 to 5, and only nvme disks have it".to_owned(),
             ));
         }
         let sectors = self.size_mib.saturating_mul(2048);
-        if let Some(sector) = self
-            .unreadable_sectors
-            .iter()
-            .find(|sector| **sector >= sectors)
-        {
-            return Some((
-                "unreadable_sectors",
-                format!("{sector} is beyond the disk's {sectors} sectors"),
-            ));
+        if let Some(sector) = self.unreadable_sectors.iter().find(|sector| **sector >= sectors) {
+            return Some(("unreadable_sectors", format!("{sector} is beyond the disk's {sectors} sectors")));
         }
         if self.iops_limit == Some(0) {
-            return Some((
-                "iops_limit",
-                "must be at least 1; leave it out for no limit".to_owned(),
-            ));
+            return Some(("iops_limit", "must be at least 1; leave it out for no limit".to_owned()));
         }
         None
     }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "every caller returns it as its own answer"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "every caller returns it as its own answer")]
 fn found(field: &str, problem: String) -> Option<(String, String)> {
     Some((field.to_owned(), problem))
 }
@@ -418,13 +376,9 @@ fn found(field: &str, problem: String) -> Option<(String, String)> {
 pub(crate) fn id_problem(id: &str) -> Option<String> {
     let fits = id.starts_with(|c: char| c.is_ascii_lowercase())
         && id.len() <= 40
-        && id
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     (!fits).then(|| {
-        format!(
-            "`{id}` must begin with a lower-case letter and hold at most 40 of a-z, 0-9 and `-`"
-        )
+        format!("`{id}` must begin with a lower-case letter and hold at most 40 of a-z, 0-9 and `-`")
     })
 }
 
@@ -440,16 +394,9 @@ fn is_rtc(text: &str) -> bool {
 
 fn text_problem(text: &str, longest: usize) -> Option<String> {
     if text.len() > longest {
-        return Some(format!(
-            "`{text}` has {} characters; {longest} is the most",
-            text.len()
-        ));
+        return Some(format!("`{text}` has {} characters; {longest} is the most", text.len()));
     }
     let printable = text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-    (!printable || text.trim() != text).then(|| {
-        format!(
-            "`{}` must be printable ASCII without spaces around it",
-            text.escape_debug()
-        )
-    })
+    (!printable || text.trim() != text)
+        .then(|| format!("`{}` must be printable ASCII without spaces around it", text.escape_debug()))
 }

@@ -76,9 +76,7 @@ impl Network {
         for name in [&config.netns, &config.bridge] {
             let fits = name.len() <= LONGEST_NAME
                 && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
             if !fits {
                 return problem(format!(
                     "`{name}` cannot be a name: at most {LONGEST_NAME} letters, digits, `-` and `_`"
@@ -86,10 +84,7 @@ impl Network {
             }
         }
         if !(8..=30).contains(&config.prefix_len) {
-            return problem(format!(
-                "prefix length {} is not between 8 and 30",
-                config.prefix_len
-            ));
+            return problem(format!("prefix length {} is not between 8 and 30", config.prefix_len));
         }
         Ok(Self { config, record })
     }
@@ -105,10 +100,7 @@ impl Network {
     /// [`QemuError`] when not permitted, or when another network is recorded in this state folder.
     pub async fn up(&self) -> Result<(), QemuError> {
         let record = self.recorded()?;
-        if let Some(other) = record
-            .as_ref()
-            .filter(|record| record.config != self.config)
-        {
+        if let Some(other) = record.as_ref().filter(|record| record.config != self.config) {
             return problem(format!(
                 "this state folder has the network `{}` up with other settings; take it down first",
                 other.config.netns
@@ -122,8 +114,7 @@ impl Network {
         self.write(&record)?;
         if !self.netns_named() {
             ip(&["netns", "add", &self.config.netns]).await?;
-        } else if record.made_netns && !self.inside(&["link", "show", "lo"]).run().await?.success()
-        {
+        } else if record.made_netns && !self.inside(&["link", "show", "lo"]).run().await?.success() {
             // The name is there and no namespace behind it: we were killed between the two.
             fs::remove_file(self.netns_file()).map_err(io_error("removing", self.netns_file()))?;
             ip(&["netns", "add", &self.config.netns]).await?;
@@ -133,24 +124,12 @@ impl Network {
             record.made_bridge = true;
             self.write(&record)?;
             // No learning delay: a machine asks for its address the moment that its link is up.
-            self.inside(&[
-                "link",
-                "add",
-                bridge,
-                "type",
-                "bridge",
-                "forward_delay",
-                "0",
-                "stp_state",
-                "0",
-            ])
-            .run_ok()
-            .await?;
+            self.inside(&["link", "add", bridge, "type", "bridge", "forward_delay", "0", "stp_state", "0"])
+                .run_ok()
+                .await?;
         }
         let address = format!("{}/{}", self.config.address, self.config.prefix_len);
-        self.inside(&["addr", "replace", &address, "dev", bridge])
-            .run_ok()
-            .await?;
+        self.inside(&["addr", "replace", &address, "dev", bridge]).run_ok().await?;
         for name in ["lo", bridge] {
             self.inside(&["link", "set", name, "up"]).run_ok().await?;
         }
@@ -164,13 +143,9 @@ impl Network {
     pub async fn tap_up(&self, mac: &Mac) -> Result<(), QemuError> {
         let name = tap_name(mac);
         if !self.links().await?.iter().any(|link| link.ifname == name) {
-            self.inside(&["tuntap", "add", "dev", &name, "mode", "tap"])
-                .run_ok()
-                .await?;
+            self.inside(&["tuntap", "add", "dev", &name, "mode", "tap"]).run_ok().await?;
         }
-        self.inside(&["link", "set", &name, "master", &self.config.bridge, "up"])
-            .run_ok()
-            .await?;
+        self.inside(&["link", "set", &name, "master", &self.config.bridge, "up"]).run_ok().await?;
         Ok(())
     }
 
@@ -182,10 +157,7 @@ impl Network {
         let Some(record) = self.recorded()? else {
             return Ok(());
         };
-        let was = Self {
-            config: record.config.clone(),
-            record: self.record.clone(),
-        };
+        let was = Self { config: record.config.clone(), record: self.record.clone() };
         if was.netns_named() {
             was.empty(&record).await?;
             if record.made_netns {
@@ -202,12 +174,9 @@ impl Network {
             return Ok(());
         };
         let bridge = self.config.bridge.as_str();
-        let is_tap =
-            |link: &&Link| is_tap_name(&link.ifname) && link.master.as_deref() == Some(bridge);
+        let is_tap = |link: &&Link| is_tap_name(&link.ifname) && link.master.as_deref() == Some(bridge);
         for tap in links.iter().filter(is_tap) {
-            self.inside(&["link", "delete", &tap.ifname])
-                .run_ok()
-                .await?;
+            self.inside(&["link", "delete", &tap.ifname]).run_ok().await?;
         }
         if record.made_bridge && links.iter().any(|link| link.ifname == bridge) {
             self.inside(&["link", "delete", bridge]).run_ok().await?;
@@ -223,9 +192,7 @@ impl Network {
     }
 
     fn inside(&self, arguments: &[&str]) -> Cmd {
-        Cmd::new("ip")
-            .args(["-netns", &self.config.netns])
-            .args(arguments)
+        Cmd::new("ip").args(["-netns", &self.config.netns]).args(arguments)
     }
 
     fn netns_file(&self) -> PathBuf {

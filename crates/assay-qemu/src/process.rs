@@ -28,10 +28,7 @@ impl VmProcess {
         // A process that has ended has no command line.
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let ours = pid_file.as_os_str().as_encoded_bytes();
-        arguments
-            .split(|byte| *byte == 0)
-            .any(|argument| argument == ours)
-            .then_some(Self { pid, handle })
+        arguments.split(|byte| *byte == 0).any(|argument| argument == ours).then_some(Self { pid, handle })
     }
 
     /// Its id, for people.
@@ -70,8 +67,7 @@ impl VmProcess {
 
 /// A pidfd is readable once its process has ended.
 fn readable_within(handle: &OwnedFd, limit: Duration) -> io::Result<bool> {
-    let limit =
-        Timespec::try_from(limit).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let limit = Timespec::try_from(limit).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut watched = [PollFd::new(handle, PollFlags::IN)];
     loop {
         match poll(&mut watched, Some(&limit)) {

@@ -80,10 +80,8 @@ impl Qmp {
     /// [`QemuError`] when there is nobody, somebody else holds the monitor, or it does not speak QMP.
     pub async fn connect(path: &Path) -> Result<Self, QemuError> {
         let connected = timeout(GREETING_LIMIT, greet(path)).await;
-        let (lines, writer) = connected.map_err(|_| QemuError::QmpTimeout {
-            command: "greeting".to_owned(),
-            after: GREETING_LIMIT,
-        })??;
+        let (lines, writer) = connected
+            .map_err(|_| QemuError::QmpTimeout { command: "greeting".to_owned(), after: GREETING_LIMIT })??;
         let shared = Arc::new(Shared {
             waiting: Mutex::new(Some(HashMap::new())),
             events: broadcast::channel(EVENT_BACKLOG).0,
@@ -111,27 +109,17 @@ impl Qmp {
     /// [`QemuError`] when QEMU refuses it, has ended, or does not answer.
     pub async fn execute(&self, command: &str, arguments: Value) -> Result<Value, QemuError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let closed = || QemuError::QmpClosed {
-            command: command.to_owned(),
-        };
+        let closed = || QemuError::QmpClosed { command: command.to_owned() };
         let (sender, receiver) = oneshot::channel();
         self.shared.register(id, sender).map_err(|()| closed())?;
         let sent = async {
             let line = request(id, command, &arguments);
-            self.writer
-                .lock()
-                .await
-                .write_all(line.as_bytes())
-                .await
-                .map_err(|_| closed())?;
+            self.writer.lock().await.write_all(line.as_bytes()).await.map_err(|_| closed())?;
             receiver.await.map_err(|_| closed())
         };
         let answer = timeout(COMMAND_LIMIT, sent).await.map_err(|_| {
             self.shared.forget(id);
-            QemuError::QmpTimeout {
-                command: command.to_owned(),
-                after: COMMAND_LIMIT,
-            }
+            QemuError::QmpTimeout { command: command.to_owned(), after: COMMAND_LIMIT }
         })??;
         answer.map_err(|refusal| QemuError::QmpRefused {
             command: command.to_owned(),
@@ -143,10 +131,7 @@ impl Qmp {
     /// QEMU's run state: `running`, `paused`, `guest-panicked`, `internal-error` …
     pub async fn query_status(&self) -> Result<String, QemuError> {
         let answer = self.execute("query-status", Value::Null).await?;
-        let state = answer
-            .get("status")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
+        let state = answer.get("status").and_then(Value::as_str).map(str::to_owned);
         state.ok_or_else(|| QemuError::QmpGarbled {
             command: "query-status".to_owned(),
             said: answer.to_string(),
@@ -183,11 +168,7 @@ impl Qmp {
 
     /// Changes a property of a running device; a device `nvme0` is `/machine/peripheral/nvme0`.
     pub async fn qom_set(&self, path: &str, property: &str, value: Value) -> Result<(), QemuError> {
-        self.plain(
-            "qom-set",
-            json!({"path": path, "property": property, "value": value}),
-        )
-        .await
+        self.plain("qom-set", json!({"path": path, "property": property, "value": value})).await
     }
 
     /// Pulls a device. The `DEVICE_DELETED` event says when the guest has let go of it.
@@ -202,25 +183,16 @@ impl Qmp {
 
     /// Writes the screen as a PNG image to `file`, which must be absolute.
     pub async fn screendump(&self, file: &Path) -> Result<(), QemuError> {
-        self.plain(
-            "screendump",
-            json!({"filename": file.display().to_string(), "format": "png"}),
-        )
-        .await
+        self.plain("screendump", json!({"filename": file.display().to_string(), "format": "png"})).await
     }
 
     /// Runs a command of the human monitor, for what has no other form (`mce`, `pcie_aer_inject_error`).
     pub async fn human_monitor_command(&self, line: &str) -> Result<String, QemuError> {
-        let answer = self
-            .execute("human-monitor-command", json!({"command-line": line}))
-            .await?;
+        let answer = self.execute("human-monitor-command", json!({"command-line": line})).await?;
         answer
             .as_str()
             .map(str::to_owned)
-            .ok_or_else(|| QemuError::QmpGarbled {
-                command: line.to_owned(),
-                said: answer.to_string(),
-            })
+            .ok_or_else(|| QemuError::QmpGarbled { command: line.to_owned(), said: answer.to_string() })
     }
 
     /// The socket.
@@ -247,11 +219,7 @@ impl Shared {
     }
 
     fn forget(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()?
-            .remove(&id)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.remove(&id)
     }
 
     fn hang_up(&self) {
@@ -265,10 +233,7 @@ type Lines = tokio::io::Lines<BufReader<OwnedReadHalf>>;
 async fn greet(path: &Path) -> Result<(Lines, OwnedWriteHalf), QemuError> {
     let stream = UnixStream::connect(path)
         .await
-        .map_err(|source| QemuError::QmpConnect {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| QemuError::QmpConnect { path: path.to_owned(), source })?;
     let (read_half, writer) = stream.into_split();
     let mut lines = BufReader::new(read_half).lines();
     let first = lines
@@ -276,15 +241,10 @@ async fn greet(path: &Path) -> Result<(Lines, OwnedWriteHalf), QemuError> {
         .await
         .ok()
         .flatten()
-        .ok_or_else(|| QemuError::QmpClosed {
-            command: "greeting".to_owned(),
-        })?;
+        .ok_or_else(|| QemuError::QmpClosed { command: "greeting".to_owned() })?;
     match parse(&first) {
         Some(Message::Greeting) => Ok((lines, writer)),
-        _ => Err(QemuError::QmpGarbled {
-            command: "greeting".to_owned(),
-            said: first,
-        }),
+        _ => Err(QemuError::QmpGarbled { command: "greeting".to_owned(), said: first }),
     }
 }
 
@@ -295,10 +255,7 @@ async fn read(mut lines: Lines, shared: Arc<Shared>) {
                 // Nobody listening is no error.
                 let _ = shared.events.send(event);
             }
-            Some(Message::Answer {
-                id: Some(id),
-                answer,
-            }) => {
+            Some(Message::Answer { id: Some(id), answer }) => {
                 if let Some(sender) = shared.forget(id) {
                     // The caller may have given up.
                     let _ = sender.send(answer);
@@ -332,10 +289,7 @@ fn parse(line: &str) -> Option<Message> {
         return Some(Message::Event(QmpEvent { name, data }));
     }
     if let Some(error) = value.get("error") {
-        let answer = Err(Refusal {
-            class: text(error, "class")?,
-            description: text(error, "desc")?,
-        });
+        let answer = Err(Refusal { class: text(error, "class")?, description: text(error, "desc")? });
         return Some(Message::Answer { id, answer });
     }
     let answer = Ok(value.get("return")?.clone());
@@ -353,51 +307,31 @@ mod tests {
 
     #[test]
     fn requests_are_one_line_with_an_id() {
-        assert_eq!(
-            request(7, "stop", &Value::Null),
-            "{\"execute\":\"stop\",\"id\":7}\n"
-        );
+        assert_eq!(request(7, "stop", &Value::Null), "{\"execute\":\"stop\",\"id\":7}\n");
         let link = request(8, "set_link", &json!({"name": "a\nb", "up": false}));
         assert_eq!(link.matches('\n').count(), 1, "{link}");
-        assert!(
-            link.contains(r#""arguments":{"name":"a\nb","up":false}"#),
-            "{link}"
-        );
+        assert!(link.contains(r#""arguments":{"name":"a\nb","up":false}"#), "{link}");
     }
 
     #[test]
     fn what_qemu_says_is_told_apart() {
-        assert_eq!(
-            parse(r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#),
-            Some(Message::Greeting)
-        );
+        assert_eq!(parse(r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#), Some(Message::Greeting));
         let answer = Ok(json!({"status": "running"}));
         assert_eq!(
             parse(r#"{"return": {"status": "running"}, "id": 3}"#),
-            Some(Message::Answer {
-                id: Some(3),
-                answer
-            })
+            Some(Message::Answer { id: Some(3), answer })
         );
         let answer = Err(Refusal {
             class: "DeviceNotFound".to_owned(),
             description: "Device 'x' not found".to_owned(),
         });
         assert_eq!(
-            parse(
-                r#"{"id": 4, "error": {"class": "DeviceNotFound", "desc": "Device 'x' not found"}}"#
-            ),
-            Some(Message::Answer {
-                id: Some(4),
-                answer
-            })
+            parse(r#"{"id": 4, "error": {"class": "DeviceNotFound", "desc": "Device 'x' not found"}}"#),
+            Some(Message::Answer { id: Some(4), answer })
         );
         assert_eq!(
             parse(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#),
-            Some(Message::Event(QmpEvent {
-                name: "STOP".to_owned(),
-                data: Value::Null
-            }))
+            Some(Message::Event(QmpEvent { name: "STOP".to_owned(), data: Value::Null }))
         );
         for garbage in ["", "{}", "SSH-2.0", r#"{"error": {}}"#] {
             assert_eq!(parse(garbage), None, "{garbage}");
@@ -430,9 +364,7 @@ mod tests {
             matches!(&ended, QemuError::QmpClosed { command } if command == "qmp_capabilities"),
             "{ended}"
         );
-        let nobody = Qmp::connect(std::path::Path::new("/nowhere/qmp"))
-            .await
-            .expect_err("nobody there");
+        let nobody = Qmp::connect(std::path::Path::new("/nowhere/qmp")).await.expect_err("nobody there");
         assert!(matches!(nobody, QemuError::QmpConnect { .. }), "{nobody}");
     }
 }

@@ -26,44 +26,26 @@ pub struct MemoryTable {
 
 /// The array structure and one device structure per slot.
 pub fn memory_tables(dimms: &[Dimm]) -> Vec<MemoryTable> {
-    let array = MemoryTable {
-        file_name: "smbios-16.bin".to_owned(),
-        bytes: array(dimms),
-    };
+    let array = MemoryTable { file_name: "smbios-16.bin".to_owned(), bytes: array(dimms) };
     let device = |(slot, dimm)| MemoryTable {
         file_name: format!("smbios-17-{slot}.bin"),
         bytes: device(slot as u16, dimm),
     };
-    std::iter::once(array)
-        .chain(dimms.iter().enumerate().map(device))
-        .collect()
+    std::iter::once(array).chain(dimms.iter().enumerate().map(device)).collect()
 }
 
 fn array(dimms: &[Dimm]) -> Vec<u8> {
-    let largest = dimms
-        .iter()
-        .map(|dimm| u64::from(dimm.size_mib))
-        .max()
-        .unwrap_or(0);
+    let largest = dimms.iter().map(|dimm| u64::from(dimm.size_mib)).max().unwrap_or(0);
     let capacity_kib = largest * 1024 * dimms.len() as u64;
     let mut table = Structure::new(16, ARRAY_HANDLE);
     table.byte(3); // location: system board
     table.byte(3); // use: system memory
     table.byte(3); // error correction: none, as QEMU's memory has none
     // 0x8000_0000 says that the capacity is in the 64-bit field.
-    table.dword(
-        u32::try_from(capacity_kib)
-            .ok()
-            .filter(|kib| *kib < 0x8000_0000)
-            .unwrap_or(0x8000_0000),
-    );
+    table.dword(u32::try_from(capacity_kib).ok().filter(|kib| *kib < 0x8000_0000).unwrap_or(0x8000_0000));
     table.word(NO_ERROR_INFORMATION);
     table.word(dimms.len() as u16);
-    table.qword(if capacity_kib < 0x8000_0000 {
-        0
-    } else {
-        capacity_kib * 1024
-    });
+    table.qword(if capacity_kib < 0x8000_0000 { 0 } else { capacity_kib * 1024 });
     table.finish()
 }
 
@@ -76,9 +58,7 @@ fn device(slot: u16, dimm: &Dimm) -> Vec<u8> {
     table.word(width); // total width
     table.word(width); // data width
     // 0x7fff says that the size is in the extended field.
-    let small = u16::try_from(dimm.size_mib)
-        .ok()
-        .filter(|size| *size < 0x7fff);
+    let small = u16::try_from(dimm.size_mib).ok().filter(|size| *size < 0x7fff);
     table.word(small.unwrap_or(0x7fff));
     table.byte(9); // form factor: DIMM
     table.byte(0); // no set
@@ -111,11 +91,7 @@ impl Structure {
     fn new(kind: u8, handle: u16) -> Self {
         let mut formatted = vec![kind, 0];
         formatted.extend(handle.to_le_bytes());
-        Self {
-            formatted,
-            strings: Vec::new(),
-            count: 0,
-        }
+        Self { formatted, strings: Vec::new(), count: 0 }
     }
 
     fn byte(&mut self, value: u8) {
@@ -164,11 +140,7 @@ mod tests {
 
     fn dimm(locator: &str, size_mib: u32) -> Dimm {
         let filled = |text: &str| {
-            if size_mib > 0 {
-                text.to_owned()
-            } else {
-                String::new()
-            }
+            if size_mib > 0 { text.to_owned() } else { String::new() }
         };
         Dimm {
             locator: locator.to_owned(),
@@ -184,14 +156,8 @@ mod tests {
     #[test]
     fn an_array_and_a_device_per_slot() {
         let tables = memory_tables(&[dimm("A1", 1024), dimm("A2", 0)]);
-        let names: Vec<_> = tables
-            .iter()
-            .map(|table| table.file_name.as_str())
-            .collect();
-        assert_eq!(
-            names,
-            ["smbios-16.bin", "smbios-17-0.bin", "smbios-17-1.bin"]
-        );
+        let names: Vec<_> = tables.iter().map(|table| table.file_name.as_str()).collect();
+        assert_eq!(names, ["smbios-16.bin", "smbios-17-0.bin", "smbios-17-1.bin"]);
         // Array: 23 bytes formatted, handle 0x1000, capacity 2 × 1 GiB in KiB, two devices, no strings.
         let array = &tables[0].bytes;
         assert_eq!((array[0], array[1], array.len()), (16, 23, 25));

@@ -3,8 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use assay_qemu::{
-    Accel, DiskFault, Fault, FirmwareFiles, Lab, LabConfig, LabMachine, QemuError, VmFolder,
-    arguments,
+    Accel, DiskFault, Fault, FirmwareFiles, Lab, LabConfig, LabMachine, QemuError, VmFolder, arguments,
 };
 
 fn shipped() -> PathBuf {
@@ -12,20 +11,12 @@ fn shipped() -> PathBuf {
 }
 
 fn emulated() -> Accel {
-    Accel::Tcg {
-        reason: "for the test".to_owned(),
-    }
+    Accel::Tcg { reason: "for the test".to_owned() }
 }
 
 fn command(machine: &LabMachine, accel: &Accel) -> String {
     let folder = VmFolder::new("/s");
-    let list = arguments(
-        &machine.name,
-        &machine.actual,
-        &folder,
-        &FirmwareFiles::default(),
-        accel,
-    );
+    let list = arguments(&machine.name, &machine.actual, &folder, &FirmwareFiles::default(), accel);
     list.join(" ").replace(" -", "\n-")
 }
 
@@ -36,20 +27,13 @@ fn load(name: &str) -> LabMachine {
 /// The lines of a machine's command that its healthy self does not have (`+`), and the other way round (`-`).
 fn difference(name: &str) -> String {
     let machine = load(name);
-    let healthy = machine
-        .clone()
-        .with_fault(Fault::default())
-        .expect("healthy");
+    let healthy = machine.clone().with_fault(Fault::default()).expect("healthy");
     let [before, after] = [&healthy, &machine].map(|machine| command(machine, &emulated()));
     let only = |sign: &str, these: &str, those: &str| -> Vec<String> {
-        let new = these
-            .lines()
-            .filter(|line| those.lines().all(|other| other != *line));
+        let new = these.lines().filter(|line| those.lines().all(|other| other != *line));
         new.map(|line| format!("{sign}{line}")).collect()
     };
-    [only("-", &before, &after), only("+", &after, &before)]
-        .concat()
-        .join("\n")
+    [only("-", &before, &after), only("+", &after, &before)].concat().join("\n")
 }
 
 #[test]
@@ -108,9 +92,7 @@ fn a_healthy_uefi_machine_with_kvm() {
     let lines: Vec<_> = text
         .lines()
         .filter(|line| {
-            ["-accel", "-cpu", "-drive"]
-                .iter()
-                .any(|option| line.starts_with(option))
+            ["-accel", "-cpu", "-drive"].iter().any(|option| line.starts_with(option))
                 || line.contains("type=0,")
         })
         .collect();
@@ -139,10 +121,7 @@ fn the_faults_and_nothing_else() {
     +-device nvme,bus=port3,id=nvme0,serial=NV21144401,drive=disk-nvme0,bootindex=2,smart_critical_warning=5
     "#);
     let both = load("missing-dimm-swapped-disk");
-    assert_eq!(
-        (both.ordered.memory_mib(), both.actual.memory_mib()),
-        (2048, 1024)
-    );
+    assert_eq!((both.ordered.memory_mib(), both.actual.memory_mib()), (2048, 1024));
     assert_eq!(both.actual.dimms.len(), 4, "the empty slot is still a slot");
     assert_eq!(both.ordered.disks[1].serial, "SA21137702");
     assert_eq!(both.actual.disks[1].serial, "SA9900006667");
@@ -155,16 +134,10 @@ fn broken_and_slow_disks() {
         iops_limit: Some(120),
         ..DiskFault::default()
     };
-    let fault = Fault {
-        disks: [("nvme0".to_owned(), fault)].into(),
-        ..Fault::default()
-    };
+    let fault = Fault { disks: [("nvme0".to_owned(), fault)].into(), ..Fault::default() };
     let machine = load("healthy-bios").with_fault(fault).expect("it fits");
     let text = command(&machine, &emulated());
-    let lines: Vec<_> = text
-        .lines()
-        .filter(|line| line.contains("-nvme0"))
-        .collect();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("-nvme0")).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
     -blockdev driver=file,filename=/s/disk-nvme0.raw,discard=unmap,node-name=file-nvme0
     -blockdev driver=blkdebug,node-name=fast-nvme0,image=file-nvme0,inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5,inject-error.0.sector=100,inject-error.1.event=none,inject-error.1.iotype=read,inject-error.1.errno=5,inject-error.1.sector=2048
@@ -178,13 +151,8 @@ fn broken_and_slow_disks() {
 fn all_shipped_machines_can_run_at_once() {
     let state = tempfile::tempdir().expect("a folder");
     let lab = Lab::open(LabConfig::new(state.path(), shipped())).expect("opened");
-    let machines = lab
-        .list()
-        .expect("all files are right and no address is used twice");
-    let names: Vec<_> = machines
-        .iter()
-        .map(|machine| machine.name.as_str())
-        .collect();
+    let machines = lab.list().expect("all files are right and no address is used twice");
+    let names: Vec<_> = machines.iter().map(|machine| machine.name.as_str()).collect();
     assert_eq!(
         names,
         [
@@ -197,23 +165,10 @@ fn all_shipped_machines_can_run_at_once() {
         ]
     );
     for machine in &machines {
-        assert_eq!(
-            machine.fault.is_none(),
-            machine.name.starts_with("healthy"),
-            "{}",
-            machine.name
-        );
-        assert_eq!(
-            machine.fault.is_none(),
-            machine.actual == machine.ordered,
-            "{}",
-            machine.name
-        );
+        assert_eq!(machine.fault.is_none(), machine.name.starts_with("healthy"), "{}", machine.name);
+        assert_eq!(machine.fault.is_none(), machine.actual == machine.ordered, "{}", machine.name);
     }
-    let mut uuids: Vec<_> = machines
-        .iter()
-        .map(|machine| machine.actual.smbios.uuid)
-        .collect();
+    let mut uuids: Vec<_> = machines.iter().map(|machine| machine.actual.smbios.uuid).collect();
     uuids.sort();
     uuids.dedup();
     assert_eq!(uuids.len(), machines.len());
@@ -222,11 +177,7 @@ fn all_shipped_machines_can_run_at_once() {
 /// A folder with the healthy machine and a variation of it with `text`.
 fn variation(text: &str) -> (tempfile::TempDir, Result<LabMachine, QemuError>) {
     let folder = tempfile::tempdir().expect("a folder");
-    fs::copy(
-        shipped().join("healthy-bios.toml"),
-        folder.path().join("healthy-bios.toml"),
-    )
-    .expect("copied");
+    fs::copy(shipped().join("healthy-bios.toml"), folder.path().join("healthy-bios.toml")).expect("copied");
     fs::write(folder.path().join("odd.toml"), text).expect("written");
     let machine = LabMachine::load(folder.path(), "odd");
     (folder, machine)
@@ -268,9 +219,7 @@ fn wrong_files_say_where_and_what() {
 
 #[test]
 fn a_machine_without_memory_is_refused() {
-    let text = format!(
-        "{HEAD}[fault.dimms.DIMM_A1]\nmissing = true\n[fault.dimms.DIMM_B1]\nmissing = true"
-    );
+    let text = format!("{HEAD}[fault.dimms.DIMM_A1]\nmissing = true\n[fault.dimms.DIMM_B1]\nmissing = true");
     insta::assert_snapshot!(refusal(&text), @r#"machine `odd`, dimms: the modules make 0 MiB; at least 64 MiB are needed"#);
 }
 

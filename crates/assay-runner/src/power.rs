@@ -77,7 +77,8 @@ impl Power {
             Ok(Memory::Done(outcome)) => return outcome,
             Ok(Memory::Begun) => {
                 warn!(run.id = %run, power.job = job, "a power job was interrupted by a restart; it is not done again");
-                let message = "the runner was restarted while it switched power; whether it happened is not known";
+                let message =
+                    "the runner was restarted while it switched power; whether it happened is not known";
                 return remember(&path, Outcome { ok: true, message: message.to_owned() });
             }
             Ok(Memory::Unknown) => {}

@@ -79,6 +79,14 @@ impl ServerProcess {
         self
     }
 
+    /// Tells agents to come by another port: a proxy's.
+    #[must_use]
+    pub fn agents_come_by(mut self, port: u16) -> Self {
+        let name = self.args.iter().position(|arg| arg == "--agent-port").expect("always there");
+        self.args[name + 1] = port.to_string();
+        self
+    }
+
     /// Puts a live image there that firmware can be sent to; its files are empty, since the fake
     /// machines run the agent without a kernel.
     pub fn fake_live_image(&self) {

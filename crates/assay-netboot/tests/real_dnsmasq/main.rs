@@ -6,9 +6,7 @@ mod support;
 use std::{collections::BTreeSet, fs, net::Ipv4Addr, time::Duration};
 
 use assay_model::Mac;
-use assay_netboot::{
-    DEFAULT_TFTP_ROOT, Loaders, Netboot, NetbootConfig, NetbootError, NetbootEvent,
-};
+use assay_netboot::{DEFAULT_TFTP_ROOT, Loaders, Netboot, NetbootConfig, NetbootError, NetbootEvent};
 use assay_process::Cmd;
 use support::{Cable, SERVER_IP};
 use tokio::{sync::mpsc, time::timeout};
@@ -55,10 +53,7 @@ async fn until(
 }
 
 fn dnsmasq_pid(config: &NetbootConfig) -> String {
-    fs::read_to_string(config.state_dir.join("dnsmasq.pid"))
-        .expect("a pid file")
-        .trim()
-        .to_owned()
+    fs::read_to_string(config.state_dir.join("dnsmasq.pid")).expect("a pid file").trim().to_owned()
 }
 
 #[tokio::test]
@@ -67,25 +62,13 @@ async fn a_machine_that_is_allowed_gets_the_loader_for_its_firmware_and_a_strang
     let (netboot, mut events) = Netboot::start(config(&cable)).await.expect("it serves");
     assert_eq!(events.recv().await, Some(NetbootEvent::Ready));
 
-    assert_eq!(
-        cable.dhcp(KNOWN, BIOS, &[]).await.bootfile,
-        None,
-        "nobody is allowed at first"
-    );
-    netboot
-        .allow(&BTreeSet::from([KNOWN]))
-        .await
-        .expect("the list is read");
-    let file =
-        async |arch, more: &'static [&'static str]| cable.dhcp(KNOWN, arch, more).await.bootfile;
+    assert_eq!(cable.dhcp(KNOWN, BIOS, &[]).await.bootfile, None, "nobody is allowed at first");
+    netboot.allow(&BTreeSet::from([KNOWN])).await.expect("the list is read");
+    let file = async |arch, more: &'static [&'static str]| cable.dhcp(KNOWN, arch, more).await.bootfile;
     assert_eq!(file(BIOS, &[]).await.as_deref(), Some("undionly.kpxe"));
     assert_eq!(file(UEFI, &[]).await.as_deref(), Some("snponly.efi"));
     assert_eq!(file(UEFI_TOO, &[]).await.as_deref(), Some("snponly.efi"));
-    assert_eq!(
-        file(ARM64, &[]).await,
-        None,
-        "a loader of another architecture would hang it"
-    );
+    assert_eq!(file(ARM64, &[]).await, None, "a loader of another architecture would hang it");
     let script = Some("http://10.77.0.1:8080/boot/${netX/mac:hexhyp}.ipxe");
     let option_175: &[&str] = &["-x", "0xaf:0101"];
     let user_class: &[&str] = &["-x", "0x4d:69505845"];
@@ -94,33 +77,16 @@ async fn a_machine_that_is_allowed_gets_the_loader_for_its_firmware_and_a_strang
 
     let lease = cable.dhcp(STRANGER, BIOS, &[]).await;
     assert_eq!((lease.bootfile, lease.router), (None, None));
-    assert_eq!(
-        cable.dhcp(STRANGER, BIOS, option_175).await.bootfile,
-        None,
-        "its own iPXE changes nothing"
-    );
+    assert_eq!(cable.dhcp(STRANGER, BIOS, option_175).await.bootfile, None, "its own iPXE changes nothing");
     let ip: Ipv4Addr = lease.ip.parse().expect("an address");
     assert!((100..=200).contains(&ip.octets()[3]));
-    until(&mut events, |event| {
-        *event == NetbootEvent::Discover { mac: STRANGER }
-    })
-    .await;
-    until(&mut events, |event| {
-        *event == NetbootEvent::Offered { mac: STRANGER, ip }
-    })
-    .await;
-    until(&mut events, |event| {
-        *event == NetbootEvent::Leased { mac: STRANGER, ip }
-    })
-    .await;
+    until(&mut events, |event| *event == NetbootEvent::Discover { mac: STRANGER }).await;
+    until(&mut events, |event| *event == NetbootEvent::Offered { mac: STRANGER, ip }).await;
+    until(&mut events, |event| *event == NetbootEvent::Leased { mac: STRANGER, ip }).await;
 
     netboot.stop().await;
     until(&mut events, |event| *event == NetbootEvent::Stopped).await;
-    assert_eq!(
-        events.recv().await,
-        None,
-        "nothing comes after the last event"
-    );
+    assert_eq!(events.recv().await, None, "nothing comes after the last event");
 }
 
 #[tokio::test]
@@ -138,16 +104,10 @@ async fn the_list_changes_under_traffic_and_each_change_is_in_force_when_allow_r
         assert!(cable.dhcp(STRANGER, UEFI, &[]).await.bootfile.is_some());
     }
     let nobody = BTreeSet::new();
-    let (first, second, third) = tokio::join!(
-        netboot.allow(&only_known),
-        netboot.allow(&only_stranger),
-        netboot.allow(&nobody)
-    );
+    let (first, second, third) =
+        tokio::join!(netboot.allow(&only_known), netboot.allow(&only_stranger), netboot.allow(&nobody));
     assert!(first.is_ok() && second.is_ok() && third.is_ok());
-    assert!(
-        cable.dhcp(STRANGER, UEFI, &[]).await.bootfile.is_none(),
-        "the last list counts"
-    );
+    assert!(cable.dhcp(STRANGER, UEFI, &[]).await.bootfile.is_none(), "the last list counts");
     assert_eq!(dnsmasq_pid(&config), pid, "one dnsmasq served all of it");
     netboot.stop().await;
 }
@@ -157,44 +117,19 @@ async fn a_loader_is_sent_whole_and_a_missing_file_is_told() {
     let cable = Cable::new().await;
     let (netboot, mut events) = Netboot::start(config(&cable)).await.expect("it serves");
     let sent = cable.tftp("undionly.kpxe").await;
-    assert!(
-        sent == fs::read("/usr/lib/ipxe/undionly.kpxe").expect("ipxe is installed"),
-        "the bytes differ"
-    );
+    assert!(sent == fs::read("/usr/lib/ipxe/undionly.kpxe").expect("ipxe is installed"), "the bytes differ");
     let ip = Ipv4Addr::new(10, 77, 0, 50);
     let file = "/usr/lib/ipxe/undionly.kpxe".to_owned();
-    until(&mut events, |event| {
-        *event
-            == NetbootEvent::TftpSent {
-                file: file.clone(),
-                ip,
-            }
-    })
-    .await;
+    until(&mut events, |event| *event == NetbootEvent::TftpSent { file: file.clone(), ip }).await;
     let missing = Cmd::new("busybox")
-        .args([
-            "tftp",
-            "-g",
-            "-r",
-            "nope.efi",
-            "-l",
-            "/dev/null",
-            "10.77.0.1",
-        ])
+        .args(["tftp", "-g", "-r", "nope.efi", "-l", "/dev/null", "10.77.0.1"])
         .netns(Some(&cable.client))
         .run()
         .await
         .expect("it runs");
     assert!(!missing.success());
     let file = "/usr/lib/ipxe/nope.efi".to_owned();
-    until(&mut events, |event| {
-        *event
-            == NetbootEvent::TftpMissing {
-                file: file.clone(),
-                ip,
-            }
-    })
-    .await;
+    until(&mut events, |event| *event == NetbootEvent::TftpMissing { file: file.clone(), ip }).await;
     netboot.stop().await;
 }
 
@@ -206,31 +141,14 @@ async fn a_killed_dnsmasq_is_reported_started_again_and_still_knows_who_is_allow
     netboot.allow(&BTreeSet::from([KNOWN])).await.expect("read");
     until(&mut events, |event| *event == NetbootEvent::Ready).await;
     let pid = dnsmasq_pid(&config);
-    Cmd::new("kill")
-        .args(["-9", &pid])
-        .run_ok()
-        .await
-        .expect("killed");
+    Cmd::new("kill").args(["-9", &pid]).run_ok().await.expect("killed");
 
-    let died = until(&mut events, |event| {
-        matches!(event, NetbootEvent::Died { .. })
-    })
-    .await;
-    let NetbootEvent::Died {
-        code,
-        message,
-        restart_in,
-    } = died
-    else {
-        unreachable!("it was matched")
-    };
+    let died = until(&mut events, |event| matches!(event, NetbootEvent::Died { .. })).await;
+    let NetbootEvent::Died { code, message, restart_in } = died else { unreachable!("it was matched") };
     assert_eq!((code, restart_in), (None, Duration::from_millis(250)));
     assert!(message.contains("signal: 9"), "{message}");
     // Asked between two lives: answered once the next one has read the list.
-    netboot
-        .allow(&BTreeSet::from([KNOWN, STRANGER]))
-        .await
-        .expect("read");
+    netboot.allow(&BTreeSet::from([KNOWN, STRANGER])).await.expect("read");
     until(&mut events, |event| *event == NetbootEvent::Ready).await;
     assert_ne!(dnsmasq_pid(&config), pid);
     assert!(cable.dhcp(KNOWN, BIOS, &[]).await.bootfile.is_some());
@@ -243,22 +161,10 @@ async fn a_wedged_dnsmasq_is_replaced_when_it_does_not_read_its_list() {
     let cable = Cable::new().await;
     let config = config(&cable);
     let (netboot, mut events) = Netboot::start(config.clone()).await.expect("it serves");
-    Cmd::new("kill")
-        .args(["-STOP", &dnsmasq_pid(&config)])
-        .run_ok()
-        .await
-        .expect("stopped");
-    netboot
-        .allow(&BTreeSet::from([KNOWN]))
-        .await
-        .expect("the next one reads it");
-    let died = until(&mut events, |event| {
-        matches!(event, NetbootEvent::Died { .. })
-    })
-    .await;
-    let NetbootEvent::Died { message, .. } = died else {
-        unreachable!("it was matched")
-    };
+    Cmd::new("kill").args(["-STOP", &dnsmasq_pid(&config)]).run_ok().await.expect("stopped");
+    netboot.allow(&BTreeSet::from([KNOWN])).await.expect("the next one reads it");
+    let died = until(&mut events, |event| matches!(event, NetbootEvent::Died { .. })).await;
+    let NetbootEvent::Died { message, .. } = died else { unreachable!("it was matched") };
     assert!(message.contains("did not read its list"), "{message}");
     assert!(cable.dhcp(KNOWN, BIOS, &[]).await.bootfile.is_some());
     netboot.stop().await;
@@ -268,21 +174,11 @@ async fn a_wedged_dnsmasq_is_replaced_when_it_does_not_read_its_list() {
 async fn another_server_on_the_segment_is_noticed_before_the_start() {
     let cable = Cable::new().await;
     let (first, _events) = Netboot::start(config(&cable)).await.expect("it serves");
-    let second = NetbootConfig {
-        state_dir: cable.folder.path().join("second"),
-        ..config(&cable)
-    };
-    let error = Netboot::start(second.clone())
-        .await
-        .expect_err("the port is taken");
-    let NetbootError::PortTaken { port, .. } = &error else {
-        panic!("{error:?}")
-    };
+    let second = NetbootConfig { state_dir: cable.folder.path().join("second"), ..config(&cable) };
+    let error = Netboot::start(second.clone()).await.expect_err("the port is taken");
+    let NetbootError::PortTaken { port, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*port, 67);
-    assert!(
-        error.to_string().contains("ss -ulpn 'sport = :67'"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("ss -ulpn 'sport = :67'"), "{error}");
     first.stop().await;
     let (second, _events) = Netboot::start(second).await.expect("now it is free");
     second.stop().await;
@@ -292,47 +188,14 @@ async fn another_server_on_the_segment_is_noticed_before_the_start() {
 async fn a_tftp_server_in_the_way_is_noticed_too() {
     let cable = Cable::new().await;
     let rival = Cmd::new("dnsmasq")
-        .args([
-            "-k",
-            "-C",
-            "/dev/null",
-            "--port=0",
-            "--user=root",
-            "--pid-file=",
-            "--log-facility=-",
-        ])
-        .args([
-            "--bind-interfaces",
-            "--interface=prov0",
-            "--enable-tftp",
-            "--tftp-root=/usr/lib/ipxe",
-        ])
+        .args(["-k", "-C", "/dev/null", "--port=0", "--user=root", "--pid-file=", "--log-facility=-"])
+        .args(["--bind-interfaces", "--interface=prov0", "--enable-tftp", "--tftp-root=/usr/lib/ipxe"])
         .netns(Some(&cable.server));
     let mut rival = rival.spawn().await.expect("it starts");
-    let serving = async {
-        while !rival
-            .next_line()
-            .await
-            .expect("it serves")
-            .text
-            .contains("TFTP root")
-        {}
-    };
+    let serving = async { while !rival.next_line().await.expect("it serves").text.contains("TFTP root") {} };
     timeout(PATIENCE, serving).await.expect("it serves");
-    let error = Netboot::start(config(&cable))
-        .await
-        .expect_err("the port is taken");
-    assert!(
-        matches!(
-            error,
-            NetbootError::PortTaken {
-                port: 69,
-                service: "TFTP",
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    let error = Netboot::start(config(&cable)).await.expect_err("the port is taken");
+    assert!(matches!(error, NetbootError::PortTaken { port: 69, service: "TFTP", .. }), "{error:?}");
     rival.stop(PATIENCE).await.expect("it stops");
 }
 
@@ -343,10 +206,7 @@ async fn a_dnsmasq_left_over_from_a_killed_runner_is_replaced() {
     let (netboot, _events) = Netboot::start(config.clone()).await.expect("it serves");
     netboot.stop().await;
     let conf = config.state_dir.join("dnsmasq.conf");
-    let orphan = Cmd::new("dnsmasq")
-        .arg("-C")
-        .arg(conf)
-        .netns(Some(&cable.server));
+    let orphan = Cmd::new("dnsmasq").arg("-C").arg(conf).netns(Some(&cable.server));
     let log = cable.folder.path().join("log");
     let orphan = orphan.spawn_detached(&log).await.expect("it starts");
     let serving = async {
@@ -366,13 +226,8 @@ async fn what_is_missing_is_said_with_its_remedy_before_anything_starts() {
     let refused = async |change: &dyn Fn(&mut NetbootConfig)| {
         let mut config = config(&cable);
         change(&mut config);
-        let message = Netboot::start(config)
-            .await
-            .expect_err("it cannot serve")
-            .to_string();
-        message
-            .replace(&cable.server, "NS")
-            .replace(&*cable.folder.path().to_string_lossy(), "TMP")
+        let message = Netboot::start(config).await.expect_err("it cannot serve").to_string();
+        message.replace(&cable.server, "NS").replace(&*cable.folder.path().to_string_lossy(), "TMP")
     };
     let messages = [
         refused(&|c| c.search_path = Some("/nonexistent".into())).await,

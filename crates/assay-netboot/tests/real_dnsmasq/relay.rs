@@ -27,10 +27,7 @@ async fn shouting_server() -> SocketAddr {
             tokio::spawn(async move {
                 let mut said = Vec::new();
                 stream.read_to_end(&mut said).await.expect("all of it");
-                stream
-                    .write_all(&said.to_ascii_uppercase())
-                    .await
-                    .expect("the answer");
+                stream.write_all(&said.to_ascii_uppercase()).await.expect("the answer");
             });
         }
     });
@@ -54,20 +51,9 @@ async fn a_machine_in_the_namespace_reaches_a_server_outside_of_it() {
     let cable = Cable::new().await;
     let server = shouting_server().await;
     let listen = SocketAddr::new(SERVER_IP.into(), 8080);
-    let relay = Relay::start(Some(&cable.server), listen, server)
-        .await
-        .expect("it listens");
+    let relay = Relay::start(Some(&cable.server), listen, server).await.expect("it listens");
     assert_eq!(relay.local_addr(), listen);
-    support::ip(&[
-        "-n",
-        &cable.client,
-        "addr",
-        "add",
-        "10.77.0.50/24",
-        "dev",
-        "eth0",
-    ])
-    .await;
+    support::ip(&["-n", &cable.client, "addr", "add", "10.77.0.50/24", "dev", "eth0"]).await;
     let from_machine = Cmd::new("busybox")
         .args(["nc", "10.77.0.1", "8080"])
         .stdin("hello from the machine")
@@ -76,9 +62,7 @@ async fn a_machine_in_the_namespace_reaches_a_server_outside_of_it() {
     let answer = from_machine.run_ok().await.expect("it connects");
     assert_eq!(answer.stdout_text(), "HELLO FROM THE MACHINE");
 
-    let outside = Cmd::new("busybox")
-        .args(["nc", "10.77.0.1", "8080"])
-        .netns(Some(&cable.server));
+    let outside = Cmd::new("busybox").args(["nc", "10.77.0.1", "8080"]).netns(Some(&cable.server));
     relay.stop().await;
     let refused = outside.timeout(PATIENCE).run().await.expect("it runs");
     assert!(!refused.success(), "nothing listens after the stop");
@@ -105,21 +89,13 @@ async fn a_hundred_connections_at_once_keep_their_megabytes_apart() {
 
 #[tokio::test]
 async fn a_server_that_is_down_costs_the_connection_and_not_the_relay() {
-    let nobody = TcpListener::bind(ANY)
-        .await
-        .expect("a port")
-        .local_addr()
-        .expect("an address");
+    let nobody = TcpListener::bind(ANY).await.expect("a port").local_addr().expect("an address");
     let relay = Relay::start(None, ANY, nobody).await.expect("it listens");
     for _ in 0..3 {
-        let mut stream = TcpStream::connect(relay.local_addr())
-            .await
-            .expect("the relay is there");
+        let mut stream = TcpStream::connect(relay.local_addr()).await.expect("the relay is there");
         let mut answer = Vec::new();
         // Closed or reset, depending on who is quicker; never an answer, never a wait.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer))
-            .await
-            .expect("it ends");
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
         assert_eq!(answer, b"");
     }
     relay.stop().await;
@@ -129,22 +105,10 @@ async fn a_server_that_is_down_costs_the_connection_and_not_the_relay() {
 async fn what_keeps_it_from_listening_is_said() {
     let holder = TcpListener::bind(ANY).await.expect("a port");
     let taken = holder.local_addr().expect("an address");
-    let error = Relay::start(None, taken, ANY)
-        .await
-        .expect_err("it is taken");
-    assert!(
-        matches!(&error, RelayError::PortTaken { listen, .. } if *listen == taken),
-        "{error:?}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("sport = :{}", taken.port())),
-        "{error}"
-    );
-    let error = Relay::start(Some("ast-nowhere"), taken, ANY)
-        .await
-        .expect_err("there is no such namespace");
+    let error = Relay::start(None, taken, ANY).await.expect_err("it is taken");
+    assert!(matches!(&error, RelayError::PortTaken { listen, .. } if *listen == taken), "{error:?}");
+    assert!(error.to_string().contains(&format!("sport = :{}", taken.port())), "{error}");
+    let error = Relay::start(Some("ast-nowhere"), taken, ANY).await.expect_err("there is no such namespace");
     let expected = format!(
         "cannot listen on TCP {taken} in network namespace `ast-nowhere`: network namespace `ast-nowhere` does not exist"
     );
@@ -154,20 +118,13 @@ async fn what_keeps_it_from_listening_is_said() {
 #[tokio::test]
 async fn the_stop_ends_open_connections() {
     let holder = TcpListener::bind(ANY).await.expect("a port");
-    let relay = Relay::start(None, ANY, holder.local_addr().expect("an address"))
-        .await
-        .expect("it listens");
-    let mut inside = TcpStream::connect(relay.local_addr())
-        .await
-        .expect("connected");
+    let relay = Relay::start(None, ANY, holder.local_addr().expect("an address")).await.expect("it listens");
+    let mut inside = TcpStream::connect(relay.local_addr()).await.expect("connected");
     let (mut outside, _) = holder.accept().await.expect("relayed");
     inside.write_all(b"x").await.expect("sent");
     assert_eq!(outside.read_u8().await.expect("forwarded"), b'x');
     relay.stop().await;
     let mut rest = Vec::new();
-    timeout(PATIENCE, outside.read_to_end(&mut rest))
-        .await
-        .expect("it ends")
-        .expect("closed in order");
+    timeout(PATIENCE, outside.read_to_end(&mut rest)).await.expect("it ends").expect("closed in order");
     assert_eq!(rest, b"");
 }

@@ -40,53 +40,17 @@ impl Cable {
             rustix::process::geteuid().is_root(),
             "these tests make network namespaces and need root: run them with sudo, or leave them out with `-E 'not binary(/^real_/)'`"
         );
-        let name = format!(
-            "ast{}x{}",
-            process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let folder = tempfile::Builder::new()
-            .prefix("assay-netboot-")
-            .tempdir()
-            .expect("a folder");
-        let cable = Self {
-            server: format!("{name}s"),
-            client: format!("{name}c"),
-            folder,
-        };
+        let name = format!("ast{}x{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::Builder::new().prefix("assay-netboot-").tempdir().expect("a folder");
+        let cable = Self { server: format!("{name}s"), client: format!("{name}c"), folder };
         ip(&["netns", "add", &cable.server]).await;
         ip(&["netns", "add", &cable.client]).await;
-        let peer = [
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            cable.client.as_str(),
-        ];
-        ip(&[
-            ["link", "add", "prov0", "netns", cable.server.as_str()].as_slice(),
-            &peer,
-        ]
-        .concat())
-        .await;
-        ip(&[
-            "-n",
-            &cable.server,
-            "addr",
-            "add",
-            "10.77.0.1/24",
-            "dev",
-            "prov0",
-        ])
-        .await;
-        for (ns, link) in [
-            (&cable.server, "lo"),
-            (&cable.server, "prov0"),
-            (&cable.client, "lo"),
-            (&cable.client, "eth0"),
-        ] {
+        let peer = ["type", "veth", "peer", "name", "eth0", "netns", cable.client.as_str()];
+        ip(&[["link", "add", "prov0", "netns", cable.server.as_str()].as_slice(), &peer].concat()).await;
+        ip(&["-n", &cable.server, "addr", "add", "10.77.0.1/24", "dev", "prov0"]).await;
+        for (ns, link) in
+            [(&cable.server, "lo"), (&cable.server, "prov0"), (&cable.client, "lo"), (&cable.client, "eth0")]
+        {
             ip(&["-n", ns, "link", "set", link, "up"]).await;
         }
         cable
@@ -101,10 +65,7 @@ impl Cable {
             .expect("a mode");
         self.become_mac(mac).await;
         let output = Cmd::new("busybox")
-            .args([
-                "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "10", "-T", "1", "-O", "bootfile",
-                "-s",
-            ])
+            .args(["udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "10", "-T", "1", "-O", "bootfile", "-s"])
             .arg(script)
             .args(["-x", &format!("0x5d:{arch:04x}")])
             .args(more.iter().copied())
@@ -114,32 +75,16 @@ impl Cable {
             .await
             .expect("an address");
         let text = output.stdout_text().into_owned();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("got|"))
-            .expect("the client's script ran");
+        let line = text.lines().find_map(|line| line.strip_prefix("got|")).expect("the client's script ran");
         let mut fields = line.split('|').map(str::to_owned);
         let mut next = || fields.next().expect("three fields");
         let some = |text: String| (!text.is_empty()).then_some(text);
-        Lease {
-            ip: next(),
-            bootfile: some(next()),
-            router: some(next()),
-        }
+        Lease { ip: next(), bootfile: some(next()), router: some(next()) }
     }
 
     /// Fetches a file by TFTP from an address of its own; whether it arrived, byte for byte.
     pub(crate) async fn tftp(&self, file: &str) -> Vec<u8> {
-        ip(&[
-            "-n",
-            &self.client,
-            "addr",
-            "replace",
-            "10.77.0.50/24",
-            "dev",
-            "eth0",
-        ])
-        .await;
+        ip(&["-n", &self.client, "addr", "replace", "10.77.0.50/24", "dev", "eth0"]).await;
         let fetched = self.folder.path().join("fetched");
         Cmd::new("busybox")
             .args(["tftp", "-g", "-r", file, "-l"])
@@ -166,17 +111,12 @@ impl Drop for Cable {
         let names = [self.server.clone(), self.client.clone()];
         // A runtime of its own: this also runs while a test panics.
         let removing = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 for name in names {
-                    let removed = Cmd::new("ip")
-                        .args(["netns", "del", &name])
-                        .timeout(IP_LIMIT)
-                        .run_ok()
-                        .await;
+                    let removed =
+                        Cmd::new("ip").args(["netns", "del", &name]).timeout(IP_LIMIT).run_ok().await;
                     if let Err(error) = removed {
                         eprintln!("namespace {name} is left over: {error}");
                     }
@@ -190,10 +130,5 @@ impl Drop for Cable {
 }
 
 pub(crate) async fn ip(args: &[&str]) {
-    Cmd::new("ip")
-        .args(args.iter().copied())
-        .timeout(IP_LIMIT)
-        .run_ok()
-        .await
-        .expect("ip");
+    Cmd::new("ip").args(args.iter().copied()).timeout(IP_LIMIT).run_ok().await.expect("ip");
 }

@@ -2,9 +2,7 @@
 //! was really read: who the machine is, a processor, its memory, and something to store to or talk through.
 
 use assay_model::host::inventory::Inventory as Facts;
-use assay_model::{
-    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict,
-};
+use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict};
 
 use crate::{HostStage, JudgeInput};
 
@@ -18,12 +16,7 @@ pub(super) struct Inventory;
 impl HostStage for Inventory {
     fn plan(&self) -> StagePlan {
         // `lshw` takes most of a minute on large servers, BMCs answer slowly.
-        StagePlan {
-            name: StageName::from(NAME),
-            owner: Owner::Agent,
-            required: true,
-            timeout_s: 300,
-        }
+        StagePlan { name: StageName::from(NAME), owner: Owner::Agent, required: true, timeout_s: 300 }
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
@@ -47,10 +40,7 @@ impl HostStage for Inventory {
                 stage: NAME.into(),
                 problem: format!("the inventory cannot be written down: {problem}"),
             })?;
-            Ok(crate::Collected {
-                evidence,
-                artifacts,
-            })
+            Ok(crate::Collected { evidence, artifacts })
         })
     }
 }
@@ -62,22 +52,15 @@ fn judge(facts: &Facts) -> Judgement {
         .filter(|check| check.verdict != Verdict::Pass)
         .map(|check| check.name.clone())
         .collect();
-    let unverified: Vec<String> = missing
-        .iter()
-        .map(|name| format!("{name}: not read; see {ARTIFACT} for the reason"))
-        .collect();
+    let unverified: Vec<String> =
+        missing.iter().map(|name| format!("{name}: not read; see {ARTIFACT} for the reason")).collect();
     let message = if missing.is_empty() {
         summary(facts)
     } else {
         format!("could not be read: {}", missing.join(", "))
     };
-    let mut judgement = Judgement::from_evidence(
-        checks,
-        findings(facts),
-        coverage(facts),
-        unverified,
-        message,
-    );
+    let mut judgement =
+        Judgement::from_evidence(checks, findings(facts), coverage(facts), unverified, message);
     if !missing.is_empty() && judgement.verdict == Verdict::Pass {
         judgement.verdict = Verdict::Unverified;
     }
@@ -87,28 +70,12 @@ fn judge(facts: &Facts) -> Judgement {
 /// What must have been read. Not read is unverified, not failed: that the machine lacks it is for the spec to say.
 fn checks(facts: &Facts) -> Vec<Check> {
     let system = &facts.system;
-    let identity = [
-        &system.product,
-        &system.serial,
-        &system.uuid,
-        &facts.board.product,
-        &facts.board.serial,
-    ];
+    let identity = [&system.product, &system.serial, &system.uuid, &facts.board.product, &facts.board.serial];
     let identity: Vec<&str> = identity.into_iter().flatten().map(String::as_str).collect();
-    let threads = facts
-        .threads()
-        .map(|threads| format!("{} sockets, {threads} threads", facts.cpus.len()));
-    let memory = facts
-        .memory
-        .total_mib
-        .filter(|&mib| mib > 0)
-        .map(|mib| format!("{mib} MiB"));
-    let devices = Some(format!(
-        "{} disks, {} network ports",
-        facts.disks.len(),
-        facts.nics.len()
-    ))
-    .filter(|_| facts.disks.len() + facts.nics.len() > 0);
+    let threads = facts.threads().map(|threads| format!("{} sockets, {threads} threads", facts.cpus.len()));
+    let memory = facts.memory.total_mib.filter(|&mib| mib > 0).map(|mib| format!("{mib} MiB"));
+    let devices = Some(format!("{} disks, {} network ports", facts.disks.len(), facts.nics.len()))
+        .filter(|_| facts.disks.len() + facts.nics.len() > 0);
     [
         (
             "identity of the machine",
@@ -122,11 +89,7 @@ fn checks(facts: &Facts) -> Vec<Check> {
     .into_iter()
     .map(|(name, expected, seen)| Check {
         name: name.into(),
-        verdict: if seen.is_some() {
-            Verdict::Pass
-        } else {
-            Verdict::Unverified
-        },
+        verdict: if seen.is_some() { Verdict::Pass } else { Verdict::Unverified },
         expected: expected.into(),
         seen: seen.unwrap_or_else(|| "nothing".into()),
     })
@@ -134,12 +97,7 @@ fn checks(facts: &Facts) -> Vec<Check> {
 }
 
 fn summary(facts: &Facts) -> String {
-    let name = facts
-        .system
-        .product
-        .as_deref()
-        .or(facts.board.product.as_deref())
-        .unwrap_or("machine");
+    let name = facts.system.product.as_deref().or(facts.board.product.as_deref()).unwrap_or("machine");
     let gib = facts.memory.total_mib.unwrap_or(0) as f64 / 1024.0;
     format!(
         "{name}: {} CPUs, {gib:.1} GiB, {} disks, {} network ports",
@@ -150,12 +108,7 @@ fn summary(facts: &Facts) -> String {
 }
 
 fn coverage(facts: &Facts) -> Vec<Coverage> {
-    let modules: Vec<_> = facts
-        .memory
-        .dimms
-        .iter()
-        .filter(|dimm| dimm.size_mib != Some(0))
-        .collect();
+    let modules: Vec<_> = facts.memory.dimms.iter().filter(|dimm| dimm.size_mib != Some(0)).collect();
     let count = |what: &str, covered: usize, total: usize| Coverage {
         what: what.into(),
         covered: covered as u64,
@@ -164,11 +117,7 @@ fn coverage(facts: &Facts) -> Vec<Coverage> {
     [
         count(
             "disks with a serial number or WWN",
-            facts
-                .disks
-                .iter()
-                .filter(|d| d.serial.is_some() || d.wwn.is_some())
-                .count(),
+            facts.disks.iter().filter(|d| d.serial.is_some() || d.wwn.is_some()).count(),
             facts.disks.len(),
         ),
         count(
@@ -207,10 +156,7 @@ fn findings(facts: &Facts) -> Vec<Finding> {
             Some(0) => "says that it has no sectors",
             Some(_) => continue,
         };
-        let message = format!(
-            "disk {} {wrong}",
-            disk.serial.as_deref().unwrap_or(&disk.name)
-        );
+        let message = format!("disk {} {wrong}", disk.serial.as_deref().unwrap_or(&disk.name));
         let next_step = "Reseat the disk and look at its controller's log: it did not start up.";
         findings.push(
             Finding::new("SizeImplausible", Severity::Warning, message, next_step)
@@ -218,12 +164,10 @@ fn findings(facts: &Facts) -> Vec<Finding> {
                 .evidence(ARTIFACT),
         );
     }
-    if let (Some(installed), Some(usable)) = (facts.memory.installed_mib(), facts.memory.total_mib)
-    {
+    if let (Some(installed), Some(usable)) = (facts.memory.installed_mib(), facts.memory.total_mib) {
         // Firmware keeps some for itself, never a quarter; and nobody can use more than there is.
         if usable > installed || usable < installed / 4 * 3 {
-            let message =
-                format!("{installed} MiB of memory are installed, {usable} MiB are usable");
+            let message = format!("{installed} MiB of memory are installed, {usable} MiB are usable");
             let next_step = "Look in the firmware setup and event log for memory that was switched off, mirrored or spared.";
             findings.push(
                 Finding::new("SizeImplausible", Severity::Warning, message, next_step)
@@ -233,27 +177,17 @@ fn findings(facts: &Facts) -> Vec<Finding> {
         }
     }
     if !facts.tools_missing.is_empty() {
-        let message = format!(
-            "optional tools are not there: {}",
-            facts.tools_missing.join(", ")
-        );
-        let next_step =
-            "Add them to the live image if what they tell matters; nothing else depends on them.";
-        findings.push(
-            Finding::new("ToolMissing", Severity::Info, message, next_step).evidence(ARTIFACT),
-        );
+        let message = format!("optional tools are not there: {}", facts.tools_missing.join(", "));
+        let next_step = "Add them to the live image if what they tell matters; nothing else depends on them.";
+        findings.push(Finding::new("ToolMissing", Severity::Info, message, next_step).evidence(ARTIFACT));
     }
     for problem in &facts.problems {
-        let next_step = "Harmless unless the missing facts matter; the raw output beside the inventory shows more.";
-        findings.push(
-            Finding::new("ProbeProblem", Severity::Info, problem, next_step).evidence(ARTIFACT),
-        );
+        let next_step =
+            "Harmless unless the missing facts matter; the raw output beside the inventory shows more.";
+        findings.push(Finding::new("ProbeProblem", Severity::Info, problem, next_step).evidence(ARTIFACT));
     }
     let stage = StageName::from(NAME);
-    findings
-        .into_iter()
-        .map(|finding| finding.stage(&stage))
-        .collect()
+    findings.into_iter().map(|finding| finding.stage(&stage)).collect()
 }
 
 #[cfg(test)]

@@ -8,43 +8,23 @@ use super::*;
 
 fn machine() -> Facts {
     Facts {
-        system: System {
-            product: Some("R650".into()),
-            serial: Some("7XK2M33".into()),
-            ..System::default()
-        },
-        cpus: vec![Cpu {
-            cores: Some(16),
-            threads: Some(32),
-            ..Cpu::default()
-        }],
-        memory: Memory {
-            total_mib: Some(64193),
-            dimms: Vec::new(),
-        },
+        system: System { product: Some("R650".into()), serial: Some("7XK2M33".into()), ..System::default() },
+        cpus: vec![Cpu { cores: Some(16), threads: Some(32), ..Cpu::default() }],
+        memory: Memory { total_mib: Some(64193), dimms: Vec::new() },
         disks: vec![Disk {
             name: "sda".into(),
             serial: Some("S1".into()),
             size_bytes: Some(1 << 40),
             ..Disk::default()
         }],
-        nics: vec![Nic {
-            name: "eno1".into(),
-            mac: Some("3c:fd:fe:00:00:01".into()),
-            ..Nic::default()
-        }],
+        nics: vec![Nic { name: "eno1".into(), mac: Some("3c:fd:fe:00:00:01".into()), ..Nic::default() }],
         ..Facts::default()
     }
 }
 
 fn judged(evidence: &Value) -> Judgement {
     let spec = HostSpec::default();
-    Inventory.judge(&JudgeInput {
-        spec: &spec,
-        evidence,
-        earlier: &[],
-        sensors: &[],
-    })
+    Inventory.judge(&JudgeInput { spec: &spec, evidence, earlier: &[], sensors: &[] })
 }
 
 fn judged_facts(facts: &Facts) -> Judgement {
@@ -55,14 +35,8 @@ fn judged_facts(facts: &Facts) -> Judgement {
 fn a_machine_that_was_read_passes_and_says_what_it_is() {
     let judgement = judged_facts(&machine());
     assert_eq!(judgement.verdict, Verdict::Pass);
-    assert_eq!(
-        judgement.message,
-        "R650: 1 CPUs, 62.7 GiB, 1 disks, 1 network ports"
-    );
-    assert!(
-        judgement.findings.is_empty() && judgement.unverified.is_empty(),
-        "{judgement:?}"
-    );
+    assert_eq!(judgement.message, "R650: 1 CPUs, 62.7 GiB, 1 disks, 1 network ports");
+    assert!(judgement.findings.is_empty() && judgement.unverified.is_empty(), "{judgement:?}");
 }
 
 /// A part of the picture, and how to lose it.
@@ -72,10 +46,7 @@ type Loss = (&'static str, fn(&mut Facts));
 fn each_missing_part_of_the_picture_keeps_it_from_passing() {
     let cases: [Loss; 4] = [
         ("identity of the machine", |facts| {
-            facts.system = System {
-                manufacturer: Some("ACME".into()),
-                ..System::default()
-            }
+            facts.system = System { manufacturer: Some("ACME".into()), ..System::default() }
         }),
         ("processors", |facts| facts.cpus.clear()),
         ("memory", |facts| facts.memory.total_mib = Some(0)),
@@ -103,24 +74,15 @@ fn what_is_odd_is_found_and_does_not_fail() {
         class: "020000".into(),
         ..PciDevice::default()
     });
-    facts.disks.push(Disk {
-        name: "sdb".into(),
-        size_bytes: Some(0),
-        ..Disk::default()
-    });
-    facts.memory.dimms = vec![assay_model::host::inventory::Dimm {
-        size_mib: Some(131_072),
-        ..Default::default()
-    }];
+    facts.disks.push(Disk { name: "sdb".into(), size_bytes: Some(0), ..Disk::default() });
+    facts.memory.dimms =
+        vec![assay_model::host::inventory::Dimm { size_mib: Some(131_072), ..Default::default() }];
     facts.tools_missing = vec!["lshw".into(), "lspci".into()];
     facts.problems = vec!["the SMBIOS tables are cut short".into()];
     let judgement = judged_facts(&facts);
     assert_eq!(judgement.verdict, Verdict::Pass);
-    let found: Vec<String> = judgement
-        .findings
-        .iter()
-        .map(|f| format!("{} {}: {}", f.severity, f.code, f.message))
-        .collect();
+    let found: Vec<String> =
+        judgement.findings.iter().map(|f| format!("{} {}: {}", f.severity, f.code, f.message)).collect();
     assert_eq!(
         found,
         [
@@ -135,18 +97,9 @@ fn what_is_odd_is_found_and_does_not_fail() {
 
 #[test]
 fn evidence_of_another_shape_is_the_runners_fault() {
-    for evidence in [
-        json!(null),
-        json!({}),
-        json!({"format": 9}),
-        json!({"format": 1, "cpus": "many"}),
-    ] {
+    for evidence in [json!(null), json!({}), json!({"format": 9}), json!({"format": 1, "cpus": "many"})] {
         let judgement = judged(&evidence);
         assert_eq!(judgement.verdict, Verdict::Error, "{evidence}");
-        assert!(
-            judgement.message.contains("inventory"),
-            "{}",
-            judgement.message
-        );
+        assert!(judgement.message.contains("inventory"), "{}", judgement.message);
     }
 }

@@ -7,9 +7,7 @@
 
 use assay_model::host::inventory::Inventory;
 use assay_model::host::spec::{Comparison, SpecDiff, Unread, compare};
-use assay_model::{
-    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict,
-};
+use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict};
 
 use crate::{HostStage, JudgeInput};
 
@@ -22,12 +20,7 @@ pub(super) struct SpecValidate;
 
 impl HostStage for SpecValidate {
     fn plan(&self) -> StagePlan {
-        StagePlan {
-            name: StageName::from(NAME),
-            owner: Owner::Agent,
-            required: true,
-            timeout_s: 180,
-        }
+        StagePlan { name: StageName::from(NAME), owner: Owner::Agent, required: true, timeout_s: 180 }
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
@@ -52,10 +45,7 @@ impl HostStage for SpecValidate {
             };
             let evidence = serde_json::to_value(&inventory).map_err(failed)?;
             let kept = serde_json::to_vec_pretty(&inventory).map_err(failed)?;
-            Ok(crate::Collected {
-                evidence,
-                artifacts: vec![(ARTIFACT.to_owned(), kept)],
-            })
+            Ok(crate::Collected { evidence, artifacts: vec![(ARTIFACT.to_owned(), kept)] })
         })
     }
 }
@@ -68,7 +58,8 @@ fn judge(comparison: Comparison) -> Judgement {
         total: compared + comparison.unread.len() as u64,
     };
     if coverage.total == 0 {
-        let message = "the spec declares nothing to compare: capture one from a known-good inventory, or write one";
+        let message =
+            "the spec declares nothing to compare: capture one from a known-good inventory, or write one";
         return Judgement::from_evidence(
             Vec::new(),
             Vec::new(),
@@ -77,25 +68,13 @@ fn judge(comparison: Comparison) -> Judgement {
             message,
         );
     }
-    let critical = comparison
-        .unread
-        .iter()
-        .any(|unread| unread.severity == Severity::Critical);
+    let critical = comparison.unread.iter().any(|unread| unread.severity == Severity::Critical);
     let message = message(&comparison, &coverage);
     let unverified = comparison.unread.iter().map(explain).collect();
     let stage = StageName::from(NAME);
-    let findings = comparison
-        .diffs
-        .iter()
-        .map(|diff| finding(diff, &stage))
-        .collect();
-    let mut judgement = Judgement::from_evidence(
-        checks(comparison),
-        findings,
-        vec![coverage],
-        unverified,
-        message,
-    );
+    let findings = comparison.diffs.iter().map(|diff| finding(diff, &stage)).collect();
+    let mut judgement =
+        Judgement::from_evidence(checks(comparison), findings, vec![coverage], unverified, message);
     if critical && judgement.verdict == Verdict::Pass {
         judgement.verdict = Verdict::Unverified;
     }
@@ -103,37 +82,25 @@ fn judge(comparison: Comparison) -> Judgement {
 }
 
 fn checks(comparison: Comparison) -> Vec<Check> {
-    let check = |name, verdict, expected, seen| Check {
-        name,
-        verdict,
-        expected,
-        seen,
-    };
+    let check = |name, verdict, expected, seen| Check { name, verdict, expected, seen };
     let agreed = comparison
         .agreed
         .into_iter()
         .map(|agreed| check(agreed.path, Verdict::Pass, agreed.expected, agreed.seen));
-    let differing = comparison
-        .diffs
-        .into_iter()
-        .map(|diff| match diff.severity {
-            Severity::Critical => check(diff.path, Verdict::Fail, diff.expected, diff.seen),
-            // A failed check fails its stage. This one the spec's severities declare not to count.
-            lesser => check(
-                diff.path,
-                Verdict::Skip,
-                diff.expected,
-                format!("{} (differs; counts as {lesser})", diff.seen),
-            ),
-        });
-    let unread = comparison.unread.into_iter().map(|unread| {
-        check(
-            unread.path,
-            Verdict::Unverified,
-            unread.expected,
-            "not told".into(),
-        )
+    let differing = comparison.diffs.into_iter().map(|diff| match diff.severity {
+        Severity::Critical => check(diff.path, Verdict::Fail, diff.expected, diff.seen),
+        // A failed check fails its stage. This one the spec's severities declare not to count.
+        lesser => check(
+            diff.path,
+            Verdict::Skip,
+            diff.expected,
+            format!("{} (differs; counts as {lesser})", diff.seen),
+        ),
     });
+    let unread = comparison
+        .unread
+        .into_iter()
+        .map(|unread| check(unread.path, Verdict::Unverified, unread.expected, "not told".into()));
     agreed.chain(differing).chain(unread).collect()
 }
 
@@ -146,11 +113,7 @@ fn finding(diff: &SpecDiff, stage: &StageName) -> Finding {
 }
 
 fn explain(unread: &Unread) -> String {
-    let Unread {
-        path,
-        expected,
-        severity,
-    } = unread;
+    let Unread { path, expected, severity } = unread;
     let way_out = match severity {
         Severity::Critical => format!(
             "; check it by eye, then set `severity: {{\"{path}\": warning}}` or take it out of the spec"
@@ -162,21 +125,9 @@ fn explain(unread: &Unread) -> String {
 
 fn message(comparison: &Comparison, coverage: &Coverage) -> String {
     let Coverage { covered, total, .. } = coverage;
-    let count = |severity| {
-        comparison
-            .diffs
-            .iter()
-            .filter(|diff| diff.severity == severity)
-            .count()
-    };
-    let (critical, lesser) = (
-        count(Severity::Critical),
-        count(Severity::Warning) + count(Severity::Info),
-    );
-    let worst = comparison
-        .diffs
-        .iter()
-        .find(|diff| diff.severity == Severity::Critical);
+    let count = |severity| comparison.diffs.iter().filter(|diff| diff.severity == severity).count();
+    let (critical, lesser) = (count(Severity::Critical), count(Severity::Warning) + count(Severity::Info));
+    let worst = comparison.diffs.iter().find(|diff| diff.severity == Severity::Critical);
     let unread: Vec<&str> = comparison
         .unread
         .iter()
@@ -187,10 +138,9 @@ fn message(comparison: &Comparison, coverage: &Coverage) -> String {
     match (worst, unread.as_slice()) {
         (Some(worst), _) if critical == 1 => worst.message.clone(),
         (Some(worst), _) => format!("{critical} critical differences; first: {}", worst.message),
-        (None, [_, ..]) => format!(
-            "{compared}, critical ones not told by the machine: {}",
-            shortened(&unread)
-        ),
+        (None, [_, ..]) => {
+            format!("{compared}, critical ones not told by the machine: {}", shortened(&unread))
+        }
         (None, []) if lesser > 0 => format!("{compared}, {lesser} differ without being critical"),
         (None, []) => format!("{compared}, all as expected"),
     }
@@ -199,11 +149,7 @@ fn message(comparison: &Comparison, coverage: &Coverage) -> String {
 /// The first few of a list, and how many more there are.
 fn shortened(paths: &[&str]) -> String {
     let shown = paths.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-    if paths.len() > 3 {
-        format!("{shown} and {} more", paths.len() - 3)
-    } else {
-        shown
-    }
+    if paths.len() > 3 { format!("{shown} and {} more", paths.len() - 3) } else { shown }
 }
 
 #[cfg(test)]

@@ -27,12 +27,7 @@ fn machine() -> Inventory {
 
 fn judged(spec: &str, evidence: &Value) -> Judgement {
     let spec = HostSpec::from_yaml(spec).expect("a spec");
-    SpecValidate.judge(&JudgeInput {
-        spec: &spec,
-        evidence,
-        earlier: &[],
-        sensors: &[],
-    })
+    SpecValidate.judge(&JudgeInput { spec: &spec, evidence, earlier: &[], sensors: &[] })
 }
 
 fn against(spec: &str) -> Judgement {
@@ -41,37 +36,20 @@ fn against(spec: &str) -> Judgement {
 
 #[test]
 fn a_machine_as_expected_passes_and_says_how_much_was_compared() {
-    let judgement =
-        against("format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\n");
+    let judgement = against("format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\n");
     assert_eq!(judgement.verdict, Verdict::Pass, "{judgement:?}");
-    assert_eq!(
-        judgement.message,
-        "4 of 4 spec fields compared, all as expected"
-    );
-    assert_eq!(
-        judgement.coverage,
-        [Coverage {
-            what: "spec fields".into(),
-            covered: 4,
-            total: 4
-        }]
-    );
+    assert_eq!(judgement.message, "4 of 4 spec fields compared, all as expected");
+    assert_eq!(judgement.coverage, [Coverage { what: "spec fields".into(), covered: 4, total: 4 }]);
 }
 
 #[test]
 fn a_swapped_disk_is_named_by_both_serial_numbers() {
-    let judgement =
-        against("format: 1\ndisks: [{serial: S1}, {serial: OLD9, model: MZQL2960, bay: '3'}]\n");
+    let judgement = against("format: 1\ndisks: [{serial: S1}, {serial: OLD9, model: MZQL2960, bay: '3'}]\n");
     assert_eq!(judgement.verdict, Verdict::Fail);
     let found: Vec<String> = judgement
         .findings
         .iter()
-        .map(|f| {
-            format!(
-                "{} {}\n  {}\n  {}",
-                f.severity, f.code, f.message, f.next_step
-            )
-        })
+        .map(|f| format!("{} {}\n  {}\n  {}", f.severity, f.code, f.message, f.next_step))
         .collect();
     insta::assert_snapshot!(found.join("\n"), @r"
     critical DiskMissing
@@ -82,11 +60,7 @@ fn a_swapped_disk_is_named_by_both_serial_numbers() {
       Add the disk to the spec if it is meant to stay, otherwise take it out; it is not tested and never written to until then.
     ");
     assert_eq!(
-        judgement.findings[0]
-            .part
-            .as_ref()
-            .map(ToString::to_string)
-            .as_deref(),
+        judgement.findings[0].part.as_ref().map(ToString::to_string).as_deref(),
         Some("disk 3 (serial OLD9)")
     );
     assert_eq!(judgement.findings[0].evidence, [ARTIFACT]);
@@ -97,19 +71,9 @@ fn a_swapped_disk_is_named_by_both_serial_numbers() {
 fn lesser_differences_pass_and_stay_visible() {
     let judgement = against("format: 1\nsystem: {product: R650, asset_tag: rack-9}\n");
     assert_eq!(judgement.verdict, Verdict::Pass);
-    assert_eq!(
-        judgement.message,
-        "2 of 2 spec fields compared, 1 differ without being critical"
-    );
-    let check = judgement
-        .checks
-        .iter()
-        .find(|check| check.name == "system.asset_tag")
-        .expect("checked");
-    assert_eq!(
-        (check.verdict, check.seen.as_str()),
-        (Verdict::Skip, "rack-7 (differs; counts as info)")
-    );
+    assert_eq!(judgement.message, "2 of 2 spec fields compared, 1 differ without being critical");
+    let check = judgement.checks.iter().find(|check| check.name == "system.asset_tag").expect("checked");
+    assert_eq!((check.verdict, check.seen.as_str()), (Verdict::Skip, "rack-7 (differs; counts as info)"));
 }
 
 #[test]
@@ -121,14 +85,7 @@ fn severity_decides() {
     };
     assert_eq!(against(&spec("critical")).verdict, Verdict::Fail);
     let ignored = against(&spec("ignore"));
-    assert_eq!(
-        (
-            ignored.verdict,
-            ignored.findings.len(),
-            ignored.coverage[0].total
-        ),
-        (Verdict::Pass, 0, 1)
-    );
+    assert_eq!((ignored.verdict, ignored.findings.len(), ignored.coverage[0].total), (Verdict::Pass, 0, 1));
 }
 
 #[test]
@@ -142,29 +99,15 @@ fn a_critical_field_that_the_machine_does_not_tell_is_never_a_pass() {
     "#);
     // The way out that the sentence names works.
     let accepted = against(&format!("{spec}severity: {{\"system.serial\": warning}}\n"));
-    assert_eq!(
-        (accepted.verdict, accepted.unverified.len()),
-        (Verdict::Pass, 1)
-    );
-    assert_eq!(
-        accepted.coverage[0],
-        Coverage {
-            what: "spec fields".into(),
-            covered: 1,
-            total: 2
-        }
-    );
+    assert_eq!((accepted.verdict, accepted.unverified.len()), (Verdict::Pass, 1));
+    assert_eq!(accepted.coverage[0], Coverage { what: "spec fields".into(), covered: 1, total: 2 });
 }
 
 #[test]
 fn an_empty_spec_proves_nothing() {
     let judgement = against("format: 1\n");
     assert_eq!(judgement.verdict, Verdict::Unverified);
-    assert!(
-        judgement.message.contains("declares nothing"),
-        "{}",
-        judgement.message
-    );
+    assert!(judgement.message.contains("declares nothing"), "{}", judgement.message);
     assert_eq!(
         against("format: 1\nsystem: {product: X}\nseverity: {system: ignore}\n").verdict,
         Verdict::Unverified
@@ -180,12 +123,7 @@ fn an_empty_machine_fails_a_spec_with_parts() {
 
 #[test]
 fn evidence_of_another_shape_is_the_runners_fault() {
-    for evidence in [
-        json!(null),
-        json!({}),
-        json!({"format": 1, "disks": [7]}),
-        json!([1]),
-    ] {
+    for evidence in [json!(null), json!({}), json!({"format": 1, "disks": [7]}), json!([1])] {
         assert_eq!(
             judged("format: 1\nsystem: {product: R650}\n", &evidence).verdict,
             Verdict::Error,
@@ -206,21 +144,12 @@ fn a_retry_sees_the_machine_as_it_is_then() {
     std::fs::create_dir(folder.path().join("tools")).expect("a folder for tools");
     write("sys/class/dmi/id/product_name", "R650");
     let machine = assay_probes::Machine::captured(folder.path(), Some(folder.path().join("tools")));
-    let spec = HostSpec::from_yaml("format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}]\n")
-        .expect("a spec");
+    let spec =
+        HostSpec::from_yaml("format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}]\n").expect("a spec");
     let attempt = || {
-        let context = crate::CollectContext {
-            machine: &machine,
-            spec: &spec,
-            progress: &|_| (),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let collected = runtime
-            .block_on(SpecValidate.collect(&context))
-            .expect("collected");
+        let context = crate::CollectContext { machine: &machine, spec: &spec, progress: &|_| () };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let collected = runtime.block_on(SpecValidate.collect(&context)).expect("collected");
         assert_eq!(collected.artifacts[0].0, ARTIFACT);
         SpecValidate.judge(&JudgeInput {
             spec: &spec,
@@ -230,10 +159,7 @@ fn a_retry_sees_the_machine_as_it_is_then() {
         })
     };
     let before = attempt();
-    assert_eq!(
-        (before.verdict, before.message.as_str()),
-        (Verdict::Fail, "disk serial S1 is gone")
-    );
+    assert_eq!((before.verdict, before.message.as_str()), (Verdict::Fail, "disk serial S1 is gone"));
 
     write("sys/block/vda/serial", "S1\n");
     write("sys/block/vda/size", "2048\n");

@@ -15,15 +15,10 @@ pub(crate) struct Captured {
 
 impl Captured {
     pub(crate) fn new() -> Self {
-        let captured = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-        };
+        let captured = Self { folder: tempfile::tempdir().expect("a folder") };
         fs::create_dir(captured.at("tools")).expect("a folder for tools");
         captured
-            .file(
-                "proc/meminfo",
-                "MemTotal:       65733944 kB\nMemFree: 1 kB\n",
-            )
+            .file("proc/meminfo", "MemTotal:       65733944 kB\nMemFree: 1 kB\n")
             .file("proc/sys/kernel/osrelease", "6.1.0-49-amd64\n")
     }
 
@@ -39,9 +34,7 @@ impl Captured {
     }
 
     pub(crate) fn files(self, folder: &str, files: &[(&str, &str)]) -> Self {
-        files.iter().fold(self, |machine, (name, content)| {
-            machine.file(&format!("{folder}/{name}"), content)
-        })
+        files.iter().fold(self, |machine, (name, content)| machine.file(&format!("{folder}/{name}"), content))
     }
 
     /// A link at `path` to `target`, both below the root.
@@ -57,35 +50,24 @@ impl Captured {
     pub(crate) fn block(self, name: &str, device: &str, sectors: u64, rotational: u8) -> Self {
         let folder = format!("sys/devices/{device}/block/{name}");
         self.file(&format!("{folder}/size"), format!("{sectors}\n"))
-            .file(
-                &format!("{folder}/queue/rotational"),
-                rotational.to_string(),
-            )
+            .file(&format!("{folder}/queue/rotational"), rotational.to_string())
             .file(&format!("{folder}/queue/logical_block_size"), "512\n")
             .file(&format!("{folder}/queue/physical_block_size"), "4096\n")
             .file(&format!("{folder}/removable"), "0\n")
             .link(&format!("sys/block/{name}"), &folder)
-            .link(
-                &format!("{folder}/device"),
-                &format!("sys/devices/{device}"),
-            )
+            .link(&format!("{folder}/device"), &format!("sys/devices/{device}"))
     }
 
     /// A program of that name that prints `output`.
     pub(crate) fn tool(self, name: &str, script: &str) -> Self {
         let path = format!("tools/{name}");
         let machine = self.file(&path, format!("#!/bin/sh\n{script}\n"));
-        fs::set_permissions(machine.at(&path), fs::Permissions::from_mode(0o755))
-            .expect("made executable");
+        fs::set_permissions(machine.at(&path), fs::Permissions::from_mode(0o755)).expect("made executable");
         machine
     }
 
     pub(crate) async fn inventory(&self) -> (Inventory, Vec<Artifact>) {
-        inventory(&Machine::captured(
-            self.folder.path(),
-            Some(self.at("tools")),
-        ))
-        .await
+        inventory(&Machine::captured(self.folder.path(), Some(self.at("tools")))).await
     }
 }
 

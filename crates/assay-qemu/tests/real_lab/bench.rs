@@ -14,9 +14,7 @@ pub(crate) fn shipped_machines() -> PathBuf {
 pub(crate) fn open_lab(state: &Path, machines: &Path, netns: &str) -> Lab {
     let mut config = LabConfig::new(state, machines);
     netns.clone_into(&mut config.network.netns);
-    config.accel = Some(Accel::Tcg {
-        reason: "for the test".to_owned(),
-    });
+    config.accel = Some(Accel::Tcg { reason: "for the test".to_owned() });
     Lab::open(config).expect("opened")
 }
 
@@ -28,16 +26,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(netns: &str) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "this test makes network namespaces: run it as root"
-        );
+        assert!(rustix::process::geteuid().is_root(), "this test makes network namespaces: run it as root");
         // The process id keeps two runs of the tests apart.
         let netns = format!("{netns}{}", std::process::id());
-        let state = tempfile::Builder::new()
-            .prefix("lab")
-            .tempdir()
-            .expect("a folder");
+        let state = tempfile::Builder::new().prefix("lab").tempdir().expect("a folder");
         Self { state, netns }
     }
 
@@ -50,11 +42,8 @@ impl Bench {
     }
 
     pub(crate) async fn links(&self) -> String {
-        let output = Cmd::new("ip")
-            .args(["-netns", &self.netns, "-oneline", "link"])
-            .run()
-            .await
-            .expect("ip runs");
+        let output =
+            Cmd::new("ip").args(["-netns", &self.netns, "-oneline", "link"]).run().await.expect("ip runs");
         output.stdout_text().into_owned()
     }
 
@@ -68,10 +57,8 @@ impl Drop for Bench {
         let lab = self.lab();
         // Also when the test has failed, and from inside its runtime: hence a thread of our own.
         let down = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(lab.down())
         });
         let down = down.join().expect("no panic");

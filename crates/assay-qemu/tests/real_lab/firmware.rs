@@ -119,10 +119,7 @@ async fn dhcp_server(bench: &Bench) -> Child {
         folder.join("udhcpd.pid").display()
     );
     fs::write(&config, text).expect("written");
-    let command = Cmd::new("busybox")
-        .args(["udhcpd", "-f"])
-        .arg(config)
-        .netns(Some(&bench.netns));
+    let command = Cmd::new("busybox").args(["udhcpd", "-f"]).arg(config).netns(Some(&bench.netns));
     command.spawn().await.expect("busybox is installed")
 }
 
@@ -136,10 +133,7 @@ async fn wait_for_offer(dhcp: &mut Child) {
         false
     };
     let offered = tokio::time::timeout(BOOT_LIMIT, offered).await;
-    assert!(
-        offered.expect("the machine asks in time"),
-        "the DHCP server ended"
-    );
+    assert!(offered.expect("the machine asks in time"), "the DHCP server ended");
 }
 
 /// The machine's SMBIOS tables in the form that `dmidecode --from-dump` reads: the entry point, pointing at
@@ -158,9 +152,7 @@ async fn smbios_dump(monitor: &Qmp, folder: &Path) -> std::path::PathBuf {
     // Both checksums make their bytes add up to zero.
     for (checksum, from) in [(0x15, 0x10), (0x04, 0)] {
         entry[checksum] = 0;
-        let sum = entry[from..]
-            .iter()
-            .fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+        let sum = entry[from..].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
         entry[checksum] = sum.wrapping_neg();
     }
     entry.resize(32, 0);
@@ -173,10 +165,7 @@ async fn smbios_dump(monitor: &Qmp, folder: &Path) -> std::path::PathBuf {
 async fn memory(monitor: &Qmp, folder: &Path, address: u32, length: u32) -> Vec<u8> {
     let file = folder.join("memory");
     let line = format!("pmemsave {address:#x} {length:#x} \"{}\"", file.display());
-    assert_eq!(
-        monitor.human_monitor_command(&line).await.expect("saved"),
-        ""
-    );
+    assert_eq!(monitor.human_monitor_command(&line).await.expect("saved"), "");
     fs::read(file).expect("read")
 }
 

@@ -32,10 +32,7 @@ async fn a_machine_lives_and_leaves_nothing_behind() {
     let name = "healthy-bios";
     assert_eq!(lab.status(name).await.expect("a status"), Status::Off);
     lab.power_off(name).await.expect("off is off");
-    assert!(matches!(
-        lab.qmp(name).await,
-        Err(QemuError::WrongState { .. })
-    ));
+    assert!(matches!(lab.qmp(name).await, Err(QemuError::WrongState { .. })));
 
     let pid = pid_of(&lab.power_on(name).await.expect("switched on"));
     assert_eq!(pid_of(&lab.power_on(name).await.expect("already on")), pid);
@@ -43,10 +40,7 @@ async fn a_machine_lives_and_leaves_nothing_behind() {
     for nic in lab.machine(name).expect("a machine").actual.nics {
         assert!(links.contains(&tap_name(&nic.mac)), "{links}");
     }
-    assert!(matches!(
-        lab.reset_disks(name).await,
-        Err(QemuError::WrongState { .. })
-    ));
+    assert!(matches!(lab.reset_disks(name).await, Err(QemuError::WrongState { .. })));
 
     // Another program finds it, and the monitor in use does not stand in the way.
     let monitor = lab.qmp(name).await.expect("a monitor");
@@ -59,43 +53,21 @@ async fn a_machine_lives_and_leaves_nothing_behind() {
     // Freeze, thaw, reset; the events tell.
     let mut events = monitor.events();
     monitor.stop().await.expect("frozen");
-    assert!(matches!(
-        other.status(name).await,
-        Ok(Status::Paused { .. })
-    ));
+    assert!(matches!(other.status(name).await, Ok(Status::Paused { .. })));
     monitor.cont().await.expect("thawed");
     monitor.system_reset().await.expect("reset");
     monitor.set_link("lan0", false).await.expect("unplugged");
     monitor
-        .qom_set(
-            "/machine/peripheral/nvme0",
-            "smart_critical_warning",
-            json!(4),
-        )
+        .qom_set("/machine/peripheral/nvme0", "smart_critical_warning", json!(4))
         .await
         .expect("a warning");
-    assert!(
-        monitor
-            .human_monitor_command("info version")
-            .await
-            .expect("text")
-            .starts_with(char::is_numeric)
-    );
+    assert!(monitor.human_monitor_command("info version").await.expect("text").starts_with(char::is_numeric));
     let mut seen = Vec::new();
     while !seen.contains(&"RESET".to_owned()) {
-        seen.push(
-            tokio::time::timeout(SOON, events.recv())
-                .await
-                .expect("in time")
-                .expect("an event")
-                .name,
-        );
+        seen.push(tokio::time::timeout(SOON, events.recv()).await.expect("in time").expect("an event").name);
     }
     assert_eq!(seen[..2], ["STOP", "RESUME"], "{seen:?}");
-    let refused = monitor
-        .device_del("nothing")
-        .await
-        .expect_err("no such device");
+    let refused = monitor.device_del("nothing").await.expect_err("no such device");
     assert!(
         matches!(&refused, QemuError::QmpRefused { class, .. } if class == "DeviceNotFound"),
         "{refused}"
@@ -106,10 +78,7 @@ async fn a_machine_lives_and_leaves_nothing_behind() {
     let pid_after = pid_of(&lab.power_cycle(name).await.expect("cycled"));
     assert_ne!(pid_after, pid);
     assert!(!runs(pid));
-    assert!(matches!(
-        monitor.query_status().await,
-        Err(QemuError::QmpClosed { .. })
-    ));
+    assert!(matches!(monitor.query_status().await, Err(QemuError::QmpClosed { .. })));
     assert_eq!(fs::metadata(&disk).expect("a disk").len(), 256 << 20);
     lab.power_off(name).await.expect("switched off");
     assert_eq!(other.status(name).await.expect("a status"), Status::Off);
@@ -157,9 +126,7 @@ async fn a_machine_survives_the_program_that_started_it() {
             break pid.parse().expect("a number");
         }
     };
-    program
-        .signal(Signal::KILL)
-        .expect("killed, with its process group");
+    program.signal(Signal::KILL).expect("killed, with its process group");
     assert!(!program.wait().await.expect("ended").success());
     let lab = bench.lab();
     let status = lab.status("healthy-bios").await.expect("a status");
@@ -177,10 +144,7 @@ async fn a_killed_machine_has_crashed_and_can_be_switched_on_again() {
     kill(pid);
     assert!(lab.wait_off(name, SOON).await.expect("waited"));
     let crashed = lab.status(name).await.expect("a status");
-    assert!(
-        matches!(crashed, Status::Crashed { pid: None, .. }),
-        "{crashed:?}"
-    );
+    assert!(matches!(crashed, Status::Crashed { pid: None, .. }), "{crashed:?}");
     let again = pid_of(&lab.power_on(name).await.expect("switched on"));
     assert_ne!(again, pid);
     assert!(!lab.wait_off(name, Duration::ZERO).await.expect("waited"));
@@ -195,17 +159,9 @@ async fn a_machine_that_quits_by_itself_is_off() {
     let bench = Bench::new("aq3-");
     let lab = bench.lab();
     lab.power_on("healthy-uefi").await.expect("switched on");
-    lab.qmp("healthy-uefi")
-        .await
-        .expect("a monitor")
-        .quit()
-        .await
-        .expect("quit");
+    lab.qmp("healthy-uefi").await.expect("a monitor").quit().await.expect("quit");
     assert!(lab.wait_off("healthy-uefi", SOON).await.expect("waited"));
-    assert_eq!(
-        lab.status("healthy-uefi").await.expect("a status"),
-        Status::Off
-    );
+    assert_eq!(lab.status("healthy-uefi").await.expect("a status"), Status::Off);
 }
 
 #[tokio::test]
@@ -217,10 +173,7 @@ async fn what_qemu_refuses_is_said() {
     let folder = lab.folder("healthy-bios").expect("a folder");
     let image = folder.disk("vd0");
     fs::write(&image, vec![0; 512]).expect("written");
-    let error = lab
-        .power_on("healthy-bios")
-        .await
-        .expect_err("another size");
+    let error = lab.power_on("healthy-bios").await.expect_err("another size");
     assert!(matches!(error, QemuError::DiskSize { .. }), "{error}");
     fs::remove_file(&image).expect("removed");
     fs::remove_file(folder.console()).expect("removed");
@@ -229,10 +182,7 @@ async fn what_qemu_refuses_is_said() {
     let error = lab.power_on("healthy-bios").await.expect_err("no console");
     assert!(matches!(error, QemuError::StartFailed { .. }), "{error}");
     assert!(error.to_string().contains("console.log"), "{error}");
-    assert_eq!(
-        lab.status("healthy-bios").await.expect("a status"),
-        Status::Off
-    );
+    assert_eq!(lab.status("healthy-bios").await.expect("a status"), Status::Off);
 }
 
 /// Broken disks, slow disks, missing cards, SCSI, igb, world-wide names: QEMU must take all that can be written.
@@ -265,32 +215,15 @@ model = "igb"
 "#;
     fs::write(machines.path().join("all.toml"), base + more).expect("written");
     let lab = bench.lab_of(machines.path());
-    let broken = DiskFault {
-        unreadable_sectors: Some(vec![1, 2]),
-        iops_limit: Some(100),
-        ..DiskFault::default()
-    };
+    let broken =
+        DiskFault { unreadable_sectors: Some(vec![1, 2]), iops_limit: Some(100), ..DiskFault::default() };
     let fault = Fault {
-        disks: ["nvme0", "sata0", "vd0", "scsi0", "nvme1"]
-            .map(|id| (id.to_owned(), broken.clone()))
-            .into(),
-        nics: [(
-            "lan1".to_owned(),
-            NicFault {
-                missing: true,
-                ..NicFault::default()
-            },
-        )]
-        .into(),
+        disks: ["nvme0", "sata0", "vd0", "scsi0", "nvme1"].map(|id| (id.to_owned(), broken.clone())).into(),
+        nics: [("lan1".to_owned(), NicFault { missing: true, ..NicFault::default() })].into(),
         ..Fault::default()
     };
     lab.power_on_with("all", fault).await.expect("switched on");
-    let block = lab
-        .qmp("all")
-        .await
-        .expect("a monitor")
-        .human_monitor_command("info block")
-        .await
-        .expect("text");
+    let block =
+        lab.qmp("all").await.expect("a monitor").human_monitor_command("info block").await.expect("text");
     assert_eq!(block.matches("(throttle)").count(), 5, "{block}");
 }
