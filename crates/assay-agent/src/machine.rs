@@ -14,8 +14,10 @@ use tokio::sync::Mutex;
 
 use crate::{Collector, Evidence, Identity, Readings};
 
-/// Drivers appear while a machine comes up, and a card may be reset under load: sensors are looked for again
-/// after this many readings.
+/// Drivers appear while a machine comes up: sensors are looked for again at each of the first readings. A short run
+/// may have no others.
+const COMING_UP: u32 = 12;
+/// A card may be reset under load: later, sensors are looked for again after this many readings.
 const REDISCOVER_EVERY: u32 = 6;
 
 /// ARPHRD_ETHER, as `/sys/class/net/*/type` has it.
@@ -56,7 +58,7 @@ impl MachineCollector {
     async fn read_sensors(&self) -> Readings {
         let mut sidecar = self.sensors.lock().await;
         sidecar.readings = sidecar.readings.wrapping_add(1);
-        let again = sidecar.readings.is_multiple_of(REDISCOVER_EVERY);
+        let again = sidecar.readings <= COMING_UP || sidecar.readings.is_multiple_of(REDISCOVER_EVERY);
         let hwmon = match &mut sidecar.hwmon {
             Some(hwmon) => {
                 if again {

@@ -106,7 +106,12 @@ async fn take_turns(store: &Store, bare: &Connection, round: usize) -> Result<(D
 }
 
 /// The latest `count` rows of each run, in the order in which they were written.
-async fn rows(store: &Store, runs: &[RunId], before: usize, count: usize) -> Result<Vec<(RunId, StoredEvent)>> {
+async fn rows(
+    store: &Store,
+    runs: &[RunId],
+    before: usize,
+    count: usize,
+) -> Result<Vec<(RunId, StoredEvent)>> {
     let mut journals = Vec::new();
     for run in runs {
         let journal = store.journal(*run).await?;
@@ -120,7 +125,8 @@ async fn rows(store: &Store, runs: &[RunId], before: usize, count: usize) -> Res
 
 async fn transact(store: &Store, run: RunId, at: Micros, event: EventBody) -> Result<()> {
     let changes = Changes { events: vec![event], writes: Vec::new() };
-    let done: std::result::Result<_, TransactError<Infallible>> = store.transact(run, at, |_| Ok(changes)).await;
+    let done: std::result::Result<_, TransactError<Infallible>> =
+        store.transact(run, at, |_| Ok(changes)).await;
     assert_eq!(done?.events.len(), 1, "one event was appended");
     Ok(())
 }
@@ -143,7 +149,7 @@ fn insert(bare: &Connection, rows: &[(RunId, StoredEvent)]) -> Result<Duration> 
         "INSERT INTO events (run, seq, at, kind, body, prev_hash, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )?;
     let mut commit = bare.prepare("COMMIT")?;
-    let begun = Instant::now();
+    let started = Instant::now();
     for (run, event) in rows {
         begin.execute([])?;
         insert.execute(params![
@@ -157,7 +163,7 @@ fn insert(bare: &Connection, rows: &[(RunId, StoredEvent)]) -> Result<Duration> 
         ])?;
         commit.execute([])?;
     }
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }
 
 /// What one machine's run appends once it is enrolled.
@@ -204,7 +210,9 @@ fn judgement(stage: &assay_model::StageName) -> Judgement {
         seen: "0".into(),
     };
     let checks = (0..8)
-        .flat_map(|disk| ["critical warning", "media errors", "percentage used"].map(|what| check(disk, what)))
+        .flat_map(|disk| {
+            ["critical warning", "media errors", "percentage used"].map(|what| check(disk, what))
+        })
         .collect();
     Judgement {
         verdict: Verdict::Pass,

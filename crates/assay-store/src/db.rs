@@ -259,7 +259,8 @@ mod tests {
         sql.push(';');
         renumber("DELETE FROM t WHERE a = $1 AND b > $2", 10, &mut sql);
         renumber("SELECT 1", 12, &mut sql);
-        let expected = "UPDATE t SET a = $2, b = $10 WHERE c = $1;DELETE FROM t WHERE a = $11 AND b > $12SELECT 1";
+        let expected =
+            "UPDATE t SET a = $2, b = $10 WHERE c = $1;DELETE FROM t WHERE a = $11 AND b > $12SELECT 1";
         assert_eq!(sql, expected);
     }
 
@@ -285,7 +286,8 @@ mod tests {
             struct Row {
                 b: String,
             }
-            let rows: Vec<Row> = all(db.reader(), "SELECT b FROM t ORDER BY a", values![]).await.expect("read");
+            let rows: Vec<Row> =
+                all(db.reader(), "SELECT b FROM t ORDER BY a", values![]).await.expect("read");
             rows.into_iter().map(|row| row.b).collect::<Vec<_>>()
         };
         assert_eq!(texts().await, ["one!", "two!"]);

@@ -165,8 +165,8 @@ pub fn hurried(cmdline: &str, dir: Option<&Path>, said: &Said) -> Result<Setting
         pacing: Pacing {
             first_retry: Duration::from_millis(10),
             last_retry: Duration::from_millis(50),
-            // Sensors every 50 ms, heartbeats as often.
-            second: Duration::from_millis(10),
+            // Sensors and heartbeats every 100 ms; a stage of 300 s has 6.
+            second: Duration::from_millis(20),
             request: Duration::from_secs(10),
             poll_s: 20,
             again: Duration::from_millis(10),

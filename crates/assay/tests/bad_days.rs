@@ -8,7 +8,7 @@ use assay_api::operator::RunDetail;
 use assay_model::{RunState, Verdict};
 use assay_store::Store;
 use assay_testkit::{
-    Answer, Api, CannedMachine, ExitReason, FakeRunner, ServerProcess, canned, free_ports,
+    Api, CannedMachine, ExitReason, FakeRunner, ServerProcess, canned, free_ports,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -88,8 +88,7 @@ async fn misbehaving() -> (Day, FakeRunner, Api, Value) {
     day.vet().await;
     let runner = day.runner(&Arc::new(CannedMachine::default()));
     day.until(RunState::Booting).await;
-    let powered = |answer: &Answer| answer.text.contains("\"PowerDone\"").then_some(());
-    let _ = powered;
+    // The machine is switched on once; from then on the test boots it.
     day.api.until("/api/v1/runs/1", |answer| (answer.status == 200 && runner.jobs().len() == 1).then_some(())).await;
     let agent = day.misbehaving_agent(&runner).await;
     let command: Value = agent.get("/agent/v1/next?wait_s=20").await.expect(200).json();
@@ -261,9 +260,9 @@ async fn a_torn_network_loses_and_doubles_nothing() {
     let runner = day.runner(&machine);
     day.until(RunState::Running).await;
     for _ in 0..3 {
-        machine.readings_pass(5).await;
+        machine.readings_pass(3).await;
         proxy.tear().await;
-        machine.readings_pass(20).await;
+        machine.readings_pass(6).await;
         proxy.mend().await;
     }
     machine.collectors_finish(true);
@@ -280,7 +279,7 @@ async fn a_torn_network_loses_and_doubles_nothing() {
     let numbers: Vec<i64> = batches.iter().map(|b| b.seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>(), "each number once, without a gap");
     let samples: Vec<_> = batches.iter().flat_map(|b| &b.batch.samples).collect();
-    assert!(samples.len() > 75, "{} readings", samples.len());
+    assert!(samples.len() >= 27, "{} readings", samples.len());
     // The canned sensor counts its readings in tenths: none is missing in between.
     let tenths: Vec<i64> = samples.iter().map(|s| (s.values[0].expect("read") * 10.0).round() as i64).collect();
     assert!(tenths.windows(2).all(|w| (w[1] - w[0]).rem_euclid(100) == 1), "{tenths:?}");
@@ -444,10 +443,7 @@ async fn a_browser_changes_nothing_without_its_csrf_token() {
 
     // With the token from the page it goes through: the refusals above were about the token.
     let text = page.text().await.expect("a page");
-    let token = text.split("csrf").skip(1).find_map(|rest| {
-        let hex: String = rest.chars().skip_while(|c| !c.is_ascii_hexdigit()).take_while(char::is_ascii_hexdigit).collect();
-        (hex.len() == 64).then_some(hex)
-    });
+    let token = text.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
     let token = token.expect("the page carries its token");
     let taken = decide(&format!("kind=cancel&csrf={token}")).send().await.expect("an answer");
     assert!(taken.status().is_redirection() || taken.status().is_success(), "{}", taken.status());

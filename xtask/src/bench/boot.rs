@@ -23,7 +23,9 @@ const IMAGE: [&str; 4] = ["vmlinuz", "base.initrd", "agent.initrd", "manifest.js
 
 pub(super) fn measure() -> Result<Vec<Figure>> {
     if !place::is_root() {
-        bail!("simulated machines need a network of their own, which needs root: sudo -E cargo xtask bench --only boot");
+        bail!(
+            "simulated machines need a network of their own, which needs root: sudo -E cargo xtask bench --only boot"
+        );
     }
     let mut build = Command::new(place::cargo());
     build.args(["build", "-p", "assay"]).current_dir(place::repository());
@@ -100,7 +102,8 @@ impl Lab {
     /// Vets a machine until it has enrolled; what its journal says about the way there.
     fn boot(&self, machine: &str) -> Result<Figure> {
         let spec = self.root.join(format!("{machine}.yaml"));
-        let yaml = self.ask(&["lab", "spec", machine, "--machines", &Self::machines().display().to_string()])?;
+        let yaml =
+            self.ask(&["lab", "spec", machine, "--machines", &Self::machines().display().to_string()])?;
         fs::write(&spec, &yaml)?;
         let spec = spec.display().to_string();
         let power = format!("lab:{machine}");
@@ -148,7 +151,11 @@ impl Lab {
     fn ask(&self, args: &[&str]) -> Result<String> {
         let Output { status, stdout, stderr } = self.command().args(args).output()?;
         if !status.success() {
-            bail!("`assay {}` failed ({status}): {}", args.join(" "), String::from_utf8_lossy(&stderr).trim());
+            bail!(
+                "`assay {}` failed ({status}): {}",
+                args.join(" "),
+                String::from_utf8_lossy(&stderr).trim()
+            );
         }
         Ok(String::from_utf8(stdout)?)
     }
@@ -217,7 +224,12 @@ impl Seen {
             // Firmware may ask again; what is waited for is the last answer.
             "BootServed" => self.served = Some(at),
             "Enrolled" => {
-                return Some(Times { asked: self.asked?, power: self.power?, served: self.served?, enrolled: at });
+                return Some(Times {
+                    asked: self.asked?,
+                    power: self.power?,
+                    served: self.served?,
+                    enrolled: at,
+                });
             }
             _ => {}
         }
@@ -240,12 +252,19 @@ mod tests {
         }
         let times = seen.add(&event("Enrolled", 9)).expect("all is there");
         assert_eq!(times, Times { asked: 2, power: 3, served: 4, enrolled: 9 });
-        assert_eq!(Seen::default().add(&event("Enrolled", 9)), None, "without a power job nothing is measured");
+        assert_eq!(
+            Seen::default().add(&event("Enrolled", 9)),
+            None,
+            "without a power job nothing is measured"
+        );
     }
 
     #[test]
     fn addresses_are_found_in_a_spec() {
-        assert_eq!(macs("nics:\n- name: a\n  mac: 52:54:00:77:01:01\n- mac: \"52:54:00:77:01:02\"\n").len(), 2);
+        assert_eq!(
+            macs("nics:\n- name: a\n  mac: 52:54:00:77:01:01\n- mac: \"52:54:00:77:01:02\"\n").len(),
+            2
+        );
         assert_eq!(macs("- {mac: \"52:54:00:77:01:02\", speed: 1}\n"), ["52:54:00:77:01:02"]);
         assert!(macs("disks: []\n").is_empty());
     }

@@ -105,18 +105,19 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         [] => what != What::Boot || options.lab,
         only => only.contains(&what),
     };
-    let bench = Programs::build()?;
-    let folder = Folder::make(options.folder.as_deref())?;
     let mut figures = Vec::new();
-    if wanted(What::Journal) {
-        figures.push(("journal", journal(&bench, &folder, options.rounds)?));
-    }
-    if wanted(What::Stages) {
-        figures.push(("stages", stages(&bench, &folder)?));
-    }
-    if wanted(What::Server) {
-        let measured = server::measure(&bench.assay, &folder.sub("server")?, options.rounds)?;
-        figures.extend(measured.into_iter().map(|figure| ("server", figure)));
+    if [What::Journal, What::Stages, What::Server].into_iter().any(wanted) {
+        let bench = Programs::build()?;
+        let folder = Folder::make(options.folder.as_deref())?;
+        if wanted(What::Journal) {
+            figures.push(("journal", journal(&bench, &folder, options.rounds)?));
+        }
+        if wanted(What::Stages) {
+            figures.push(("stages", stages(&bench, &folder)?));
+        }
+        if wanted(What::Server) {
+            figures.push(("server", server::measure(&bench.assay, &folder.sub("server")?, options.rounds)?));
+        }
     }
     if wanted(What::Boot) {
         figures.extend(boot::measure()?.into_iter().map(|figure| ("boot", figure)));
@@ -137,7 +138,8 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
 }
 
 fn journal(bench: &Programs, folder: &Folder, rounds: u32) -> Result<Figure> {
-    let said = measure(&bench.journal, &[folder.sub("journal")?.as_os_str().to_owned(), rounds.to_string().into()])?;
+    let said =
+        measure(&bench.journal, &[folder.sub("journal")?.as_os_str().to_owned(), rounds.to_string().into()])?;
     let ratio = number(&said, "ratio")?;
     let goal = Goal::RatioAtLeast(0.5);
     Ok(Figure {
@@ -199,10 +201,10 @@ impl Programs {
             .current_dir(place::repository());
         eprintln!("bench: {}", tool::show(&build));
         tool::run(build)?;
-        let built = place::debug_builds().with_file_name(PROFILE);
-        let example = |name: &str| built.join("examples").join(name);
+        let results = place::debug_builds().with_file_name(PROFILE);
+        let example = |name: &str| results.join("examples").join(name);
         Ok(Self {
-            assay: built.join("assay"),
+            assay: results.join("assay"),
             journal: example("bench_journal"),
             stages: example("bench_stages"),
         })
@@ -256,7 +258,14 @@ fn table(figures: &[Figure]) -> String {
             Goal::AtMost(limit) => format!("at most {limit} {}", figure.unit),
             Goal::RatioAtLeast(limit) => format!("ratio at least {limit}"),
         };
-        let _ = write!(out, "{:4} {}: {:.1} {}", if figure.ok { "ok" } else { "MISS" }, figure.name, figure.value, figure.unit);
+        let _ = write!(
+            out,
+            "{:4} {}: {:.1} {}",
+            if figure.ok { "ok" } else { "MISS" },
+            figure.name,
+            figure.value,
+            figure.unit
+        );
         if let (Some(peer), Some(value), Some(ratio)) = (figure.peer, figure.peer_value, figure.ratio) {
             let _ = write!(out, ", {peer} {value:.1}, ratio {ratio:.2}");
         }

@@ -3,7 +3,7 @@
 //! A spec states only what matters to its owner; what it leaves out is not compared. It is the standard
 //! that a repaired machine is held to, so reading it is strict: an unknown key, an unknown stage or a
 //! severity for a field that does not exist is an error with its line, never silently nothing.
-//! [`compare`] holds a machine's inventory against it; what follows from a difference is the pipeline's business.
+//! [`compare()`] holds a machine's inventory against it; what follows from a difference is the pipeline's business.
 
 mod capture;
 mod compare;

@@ -210,7 +210,8 @@ pub(crate) async fn runners_unknown_machines_settings_and_audit(store: Store, ur
     );
     store.runner_problem("r1", Some("dnsmasq died")).await.expect("noted");
     store.runner_problem("nobody", Some("not heard of")).await.expect("dropped");
-    let told: Vec<_> = store.runners().await.expect("read").into_iter().map(|r| (r.name, r.problem)).collect();
+    let told: Vec<_> =
+        store.runners().await.expect("read").into_iter().map(|r| (r.name, r.problem)).collect();
     assert_eq!(told, [("r1".to_owned(), Some("dnsmasq died".to_owned()))]);
     store.runner_problem("r1", None).await.expect("noted");
     assert_eq!(store.runners().await.expect("read").remove(0).problem, None);

@@ -7,7 +7,7 @@ use assay_process::{Child, Cmd, Detached, Signal};
 use tokio::sync::watch;
 
 /// How long a side may take until it serves.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 /// How long it may take to stop.
 const GRACE: Duration = Duration::from_secs(15);
 

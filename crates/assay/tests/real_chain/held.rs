@@ -55,7 +55,10 @@ async fn a_held_machine_is_retried_as_it_stands_and_a_waiver_stays_on_the_record
     ];
     assert_eq!(decisions, said);
     let critical = codes(&report, "critical");
-    assert!(MISSING.iter().all(|code| critical.iter().any(|c| c == code)), "a waiver hides nothing: {critical:?}");
+    assert!(
+        MISSING.iter().all(|code| critical.iter().any(|c| c == code)),
+        "a waiver hides nothing: {critical:?}"
+    );
     assert_eq!(statement(&sealed.body)["predicate"]["result"], json!("WARNED"));
     let html = stack.assay(&["report", &n, "--format", "html", "--output", "-"]).await;
     assert!(html.contains("spare parts arrive on Monday"), "the reason stands on the report");
@@ -72,8 +75,10 @@ async fn a_held_machine_is_retried_as_it_stands_and_a_waiver_stays_on_the_record
 /// The codes of the findings of this severity, sorted.
 fn codes(report: &Value, severity: &str) -> Vec<String> {
     let findings = report["findings"].as_array().expect("a list").iter();
-    let mut codes: Vec<_> =
-        findings.filter(|f| f["severity"] == severity).filter_map(|f| Some(f["code"].as_str()?.to_owned())).collect();
+    let mut codes: Vec<_> = findings
+        .filter(|f| f["severity"] == severity)
+        .filter_map(|f| Some(f["code"].as_str()?.to_owned()))
+        .collect();
     codes.sort();
     codes.dedup();
     codes

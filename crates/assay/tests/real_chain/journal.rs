@@ -39,7 +39,12 @@ impl Journal {
 
     /// Reads on until `wanted`. A run that comes to its end or is held before that never gets there: then, and
     /// after `seconds`, the test fails with the journal as it stands.
-    pub(crate) async fn until(&mut self, what: &str, seconds: u64, wanted: impl Fn(&EventBody) -> bool) -> Event {
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        seconds: u64,
+        wanted: impl Fn(&EventBody) -> bool,
+    ) -> Event {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         loop {
             let Ok(event) = tokio::time::timeout_at(deadline, self.next()).await else {
@@ -62,8 +67,12 @@ impl Journal {
     /// Reads on until an attempt of this stage begins.
     pub(crate) async fn started(&mut self, wanted: &str, seconds: u64) -> Event {
         let what = format!("start of {wanted}");
-        self.until(&what, seconds, |body| matches!(body, EventBody::StageStarted { stage, .. } if *stage == *wanted))
-            .await
+        self.until(
+            &what,
+            seconds,
+            |body| matches!(body, EventBody::StageStarted { stage, .. } if *stage == *wanted),
+        )
+        .await
     }
 
     /// Reads on to the seal.
@@ -104,22 +113,30 @@ impl Journal {
                 self.connect().await;
                 continue;
             };
-            match stream.next().await {
-                Some(Ok(bytes)) => self.buffer.extend_from_slice(&bytes),
-                Some(Err(_)) | None => {
-                    // Half an event is none: it comes again whole.
-                    self.buffer.clear();
-                    self.stream = None;
-                }
+            if let Some(Ok(bytes)) = stream.next().await {
+                self.buffer.extend_from_slice(&bytes);
+            } else {
+                // Half an event is none: it comes again whole.
+                self.buffer.clear();
+                self.stream = None;
             }
         }
     }
 
     async fn connect(&mut self) {
-        let url = self.last_id.as_ref().map_or_else(|| self.url.clone(), |id| format!("{}?after={id}", self.url));
-        let answer = self.http.get(url).bearer_auth(&self.token).send().await.and_then(reqwest::Response::error_for_status);
+        let url =
+            self.last_id.as_ref().map_or_else(|| self.url.clone(), |id| format!("{}?after={id}", self.url));
+        let answer = self
+            .http
+            .get(url)
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status);
         match answer {
-            Ok(answer) => self.stream = Some(answer.bytes_stream().map(|chunk| chunk.map(|b| b.to_vec())).boxed()),
+            Ok(answer) => {
+                self.stream = Some(answer.bytes_stream().map(|chunk| chunk.map(|b| b.to_vec())).boxed());
+            }
             Err(e) if e.status().is_some_and(|s| s.is_client_error()) => panic!("{}: {e}", self.url),
             Err(_) => tokio::time::sleep(AGAIN).await,
         }

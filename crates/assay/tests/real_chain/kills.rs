@@ -32,9 +32,11 @@ async fn a_run_survives_the_death_of_either_side_at_every_turn() {
         restart_server(&mut stack).await;
         if stage == "SMART" {
             journal
-                .until("SMART's evidence", STAGES_S, |body| {
-                    matches!(body, EventBody::EvidenceReceived { stage, .. } if *stage == *"SMART")
-                })
+                .until(
+                    "SMART's evidence",
+                    STAGES_S,
+                    |body| matches!(body, EventBody::EvidenceReceived { stage, .. } if *stage == *"SMART"),
+                )
                 .await;
             assert_eq!(stack.running(MACHINE).await, switched_on, "the machine was switched in between");
             restart_server(&mut stack).await;
@@ -46,12 +48,18 @@ async fn a_run_survives_the_death_of_either_side_at_every_turn() {
 
     let every_stage_once: Vec<_> = plan(&journal).iter().map(|stage| format!("{stage} 1 pass")).collect();
     assert_eq!(judged(&journal.events), every_stage_once, "{}", journal.text());
-    for (kind, times) in [("PowerRequested", 1), ("PowerDone", 1), ("BootServed", 1), ("Enrolled", 1), ("AttemptLost", 0)] {
+    for (kind, times) in
+        [("PowerRequested", 1), ("PowerDone", 1), ("BootServed", 1), ("Enrolled", 1), ("AttemptLost", 0)]
+    {
         assert_eq!(journal.count(kind), times, "{kind}:\n{}", journal.text());
     }
     assert_eq!(stack.runner.times_said("a lab machine was switched on"), 1, "{:#?}", stack.runner.said());
     let places: Vec<_> = journal.events.iter().map(|e| e.seq).collect();
-    assert_eq!(places, (1..=journal.events.len() as i64).collect::<Vec<_>>(), "nobody missed an event or saw it twice");
+    assert_eq!(
+        places,
+        (1..=journal.events.len() as i64).collect::<Vec<_>>(),
+        "nobody missed an event or saw it twice"
+    );
 
     let report = stack.report(number).await;
     assert_eq!(report["run"]["state"], json!("Completed"));

@@ -44,7 +44,6 @@ async fn a_machine_without_a_clock_boots_while_dnsmasq_keeps_dying() {
     stack.server.stop().await;
     let store = stack.store().await;
     let batches = store.sensor_batches(run, None, 100_000).await.expect("read");
-    eprintln!("DEBUG {batches:?}\n{:?}", journal.events.iter().filter(|e| matches!(e.body, EventBody::BulkSealed{..})).collect::<Vec<_>>());
     let samples: Vec<_> = batches.iter().flat_map(|row| &row.batch.samples).map(|sample| sample.at).collect();
     assert!(!samples.is_empty() && samples.iter().all(|at| sane(*at)), "{samples:?}");
     let chunks = store.log_after(run, 0, 100_000).await.expect("read");

@@ -18,7 +18,9 @@ async fn a_machine_that_is_power_cycled_begins_its_stage_again() {
 
     journal.started("SMART", BOOT_S).await;
     stack.lab().power_cycle(MACHINE).await.expect("cycled");
-    journal.until("second enrolment", BOOT_S, |body| matches!(body, EventBody::Enrolled { boot: 2, .. })).await;
+    journal
+        .until("second enrolment", BOOT_S, |body| matches!(body, EventBody::Enrolled { boot: 2, .. }))
+        .await;
 
     // Whoever has read the first boot's kernel command line knows its token.
     let token = first_token(&stack);
@@ -26,7 +28,10 @@ async fn a_machine_that_is_power_cycled_begins_its_stage_again() {
     assert_eq!(status, 409, "a spent token must not enrol anyone");
     journal.sealed(STAGES_S).await;
 
-    assert_eq!(judged(&journal.events), ["Inventory 1 pass", "SpecValidate 1 pass", "SMART 2 pass", "Reporting 1 pass"]);
+    assert_eq!(
+        judged(&journal.events),
+        ["Inventory 1 pass", "SpecValidate 1 pass", "SMART 2 pass", "Reporting 1 pass"]
+    );
     assert_eq!((journal.count("AttemptLost"), journal.count("Enrolled")), (1, 2), "{}", journal.text());
     assert_eq!(journal.count("PowerRequested"), 1, "it was somebody else: {}", journal.text());
     let findings = journal.findings();
@@ -35,13 +40,15 @@ async fn a_machine_that_is_power_cycled_begins_its_stage_again() {
         EventBody::EnrolmentRefused { reason, detail } => Some((*reason, detail.as_str())),
         _ => None,
     });
-    let (reason, detail) = refused.unwrap_or_else(|| panic!("the refusal is not in the journal:\n{}", journal.text()));
+    let (reason, detail) =
+        refused.unwrap_or_else(|| panic!("the refusal is not in the journal:\n{}", journal.text()));
     assert_eq!(reason, Refusal::TokenReused);
     assert!(detail.contains("impostor"), "{detail}");
 
     let report = stack.report(number).await;
     assert_eq!(report["run"]["result"], json!("pass"));
-    let smart = report["stages"].as_array().expect("a list").iter().find(|s| s["name"] == "SMART").expect("it ran");
+    let smart =
+        report["stages"].as_array().expect("a list").iter().find(|s| s["name"] == "SMART").expect("it ran");
     assert_eq!(smart["attempt"], json!(2));
     assert_eq!(smart["lost_attempts"].as_array().map(Vec::len), Some(1), "{smart:#}");
     stack.off(MACHINE).await;

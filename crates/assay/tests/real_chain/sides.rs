@@ -29,7 +29,10 @@ async fn the_control_plane_has_no_privileges_and_the_runner_no_secrets() {
     assert_eq!(one_value(&of_serve, "NoNewPrivs"), "1");
 
     let own = list_as(&uid, &data).await;
-    assert!(own.success() && own.stdout_text().contains("signing-key.pem"), "the control plane's own folder: {own:?}");
+    assert!(
+        own.success() && own.stdout_text().contains("signing-key.pem"),
+        "the control plane's own folder: {own:?}"
+    );
     let other = list_as(&uid, &state).await;
     assert!(!other.success(), "the control plane can look into the runner's folder: {}", other.stdout_text());
 
@@ -77,14 +80,18 @@ impl Up {
 impl Drop for Up {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
-        let cleaned = take_down(&mut [&mut self.daemon], &self.dir.path().join("data-runner/lab"), &self.netns);
+        let cleaned =
+            take_down(&mut [&mut self.daemon], &self.dir.path().join("data-runner/lab"), &self.netns);
         assert!(failed || cleaned, "the test left something behind");
     }
 }
 
 /// The child of `parent` that runs this side.
 fn child(parent: u32, side: &str) -> u32 {
-    let pids = fs::read_dir("/proc").expect("listed").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .expect("listed")
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_it = |pid: &u32| {
         let ours = fs::read_to_string(format!("/proc/{pid}/status"));
         let ours = ours.is_ok_and(|status| one_value(&status, "PPid") == parent.to_string());
@@ -101,7 +108,8 @@ fn status(pid: u32) -> String {
 /// The value of a line of `/proc/PID/status`; where it has four (real, effective, saved, file system), they agree.
 fn one_value(status: &str, name: &str) -> String {
     let values = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let mut values: Vec<_> = values.unwrap_or_else(|| panic!("no {name}: {status}")).split_whitespace().collect();
+    let mut values: Vec<_> =
+        values.unwrap_or_else(|| panic!("no {name}: {status}")).split_whitespace().collect();
     values.dedup();
     assert_eq!(values.len(), 1, "{name}: {values:?}");
     values[0].to_owned()
@@ -109,7 +117,17 @@ fn one_value(status: &str, name: &str) -> String {
 
 /// `ls` by somebody else.
 async fn list_as(uid: &str, path: &Path) -> Output {
-    let command = Cmd::new("setpriv").args(["--reuid", uid, "--clear-groups", "--regid", uid, "--", "ls", "-A", &text(path)]);
+    let command = Cmd::new("setpriv").args([
+        "--reuid",
+        uid,
+        "--clear-groups",
+        "--regid",
+        uid,
+        "--",
+        "ls",
+        "-A",
+        &text(path),
+    ]);
     command.run().await.expect("it runs")
 }
 

@@ -23,7 +23,7 @@ pub(crate) const BOOT_S: u64 = 120;
 /// From the enrolment to the seal: about 10 s.
 pub(crate) const STAGES_S: u64 = 120;
 /// How long a command may take that does not wait for a run.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_mins(1);
 /// The pause between two questions about the same thing.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,8 @@ impl Stack {
         let mut stack = Self { server, runner, hook, ports, netns, dir };
         stack.server.start().await;
         // Whether KVM works takes seconds to find out, and is the same for all tests.
-        let (known, here) = (Path::new(env!("CARGO_TARGET_TMPDIR")).join("accel.json"), stack.lab_state().join("accel.json"));
+        let (known, here) =
+            (Path::new(env!("CARGO_TARGET_TMPDIR")).join("accel.json"), stack.lab_state().join("accel.json"));
         std::fs::create_dir_all(stack.lab_state()).expect("made");
         let _ = std::fs::copy(&known, &here);
         stack.runner.start().await;
@@ -85,7 +86,13 @@ impl Stack {
     /// The same; it must succeed. Returns its stdout.
     pub(crate) async fn assay(&self, args: &[&str]) -> String {
         let output = self.try_assay(args).await;
-        assert!(output.success(), "assay {}: {}{}", args.join(" "), output.stdout_text(), output.stderr_text());
+        assert!(
+            output.success(),
+            "assay {}: {}{}",
+            args.join(" "),
+            output.stdout_text(),
+            output.stderr_text()
+        );
         output.stdout_text().into_owned()
     }
 
@@ -97,11 +104,34 @@ impl Stack {
 
     /// Registers a lab machine with the spec that it was ordered with, under its own name.
     pub(crate) async fn register(&self, machine: &str) {
-        let spec = self.assay(&["lab", "spec", machine, "--machines", &text(&machines()), "--state", &text(&self.lab_state()), "--netns", &self.netns]).await;
+        let spec = self
+            .assay(&[
+                "lab",
+                "spec",
+                machine,
+                "--machines",
+                &text(&machines()),
+                "--state",
+                &text(&self.lab_state()),
+                "--netns",
+                &self.netns,
+            ])
+            .await;
         let path = self.dir.path().join("spec.yaml");
         std::fs::write(&path, spec).expect("written");
         let mac = self.boot_mac(machine).to_string();
-        self.assay(&["host", "add", machine, "--mac", &mac, "--spec", &text(&path), "--power", &format!("lab:{machine}")]).await;
+        self.assay(&[
+            "host",
+            "add",
+            machine,
+            "--mac",
+            &mac,
+            "--spec",
+            &text(&path),
+            "--power",
+            &format!("lab:{machine}"),
+        ])
+        .await;
     }
 
     /// Vets a host; returns the run's number and its journal from the beginning.
@@ -132,7 +162,10 @@ impl Stack {
             if let Some(found) = wanted(&answer) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "{path} did not say what was waited for within {seconds} s: {answer:#}");
+            assert!(
+                Instant::now() < deadline,
+                "{path} did not say what was waited for within {seconds} s: {answer:#}"
+            );
             tokio::time::sleep(AGAIN).await;
         }
     }
@@ -165,7 +198,7 @@ impl Stack {
 
     /// Waits until a machine is off.
     pub(crate) async fn off(&self, machine: &str) {
-        let off = self.lab().wait_off(machine, Duration::from_secs(60)).await.expect("asked");
+        let off = self.lab().wait_off(machine, Duration::from_mins(1)).await.expect("asked");
         assert!(off, "{machine} did not go off");
     }
 
@@ -208,10 +241,14 @@ impl Drop for Stack {
         if failed {
             for (name, side) in [("server", &self.server), ("runner", &self.runner)] {
                 let said = side.said();
-                eprintln!("--- the {name}'s last words:\n{}", said[said.len().saturating_sub(60)..].join("\n"));
+                eprintln!(
+                    "--- the {name}'s last words:\n{}",
+                    said[said.len().saturating_sub(60)..].join("\n")
+                );
             }
         }
-        let cleaned = take_down(&mut [&mut self.runner, &mut self.server], &self.dir.path().join("r/lab"), &self.netns);
+        let cleaned =
+            take_down(&mut [&mut self.runner, &mut self.server], &self.dir.path().join("r/lab"), &self.netns);
         assert!(failed || cleaned, "the test left something behind");
     }
 }
@@ -221,7 +258,8 @@ impl Drop for Stack {
 pub(crate) fn take_down(sides: &mut [&mut Daemon], state: &Path, netns: &str) -> bool {
     let cleaned = std::thread::scope(|scope| {
         let clean = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 for side in sides {
                     side.stop().await;

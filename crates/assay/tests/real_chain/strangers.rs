@@ -16,14 +16,20 @@ const BOOT_TIMEOUT_S: &str = "20";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_with_another_address_is_a_stranger_and_the_run_fails_at_boot() {
     let stack = Stack::up().await;
-    stack.assay(&["host", "add", "mistyped", "--mac", WRONG_MAC, "--power", &format!("lab:{STRANGER}")]).await;
+    stack
+        .assay(&["host", "add", "mistyped", "--mac", WRONG_MAC, "--power", &format!("lab:{STRANGER}")])
+        .await;
     let (number, mut journal) = stack.vet("mistyped", &["--boot-timeout", BOOT_TIMEOUT_S]).await;
     let n = number.to_string();
     let mac = stack.boot_mac(STRANGER).to_string();
 
     journal.until("power on", 60, |body| matches!(body, EventBody::PowerDone { ok: true, .. })).await;
     // Its firmware asks for an address: that is how it comes to be known.
-    stack.until("/api/v1/unknown", 60, |unknown| unknown.as_array()?.iter().find(|u| u["mac"] == *mac).map(drop)).await;
+    stack
+        .until("/api/v1/unknown", 60, |unknown| {
+            unknown.as_array()?.iter().find(|u| u["mac"] == *mac).map(drop)
+        })
+        .await;
     assert!(is_unknown(&stack, &mac).await, "the command line lists it too");
     let script = boot_script(&stack, &mac).await;
     assert!(script.contains("booting locally") && !script.contains("assay.token"), "{script}");
@@ -59,7 +65,14 @@ async fn is_unknown(stack: &Stack, mac: &str) -> bool {
 /// What the machine's firmware would be answered.
 async fn boot_script(stack: &Stack, mac: &str) -> String {
     let url = format!("http://127.0.0.1:{}/boot/{mac}.ipxe", stack.ports.boot);
-    let answer = reqwest::Client::builder().no_proxy().build().expect("a client").get(url).send().await.expect("answered");
+    let answer = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client")
+        .get(url)
+        .send()
+        .await
+        .expect("answered");
     assert!(answer.status().is_success(), "{}", answer.status());
     answer.text().await.expect("text")
 }
