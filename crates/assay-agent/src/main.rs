@@ -150,7 +150,10 @@ impl Options {
 struct MachineClock;
 
 impl Clock for MachineClock {
-    #[expect(clippy::disallowed_methods, reason = "this clock is told to the control plane, which compares it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this clock is told to the control plane, which compares it"
+    )]
     fn now(&self) -> Micros {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))

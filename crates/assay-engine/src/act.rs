@@ -114,7 +114,9 @@ impl Engine {
         }
         events.push(EventBody::AttemptLost { stage, attempt, reason });
         let known = run.seq;
-        self.transact(run.id, |fresh| unmoved(fresh, known, Changes { events, writes: Vec::new() })).await.map(drop)
+        self.transact(run.id, |fresh| unmoved(fresh, known, Changes { events, writes: Vec::new() }))
+            .await
+            .map(drop)
     }
 
     /// Judges the open attempt's evidence.
@@ -123,14 +125,11 @@ impl Engine {
         let Some(evidence) = &attempt.evidence else { return Ok(()) };
         let judgement = match (&evidence.problem, host::stage(stage.plan.name.as_str())) {
             (Some(problem), _) => Judgement::error(problem.clone()),
-            (None, None) => {
-                Judgement::error(format!("this Assay knows no stage {}", stage.plan.name))
-            }
+            (None, None) => Judgement::error(format!("this Assay knows no stage {}", stage.plan.name)),
             (None, Some(judge)) => {
                 let facts = self.facts(run, evidence.digest).await?;
-                let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    judge.judge(&facts.input())
-                }));
+                let judged =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judge.judge(&facts.input())));
                 judged.unwrap_or_else(|_| {
                     Judgement::error("the judge stumbled over this evidence; please report it")
                 })
@@ -162,10 +161,7 @@ impl Engine {
     fn hold(&self, run: &RunView) -> Changes {
         let until = self.now().plus(Micros::seconds(i64::from(run.created.hold_s)));
         let body = json!({ "failed_stage": run.failed_stage(), "hold_until": until });
-        Changes {
-            events: vec![EventBody::Held { until }],
-            writes: vec![notify(run, "RunHeld", body)],
-        }
+        Changes { events: vec![EventBody::Held { until }], writes: vec![notify(run, "RunHeld", body)] }
     }
 
     /// What the Reporting stage judges: whether the evidence is whole.
@@ -191,11 +187,8 @@ impl Engine {
             "altered_artifacts": altered,
         });
         let digest = self.artifacts.put(evidence.to_string().into_bytes()).await?;
-        let event =
-            EventBody::EvidenceReceived { stage, attempt, digest, problem: None, late: false };
-        self.transact(run.id, |_| Ok(Changes { events: vec![event], writes: Vec::new() }))
-            .await
-            .map(drop)
+        let event = EventBody::EvidenceReceived { stage, attempt, digest, problem: None, late: false };
+        self.transact(run.id, |_| Ok(Changes { events: vec![event], writes: Vec::new() })).await.map(drop)
     }
 
     /// Binds what is left, signs, and stores the final report.
@@ -231,9 +224,7 @@ impl Engine {
             self.artifacts.link_run(run.created.number, &name, digest).await?;
             stored.insert(name, digest.to_string().into());
         }
-        self.store
-            .addendum(run.id, self.now(), "ReportStored@1", &Value::Object(stored))
-            .await?;
+        self.store.addendum(run.id, self.now(), "ReportStored@1", &Value::Object(stored)).await?;
         Ok(())
     }
 

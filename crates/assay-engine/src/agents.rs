@@ -6,7 +6,8 @@
 use assay_model::event::Refusal;
 use assay_model::sensor::SensorBatch;
 use assay_model::{
-    EventBody, Finding, Mac, Micros, Owner, RunId, RunState, RunView, Severity, Sha256, StageName, sentence, text,
+    EventBody, Finding, Mac, Micros, Owner, RunId, RunState, RunView, Severity, Sha256, StageName, sentence,
+    text,
 };
 use assay_store::{BootTokenState, Changes, LogLine, SensorRow, StoreErrorKind, Write};
 
@@ -263,7 +264,10 @@ impl Engine {
         self.transact(run, |fresh| {
             let known = fresh.stages.iter().find(|s| s.plan.name == stage);
             let Some(tried) = known.and_then(|s| s.attempts.iter().find(|a| a.attempt == attempt)) else {
-                return Err(EngineError::Invalid(format!("run {} has no attempt {attempt} of {stage}", fresh.created.number)));
+                return Err(EngineError::Invalid(format!(
+                    "run {} has no attempt {attempt} of {stage}",
+                    fresh.created.number
+                )));
             };
             if tried.evidence.as_ref().is_some_and(|e| e.digest == digest) {
                 late = false;
@@ -314,17 +318,22 @@ impl Engine {
         let view = self.view(run).await?;
         self.artifacts.link_run(view.created.number, &name, digest).await?;
         if view.status.sealed {
-            let body = serde_json::json!({ "stage": stage, "attempt": attempt, "name": name, "digest": digest });
+            let body =
+                serde_json::json!({ "stage": stage, "attempt": attempt, "name": name, "digest": digest });
             return Ok(self.store.addendum(run, self.now(), "LateArtifact@1", &body).await?);
         }
         self.transact(run, |fresh| {
             let repeated = fresh.artifacts.iter().any(|a| {
-                a.name == name && a.digest == digest && a.attempt == attempt && a.stage.as_ref() == Some(&stage)
+                a.name == name
+                    && a.digest == digest
+                    && a.attempt == attempt
+                    && a.stage.as_ref() == Some(&stage)
             });
             if repeated {
                 return Ok(Changes::default());
             }
-            let late = !fresh.open_attempt().is_some_and(|(s, a)| s.plan.name == stage && a.attempt == attempt);
+            let late =
+                !fresh.open_attempt().is_some_and(|(s, a)| s.plan.name == stage && a.attempt == attempt);
             let stage = Some(stage);
             let event = EventBody::ArtifactStored { stage, attempt, name, digest, bytes, late };
             Ok(Changes { events: vec![event], writes: Vec::new() })
@@ -348,7 +357,9 @@ impl Engine {
     }
 
     async fn refuse(&self, run: &RunView, reason: Refusal, who: &Applicant) -> Result<(), EngineError> {
-        if run.status.sealed || run.run_findings.iter().filter(|f| f.code == refusal_code(reason)).count() >= 3 {
+        if run.status.sealed
+            || run.run_findings.iter().filter(|f| f.code == refusal_code(reason)).count() >= 3
+        {
             return Ok(());
         }
         let macs: Vec<_> = who.macs.iter().take(8).map(ToString::to_string).collect();
@@ -364,10 +375,8 @@ impl Engine {
             format!("An enrolment was refused: {}. It came from {detail}", sentence::refusal(reason)),
             "If nobody power-cycled the machine, find out who else is on the provisioning network.",
         );
-        let events = vec![
-            EventBody::EnrolmentRefused { reason, detail },
-            EventBody::FindingRaised { finding },
-        ];
+        let events =
+            vec![EventBody::EnrolmentRefused { reason, detail }, EventBody::FindingRaised { finding }];
         self.transact(run.id, |_| Ok(Changes { events, writes: Vec::new() })).await.map(drop)
     }
 }

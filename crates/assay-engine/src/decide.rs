@@ -183,8 +183,7 @@ fn wait_for_boot(s: &Snapshot<'_>, since: Micros, now: Micros) -> Action {
         let message = format!("The machine could not be switched on: {message}");
         return Action::BootFailed { message };
     }
-    let deadline =
-        power.requested_at.plus(Micros::seconds(i64::from(run.created.boot_timeout_s)));
+    let deadline = power.requested_at.plus(Micros::seconds(i64::from(run.created.boot_timeout_s)));
     if now < deadline {
         return Action::Wait { until: Some(deadline) };
     }
@@ -197,10 +196,8 @@ fn wait_for_boot(s: &Snapshot<'_>, since: Micros, now: Micros) -> Action {
     } else {
         "it never asked for its boot script"
     };
-    let message = format!(
-        "No agent enrolled within {} s ({switched}; {fetched})",
-        run.created.boot_timeout_s
-    );
+    let message =
+        format!("No agent enrolled within {} s ({switched}; {fetched})", run.created.boot_timeout_s);
     Action::BootFailed { message }
 }
 

@@ -3,8 +3,8 @@
 
 use assay_model::event::{RunCreated, Target};
 use assay_model::{
-    Decision, DecisionKind, Event, EventBody, HostId, Judgement, Mac, Owner, RunId, RunResult, Sha256, StageName,
-    StagePlan, Verdict,
+    Decision, DecisionKind, Event, EventBody, HostId, Judgement, Mac, Owner, RunId, RunResult, Sha256,
+    StageName, StagePlan, Verdict,
 };
 
 use super::*;
@@ -31,7 +31,8 @@ fn queued() -> Story {
 }
 
 fn queued_with(holds: bool) -> Story {
-    let plan = |name: &str, owner| StagePlan { name: StageName::from(name), owner, required: true, timeout_s: 400 };
+    let plan =
+        |name: &str, owner| StagePlan { name: StageName::from(name), owner, required: true, timeout_s: 400 };
     let created = RunCreated {
         number: 7,
         pipeline: "host".into(),
@@ -52,10 +53,17 @@ fn queued_with(holds: bool) -> Story {
         harness: "0.1.0".into(),
         muted: Vec::new(),
     };
-    let first =
-        Event { seq: 1, at: Micros::seconds(START), body: EventBody::RunCreated(Box::new(created)) };
+    let first = Event { seq: 1, at: Micros::seconds(START), body: EventBody::RunCreated(Box::new(created)) };
     let view = RunView::begin(RunId(uuid::Uuid::from_u128(7)), &first).expect("a beginning");
-    Story { view, now: START, started: START, last_seen: None, bound_at: LATER, off: false, runner: Some("rack-2") }
+    Story {
+        view,
+        now: START,
+        started: START,
+        last_seen: None,
+        bound_at: LATER,
+        off: false,
+        runner: Some("rack-2"),
+    }
 }
 
 fn booting() -> Story {
@@ -73,7 +81,12 @@ fn running() -> Story {
 
 /// The last stage is open.
 fn reporting() -> Story {
-    running().evidence(0, 1).judged(0, Verdict::Pass).started_stage(1, 1).evidence(1, 1).judged(1, Verdict::Pass)
+    running()
+        .evidence(0, 1)
+        .judged(0, Verdict::Pass)
+        .started_stage(1, 1)
+        .evidence(1, 1)
+        .judged(1, Verdict::Pass)
 }
 
 fn held() -> Story {
@@ -103,8 +116,14 @@ impl Story {
     fn enrolled(self) -> Self {
         let boot = self.view.boots + 1;
         let (mac, generation) = (Mac([2, 0, 0, 0, 0, 1]), self.view.generation + 1);
-        let enrolled =
-            EventBody::Enrolled { boot, mac, system_uuid: None, agent: "0".into(), clock_skew_us: 0, generation };
+        let enrolled = EventBody::Enrolled {
+            boot,
+            mac,
+            system_uuid: None,
+            agent: "0".into(),
+            clock_skew_us: 0,
+            generation,
+        };
         let mut story = self.then(60, EventBody::BootServed { boot, mac }).then(30, enrolled);
         story.last_seen = Some(story.now);
         story
@@ -133,12 +152,16 @@ impl Story {
     }
 
     fn lost(self) -> Self {
-        let (stage, attempt) = self.view.open_attempt().map(|(s, a)| (s.plan.name.clone(), a.attempt)).expect("open");
+        let (stage, attempt) =
+            self.view.open_attempt().map(|(s, a)| (s.plan.name.clone(), a.attempt)).expect("open");
         self.then(0, EventBody::AttemptLost { stage, attempt, reason: "r".into() })
     }
 
     fn decided(self, after_s: i64, kind: DecisionKind) -> Self {
-        self.then(after_s, EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } })
+        self.then(
+            after_s,
+            EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } },
+        )
     }
 
     /// The agent is heard all the while.
@@ -218,7 +241,11 @@ fn the_boot_timeout() {
     };
     let said = "No agent enrolled within 600 s (the runner never said what became of the power request; it never asked for its boot script)";
     assert_eq!(message(&silent), said);
-    assert!(message(&switched_on()).contains("(power: said the BMC; it never asked"), "{}", message(&switched_on()));
+    assert!(
+        message(&switched_on()).contains("(power: said the BMC; it never asked"),
+        "{}",
+        message(&switched_on())
+    );
     let fetched = switched_on().then(10, EventBody::BootServed { boot: 1, mac: Mac([2, 0, 0, 0, 0, 1]) });
     assert!(message(&fetched).contains("it fetched its boot script, and then"), "{}", message(&fetched));
 }
@@ -239,7 +266,10 @@ fn the_first_stage_begins_with_the_enrolment() {
 #[test]
 fn evidence_is_judged_and_the_next_stage_begins() {
     assert_eq!(running().evidence(0, 1).decides(0), Action::Judge);
-    assert_eq!(running().evidence(0, 1).judged(0, Verdict::Pass).decides(0), Action::Start { index: 1, attempt: 1 });
+    assert_eq!(
+        running().evidence(0, 1).judged(0, Verdict::Pass).decides(0),
+        Action::Start { index: 1, attempt: 1 }
+    );
     let story = reporting();
     assert_eq!(story.decides(0), Action::Start { index: 2, attempt: 1 });
     assert_eq!(story.started_stage(2, 1).decides(0), Action::Collect);
@@ -292,7 +322,9 @@ fn never_within_one_lease_of_a_start() {
 #[test]
 fn a_stage_has_its_time_however_alive_the_agent_is() {
     let story = running().heard();
-    assert!(matches!(story.just_before(400), Action::Wait { until: Some(at) } if at == Micros::seconds(story.now + 400)));
+    assert!(
+        matches!(story.just_before(400), Action::Wait { until: Some(at) } if at == Micros::seconds(story.now + 400))
+    );
     let reason = "it did not end within 400 s".to_owned();
     assert_eq!(story.decides(400), Action::Lose { reason, rebooted: false });
 }
@@ -404,10 +436,16 @@ fn cancelling_ends_only_when_the_machine_is_known_to_be_off() {
 
     let refused = running().decided(1, DecisionKind::Cancel).power(PowerAction::Off).power_done(false);
     assert_eq!(refused.just_before(117), wait(&refused, 117), "heard 3 s before the story's end");
-    assert_eq!(refused.decides(117), confirmed("power could not be switched off from here; the agent is silent"));
+    assert_eq!(
+        refused.decides(117),
+        confirmed("power could not be switched off from here; the agent is silent")
+    );
 
     let nobody = switched_on().decided(1, DecisionKind::Cancel).power(PowerAction::Off).power_done(false);
-    assert_eq!(nobody.decides(0), confirmed("nothing ever enrolled, and power could not be switched off from here"));
+    assert_eq!(
+        nobody.decides(0),
+        confirmed("nothing ever enrolled, and power could not be switched off from here")
+    );
 }
 
 #[test]
@@ -431,11 +469,23 @@ fn a_machine_from_which_no_agent_came_is_switched_off_before_the_seal() {
     let off = Action::Power { action: PowerAction::Off };
     assert_eq!(abandoned(switched_on()).decides(0), off);
     assert_eq!(abandoned(booting().power(PowerAction::Cycle)).decides(0), off, "it may be on");
-    assert_eq!(abandoned(booting().power(PowerAction::Cycle).power_done(false)).decides(0), Action::Seal, "never on");
+    assert_eq!(
+        abandoned(booting().power(PowerAction::Cycle).power_done(false)).decides(0),
+        Action::Seal,
+        "never on"
+    );
 
     let asked = abandoned(switched_on()).power(PowerAction::Off);
     assert_eq!(asked.just_before(120), wait(&asked, 120));
     assert_eq!(asked.decides(120), Action::Seal, "no runner keeps a verdict from its seal");
-    assert_eq!(abandoned(switched_on()).power(PowerAction::Off).power_done(false).decides(0), Action::Seal, "once");
-    assert_eq!(held().decided(1, DecisionKind::Abandon).decides(0), Action::Seal, "its agent switches it off");
+    assert_eq!(
+        abandoned(switched_on()).power(PowerAction::Off).power_done(false).decides(0),
+        Action::Seal,
+        "once"
+    );
+    assert_eq!(
+        held().decided(1, DecisionKind::Abandon).decides(0),
+        Action::Seal,
+        "its agent switches it off"
+    );
 }

@@ -117,7 +117,10 @@ async fn recover(engine: &Engine) -> Result<(), EngineError> {
             continue;
         }
         let run = engine.view(row.id).await?;
-        info!(run.number = run.created.number, "storing the report of a run that was sealed before a restart");
+        info!(
+            run.number = run.created.number,
+            "storing the report of a run that was sealed before a restart"
+        );
         engine.finish(&run).await?;
     }
     Ok(())

@@ -87,14 +87,12 @@ impl Engine {
         message: &str,
     ) -> Result<(), EngineError> {
         let message = text::clean_to(message, 1000);
-        self.transact(run, |fresh| {
-            match fresh.power.iter().find(|p| p.job == job) {
-                None => Err(EngineError::NotFound(format!("power job {job}"))),
-                Some(known) if known.outcome.is_some() || fresh.status.sealed => Ok(Changes::default()),
-                Some(_) => {
-                    let events = vec![EventBody::PowerDone { job, ok, message }];
-                    Ok(Changes { events, writes: Vec::new() })
-                }
+        self.transact(run, |fresh| match fresh.power.iter().find(|p| p.job == job) {
+            None => Err(EngineError::NotFound(format!("power job {job}"))),
+            Some(known) if known.outcome.is_some() || fresh.status.sealed => Ok(Changes::default()),
+            Some(_) => {
+                let events = vec![EventBody::PowerDone { job, ok, message }];
+                Ok(Changes { events, writes: Vec::new() })
             }
         })
         .await

@@ -80,10 +80,7 @@ impl Judgement {
     pub fn mute(mut self, codes: &[String]) -> Self {
         let before = self.findings.len();
         self.findings.retain(|f| !codes.contains(&f.code));
-        if self.findings.len() < before
-            && self.verdict == Verdict::Fail
-            && !is_critical(&self.findings)
-        {
+        if self.findings.len() < before && self.verdict == Verdict::Fail && !is_critical(&self.findings) {
             self.verdict = Verdict::Pass;
         }
         self

@@ -115,7 +115,14 @@ mod tests {
         (1..)
             .zip(bodies)
             .map(|(seq, body)| {
-                let e = StoredEvent::chain(run, seq, Micros(seq * 10), "K@1".into(), body.as_bytes().to_vec(), head);
+                let e = StoredEvent::chain(
+                    run,
+                    seq,
+                    Micros(seq * 10),
+                    "K@1".into(),
+                    body.as_bytes().to_vec(),
+                    head,
+                );
                 head = e.hash;
                 e
             })

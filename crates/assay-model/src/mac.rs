@@ -120,7 +120,10 @@ mod tests {
         for text in ["52:54:00:12:ab:ff", "52:54:00:12:AB:FF", "52-54-00-12-ab-ff", "52-54-00-12-AB-FF"] {
             assert_eq!(text.parse(), Ok(mac), "{text}");
         }
-        assert_eq!((mac.to_string().as_str(), mac.hyphenated().as_str()), ("52:54:00:12:ab:ff", "52-54-00-12-ab-ff"));
+        assert_eq!(
+            (mac.to_string().as_str(), mac.hyphenated().as_str()),
+            ("52:54:00:12:ab:ff", "52-54-00-12-ab-ff")
+        );
     }
 
     #[test]

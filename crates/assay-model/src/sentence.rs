@@ -9,7 +9,10 @@ use crate::{EventBody, Micros, RunResult};
 pub fn of(body: &EventBody) -> String {
     match body {
         EventBody::RunCreated(c) => {
-            format!("run {} over {} asked for by {}, profile {}", c.number, c.target.name, c.requested_by, c.profile)
+            format!(
+                "run {} over {} asked for by {}, profile {}",
+                c.number, c.target.name, c.requested_by, c.profile
+            )
         }
         EventBody::Admitted { runner } => format!("taken by runner {runner}"),
         EventBody::PowerRequested { action: PowerAction::Cycle, .. } => {
@@ -30,9 +33,13 @@ pub fn of(body: &EventBody) -> String {
         EventBody::BootFailed { message } => format!("the machine did not come up: {message}"),
         EventBody::StageStarted { stage, attempt: 1, .. } => format!("{stage} began"),
         EventBody::StageStarted { stage, attempt, .. } => format!("{stage} began (try {attempt})"),
-        EventBody::AttemptLost { stage, attempt, reason } => format!("{stage}: try {attempt} was lost: {reason}"),
+        EventBody::AttemptLost { stage, attempt, reason } => {
+            format!("{stage}: try {attempt} was lost: {reason}")
+        }
         EventBody::EvidenceReceived { stage, problem, late, .. } => match problem {
-            Some(problem) => format!("{stage}: the collector reports a problem: {problem}{}", lateness(*late)),
+            Some(problem) => {
+                format!("{stage}: the collector reports a problem: {problem}{}", lateness(*late))
+            }
             None => format!("{stage}: evidence arrived{}", lateness(*late)),
         },
         EventBody::ArtifactStored { name, bytes, late, .. } => {

@@ -191,16 +191,12 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
             _ => refuse("its machine may not enrol now"),
         },
         EventBody::BootFailed { .. } => match now.state {
-            S::Booting => {
-                Ok(Status { state: S::Failed, failed_at: Some(FailedAt::Boot), ..*now })
-            }
+            S::Booting => Ok(Status { state: S::Failed, failed_at: Some(FailedAt::Boot), ..*now }),
             S::Running if now.open => refuse("an attempt is open"),
             S::Running if now.stage >= now.stages => refuse("no stage is left to boot for"),
-            S::Running => Ok(Status {
-                state: S::Failed,
-                failed_at: Some(FailedAt::Stage(now.stage)),
-                ..*now
-            }),
+            S::Running => {
+                Ok(Status { state: S::Failed, failed_at: Some(FailedAt::Stage(now.stage)), ..*now })
+            }
             _ => refuse("it is not booting"),
         },
         EventBody::StageStarted { index, .. } => match now.state {
@@ -217,12 +213,9 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
         },
         EventBody::StageJudged { index, required, judgement, .. } => match now.state {
             S::Running if !now.open || *index != now.stage => refuse("that stage is not open"),
-            S::Running if judgement.verdict.blocks(*required) => Ok(Status {
-                state: S::Failed,
-                open: false,
-                failed_at: Some(FailedAt::Stage(*index)),
-                ..*now
-            }),
+            S::Running if judgement.verdict.blocks(*required) => {
+                Ok(Status { state: S::Failed, open: false, failed_at: Some(FailedAt::Stage(*index)), ..*now })
+            }
             S::Running => Ok(Status { stage: index + 1, open: false, ..*now }),
             _ => refuse("it is not running"),
         },

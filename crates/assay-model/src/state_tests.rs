@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::{PowerAction, Refusal, RunCreated, Sealed, Target};
 use crate::{
-    Decision, Finding, HostId, Judgement, Mac, Micros, Owner, RunResult, Severity, Sha256, StageName, StagePlan,
-    Verdict,
+    Decision, Finding, HostId, Judgement, Mac, Micros, Owner, RunResult, Severity, Sha256, StageName,
+    StagePlan, Verdict,
 };
 
 const STAGES: usize = 2;
@@ -77,7 +77,10 @@ fn events() -> Vec<(&'static str, EventBody)> {
                 generation: 1,
             },
         ),
-        ("EnrolmentRefused", EventBody::EnrolmentRefused { reason: Refusal::TokenReused, detail: String::new() }),
+        (
+            "EnrolmentRefused",
+            EventBody::EnrolmentRefused { reason: Refusal::TokenReused, detail: String::new() },
+        ),
         ("BootFailed", EventBody::BootFailed { message: String::new() }),
         ("StageStarted 0", started(0)),
         ("StageStarted 1", started(1)),
@@ -211,8 +214,16 @@ fn stored_spellings_are_what_operators_script_against() {
     assert_eq!(
         spelled,
         [
-            "Queued", "Booting", "Running", "Failed", "FailedHolding", "Completed", "Released", "Cancelling",
-            "Cancelled", "Superseded"
+            "Queued",
+            "Booting",
+            "Running",
+            "Failed",
+            "FailedHolding",
+            "Completed",
+            "Released",
+            "Cancelling",
+            "Cancelled",
+            "Superseded"
         ]
     );
     for state in RunState::ALL {
@@ -223,7 +234,10 @@ fn stored_spellings_are_what_operators_script_against() {
     let unknown = "queued".parse::<RunState>().expect_err("another spelling");
     assert_eq!(unknown.to_string(), "`queued` is not a run state");
     let terminal: Vec<_> = RunState::ALL.into_iter().filter(|s| s.is_terminal()).collect();
-    assert_eq!(terminal, [RunState::Completed, RunState::Released, RunState::Cancelled, RunState::Superseded]);
+    assert_eq!(
+        terminal,
+        [RunState::Completed, RunState::Released, RunState::Cancelled, RunState::Superseded]
+    );
 }
 
 /// What each situation takes, and where that leads. Everything else is refused.
@@ -242,7 +256,11 @@ fn the_legal_moves() {
                 Err(_) => {}
             }
         }
-        let _ = writeln!(text, "  = {}", if records.is_empty() { "nothing".to_owned() } else { records.join(", ") });
+        let _ = writeln!(
+            text,
+            "  = {}",
+            if records.is_empty() { "nothing".to_owned() } else { records.join(", ") }
+        );
     }
     insta::assert_snapshot!(text, @r"
         Queued
@@ -344,7 +362,8 @@ fn the_refusals() {
             }
         }
     }
-    let text: Vec<_> = reasons.into_iter().map(|(why, events)| format!("{why} | {}", events.join(", "))).collect();
+    let text: Vec<_> =
+        reasons.into_iter().map(|(why, events)| format!("{why} | {}", events.join(", "))).collect();
     insta::assert_snapshot!(text.join("\n"), @r"
         Booting: it exists already | RunCreated
         Booting: it is not held | HoldExpired

@@ -10,8 +10,8 @@ use crate::event::{PowerAction, RunCreated, Sealed};
 use crate::state::{self, FailedAt, IllegalEvent, Status};
 use crate::verdict::{StageOutcome, aggregate};
 use crate::{
-    Decision, DecisionKind, Event, EventBody, Finding, Judgement, Mac, Micros, RunId, RunResult,
-    RunState, Sha256, StageName, StagePlan, Verdict,
+    Decision, DecisionKind, Event, EventBody, Finding, Judgement, Mac, Micros, RunId, RunResult, RunState,
+    Sha256, StageName, StagePlan, Verdict,
 };
 
 /// The name under which a failure to boot is reported as the failed stage.
@@ -326,11 +326,7 @@ impl RunView {
         let outcomes: Vec<_> = self
             .stages
             .iter()
-            .map(|s| StageOutcome {
-                required: s.plan.required,
-                verdict: s.verdict(),
-                waived: s.waived,
-            })
+            .map(|s| StageOutcome { required: s.plan.required, verdict: s.verdict(), waived: s.waived })
             .collect();
         aggregate(&outcomes)
     }

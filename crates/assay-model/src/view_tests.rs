@@ -47,7 +47,8 @@ fn likely(view: &RunView, pick: u8) -> EventBody {
         required,
         judgement: Judgement { verdict, ..Judgement::error("m") },
     };
-    let decided = |kind| EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } };
+    let decided =
+        |kind| EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } };
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     match pick % 24 {
         0 => EventBody::Admitted { runner: "r".into() },
@@ -62,9 +63,13 @@ fn likely(view: &RunView, pick: u8) -> EventBody {
             clock_skew_us: 0,
             generation: view.generation + 1,
         },
-        5 | 6 => EventBody::StageStarted { stage, index, attempt: attempt + 1, generation: view.generation + 1 },
+        5 | 6 => {
+            EventBody::StageStarted { stage, index, attempt: attempt + 1, generation: view.generation + 1 }
+        }
         7 => EventBody::EvidenceReceived { stage, attempt, digest: Sha256::ZERO, problem: None, late: false },
-        8 => EventBody::EvidenceReceived { stage, attempt: 9, digest: Sha256::ZERO, problem: None, late: true },
+        8 => {
+            EventBody::EvidenceReceived { stage, attempt: 9, digest: Sha256::ZERO, problem: None, late: true }
+        }
         9 | 10 => judged(Verdict::Pass),
         11 => judged(Verdict::Fail),
         12 => judged(Verdict::Unverified),
@@ -157,7 +162,10 @@ fn the_random_journals_reach_every_end() {
     assert_eq!(walk(&pass).result, Some(RunResult::Pass));
     let waived = [0, 3, 4, 5, 11, 14, 16, 5, 9, 5, 12, 20];
     let view = walk(&waived);
-    assert_eq!((view.result, view.overridden, view.state()), (Some(RunResult::Pass), true, RunState::Completed));
+    assert_eq!(
+        (view.result, view.overridden, view.state()),
+        (Some(RunResult::Pass), true, RunState::Completed)
+    );
     assert_eq!(walk(&[0, 3, 4, 5, 11, 14, 17]).state(), RunState::Released);
     assert_eq!(walk(&[0, 18, 21]).state(), RunState::Cancelled);
     assert_eq!(walk(&[0, 19, 14]).failed_stage(), Some(BOOT));

@@ -156,6 +156,7 @@ fn all_shipped_machines_can_run_at_once() {
     assert_eq!(
         names,
         [
+            "clock-1970",
             "failing-nvme",
             "healthy-bios",
             "healthy-uefi",

@@ -168,12 +168,25 @@ async fn artifact(
     body: Body,
 ) -> Result<Json<Ack>, ApiError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if query.name.is_empty() || query.name.len() > 128 || query.name.starts_with('.') || !query.name.bytes().all(plain) {
-        return Err(ApiError::invalid("an artifact's name has letters, digits, `.`, `_` and `-`, at most 128"));
+    if query.name.is_empty()
+        || query.name.len() > 128
+        || query.name.starts_with('.')
+        || !query.name.bytes().all(plain)
+    {
+        return Err(ApiError::invalid(
+            "an artifact's name has letters, digits, `.`, `_` and `-`, at most 128",
+        ));
     }
     let view = app.engine.view(run).await?;
-    if !view.stages.iter().any(|s| s.plan.name == query.stage && s.attempts.iter().any(|a| a.attempt == query.attempt)) {
-        return Err(ApiError::invalid(format!("the run has no attempt {} of {}", query.attempt, query.stage)));
+    if !view
+        .stages
+        .iter()
+        .any(|s| s.plan.name == query.stage && s.attempts.iter().any(|a| a.attempt == query.attempt))
+    {
+        return Err(ApiError::invalid(format!(
+            "the run has no attempt {} of {}",
+            query.attempt, query.stage
+        )));
     }
     let stream = body.into_data_stream().map_err(std::io::Error::other);
     let stored = app.engine.artifacts().put_stream(stream, MAX_ARTIFACT, Some(query.sha256)).await?;

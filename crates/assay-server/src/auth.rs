@@ -87,7 +87,9 @@ pub(crate) async fn first_password(app: &App, code: &str, password: &str) -> Res
     let mut slot = app.shared.setup_code.write().await;
     let right = slot.as_ref().is_some_and(|right| bool::from(right.as_bytes().ct_eq(code.trim().as_bytes())));
     if !right {
-        return Err(ApiError::unauthorized("that is not the setup code; it stands where `assay serve` was started"));
+        return Err(ApiError::unauthorized(
+            "that is not the setup code; it stands where `assay serve` was started",
+        ));
     }
     let taken = slot.take();
     drop(slot);
@@ -177,7 +179,8 @@ impl FromRequestParts<App> for JoinedRunner {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let token = bearer(&parts.headers).ok_or_else(|| ApiError::unauthorized("a runner's join token is needed"))?;
+        let token = bearer(&parts.headers)
+            .ok_or_else(|| ApiError::unauthorized("a runner's join token is needed"))?;
         let hash = Sha256::of(token.as_bytes()).to_string();
         match app.engine.store().setting(JOIN_TOKEN).await? {
             Some(known) if known.as_str() == Some(hash.as_str()) => Ok(Self),
@@ -233,7 +236,9 @@ fn is_change(method: &Method) -> bool {
 /// The request with its operator, if it has one and may go on.
 async fn checked(app: &App, mut request: Request) -> Result<Request, ApiError> {
     let Some(operator) = identify(app, request.headers()).await? else { return Ok(request) };
-    if is_change(request.method()) && let Some(csrf) = &operator.csrf {
+    if is_change(request.method())
+        && let Some(csrf) = &operator.csrf
+    {
         let header = request.headers().get("x-csrf-token").map(|header| header.as_bytes().to_vec());
         let sent = if let Some(header) = header {
             header
@@ -259,7 +264,11 @@ async fn form_token(request: Request) -> Result<(Vec<u8>, Request), ApiError> {
     }
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, MAX_FORM).await.map_err(|_| {
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the form is larger than {} KiB", MAX_FORM >> 10))
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("the form is larger than {} KiB", MAX_FORM >> 10),
+        )
     })?;
     let token = url::form_urlencoded::parse(&bytes).find(|(name, _)| name == "csrf");
     let token = token.map(|(_, value)| value.into_owned().into_bytes()).unwrap_or_default();
@@ -281,7 +290,11 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn too_many() -> ApiError {
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", "too many attempts; wait a minute and try again")
+    ApiError::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "slow_down",
+        "too many attempts; wait a minute and try again",
+    )
 }
 
 fn internal(e: &dyn std::fmt::Display) -> ApiError {

@@ -20,9 +20,7 @@ use crate::error::ApiError;
 use crate::state::App;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/boot/{script}", get(script))
-        .route("/boot/image/{name}", get(image))
+    Router::new().route("/boot/{script}", get(script)).route("/boot/image/{name}", get(image))
 }
 
 async fn script(
@@ -60,10 +58,7 @@ fn live(app: &App, headers: &HeaderMap, token: &str, number: i64) -> Result<Stri
     let word = |key: &str, value: String| (key.to_owned(), Some(value));
     let script = BootScript {
         kernel_url: url(kernel),
-        initrds: initrds
-            .into_iter()
-            .map(|file| Initrd { name: file.to_owned(), url: url(file) })
-            .collect(),
+        initrds: initrds.into_iter().map(|file| Initrd { name: file.to_owned(), url: url(file) }).collect(),
         cmdline: vec![
             word("console", "tty0".into()),
             word("console", "ttyS0,115200".into()),

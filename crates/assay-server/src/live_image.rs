@@ -62,8 +62,7 @@ impl LiveImage {
 fn read(dir: &Path) -> Result<Vec<String>, String> {
     let path = dir.join("manifest.json");
     let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     if manifest.format != 1 {
         return Err(format!("{}: format {} is unknown here", path.display(), manifest.format));
     }

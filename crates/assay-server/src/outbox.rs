@@ -18,7 +18,10 @@ pub(crate) async fn run(engine: Engine, sinks: Arc<Vec<Webhook>>) {
     match engine.store().outbox_stuck().await {
         Ok(stuck) => {
             for lost in stuck {
-                warn!(notification.id = lost.outgoing.id, "a notification was being sent when the server died; it is not sent again");
+                warn!(
+                    notification.id = lost.outgoing.id,
+                    "a notification was being sent when the server died; it is not sent again"
+                );
             }
         }
         Err(problem) => warn!(error = %problem, "the outbox could not be read"),

@@ -10,11 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use crate::wire::{JsonBody, Wait, wait_for_news};
 use crate::auth::{JoinedRunner, bearer};
 use crate::error::ApiError;
 use crate::state::App;
-
+use crate::wire::{JsonBody, Wait, wait_for_news};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()

@@ -143,9 +143,8 @@ impl Server {
         let tls_dir = data.join("tls");
         let identity = Identity::load_or_create(&tls_dir).map_err(file(&tls_dir))?;
         let fingerprint = identity.fingerprint();
-        let tls = RustlsConfig::from_der(vec![identity.certificate], identity.key)
-            .await
-            .map_err(file(&tls_dir))?;
+        let tls =
+            RustlsConfig::from_der(vec![identity.certificate], identity.key).await.map_err(file(&tls_dir))?;
         let sinks = settings
             .webhooks
             .iter()
@@ -295,7 +294,8 @@ fn listen(what: &'static str, addr: SocketAddr) -> Result<TcpListener, StartErro
                 "another program listens there already; stop it or choose another port".to_owned()
             }
             io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need privileges that the control plane does not have; choose a higher one".to_owned()
+                "ports below 1024 need privileges that the control plane does not have; choose a higher one"
+                    .to_owned()
             }
             _ => e.to_string(),
         };

@@ -24,10 +24,7 @@ impl Identity {
         }
         std::fs::create_dir_all(dir)?;
         let made = rcgen::generate_simple_self_signed(vec!["assay".to_owned()]).map_err(io::Error::other)?;
-        let identity = Self {
-            certificate: made.cert.der().to_vec(),
-            key: made.signing_key.serialize_der(),
-        };
+        let identity = Self { certificate: made.cert.der().to_vec(), key: made.signing_key.serialize_der() };
         write_secret(&key, &identity.key)?;
         write_secret(&certificate, &identity.certificate)?;
         Ok(identity)

@@ -24,13 +24,11 @@ impl<T: serde::de::DeserializeOwned> FromRequest<App> for JsonBody<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         match Json::<T>::from_request(request, app).await {
             Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "too_large",
-                    format!("the body is larger than {} MiB", MAX_JSON >> 20),
-                ))
-            }
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("the body is larger than {} MiB", MAX_JSON >> 20),
+            )),
             Err(rejection) => Err(ApiError::invalid(rejection.body_text())),
         }
     }
@@ -53,11 +51,7 @@ impl Wait {
 }
 
 /// Until something was committed for the run, or the deadline.
-pub(crate) async fn wait_for_news(
-    changes: &mut Receiver<Changed>,
-    run: RunId,
-    deadline: Instant,
-) {
+pub(crate) async fn wait_for_news(changes: &mut Receiver<Changed>, run: RunId, deadline: Instant) {
     let news = async {
         loop {
             match changes.recv().await {
@@ -69,4 +63,3 @@ pub(crate) async fn wait_for_news(
     };
     let _ = tokio::time::timeout_at(deadline, news).await;
 }
-

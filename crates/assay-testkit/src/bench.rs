@@ -9,7 +9,8 @@ use assay_engine::requests::VetOptions;
 use assay_engine::runners::{Order, Waiting, order};
 use assay_engine::{Engine, EngineError, Tuning, dispatcher};
 use assay_model::{
-    Clock as _, Decision, DecisionKind, Event, HostId, Mac, Micros, RunId, RunView, Sha256, StageName, journal,
+    Clock as _, Decision, DecisionKind, Event, HostId, Mac, Micros, RunId, RunView, Sha256, StageName,
+    journal,
 };
 use assay_report::PublicKey;
 use assay_store::{HostRow, OutboxRow, Store};

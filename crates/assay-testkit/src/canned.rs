@@ -28,11 +28,7 @@ pub fn inventory() -> Inventory {
         ..Disk::default()
     };
     Inventory {
-        system: System {
-            product: Some("R650".into()),
-            serial: Some("7XK2M33".into()),
-            ..System::default()
-        },
+        system: System { product: Some("R650".into()), serial: Some("7XK2M33".into()), ..System::default() },
         cpus: vec![Cpu { cores: Some(16), threads: Some(32), ..Cpu::default() }],
         memory: Memory { total_mib: Some(64_193), dimms: Vec::new() },
         disks: vec![disk("nvme0n1", "S1"), disk("nvme1n1", "S2")],

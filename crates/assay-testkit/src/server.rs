@@ -104,7 +104,8 @@ impl ServerProcess {
     /// Starts it and waits until it says that it is ready. It may die before: then this is its end.
     pub async fn try_start(&mut self, env: &[(&str, &str)]) -> Result<(), ExitStatus> {
         assert!(self.child.is_none(), "it runs already");
-        let mut command = Cmd::new(self.program.as_os_str()).args(self.args.clone()).env("RUST_BACKTRACE", "1");
+        let mut command =
+            Cmd::new(self.program.as_os_str()).args(self.args.clone()).env("RUST_BACKTRACE", "1");
         for (name, value) in env {
             command = command.env(*name, *value);
         }

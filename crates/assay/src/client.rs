@@ -30,7 +30,9 @@ impl ClientError {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Away { .. } => Some("start the server with `assay up` or `assay serve`, or name it with --server".into()),
+            Self::Away { .. } => {
+                Some("start the server with `assay up` or `assay serve`, or name it with --server".into())
+            }
             Self::Refused { problem, .. } => problem.hint.clone(),
         }
     }
@@ -47,11 +49,19 @@ impl Client {
         self.read(self.send(Method::GET, path, None::<&()>).await?).await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
         self.read(self.send(Method::POST, path, Some(body)).await?).await
     }
 
-    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
         self.read(self.send(Method::PUT, path, Some(body)).await?).await
     }
 
@@ -64,8 +74,14 @@ impl Client {
         self.send(Method::GET, path, None::<&()>).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> anyhow::Result<Response> {
-        let mut request = self.http.request(method, format!("{}{path}", self.server)).bearer_auth(&self.token);
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> anyhow::Result<Response> {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.server)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -84,7 +100,10 @@ impl Client {
     }
 
     async fn read<T: DeserializeOwned>(&self, answer: Response) -> anyhow::Result<T> {
-        Ok(answer.json().await.map_err(|e| ClientError::Away { server: self.server.clone(), why: root_cause(&e) })?)
+        Ok(answer
+            .json()
+            .await
+            .map_err(|e| ClientError::Away { server: self.server.clone(), why: root_cause(&e) })?)
     }
 }
 

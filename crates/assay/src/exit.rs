@@ -30,7 +30,9 @@ impl From<Exit> for ExitCode {
 /// The code for an error that reached the edge.
 pub(crate) fn of(problem: &anyhow::Error) -> Exit {
     match problem.downcast_ref::<ClientError>() {
-        Some(ClientError::Refused { status, .. }) if status.is_client_error() && status.as_u16() != 401 => Exit::Usage,
+        Some(ClientError::Refused { status, .. }) if status.is_client_error() && status.as_u16() != 401 => {
+            Exit::Usage
+        }
         _ => Exit::Error,
     }
 }

@@ -35,7 +35,10 @@ impl Addresses {
     pub(crate) fn read(data: &Path) -> Result<Self> {
         let path = data.join(ADDRESSES);
         let text = std::fs::read(&path).with_context(|| {
-            format!("{}: has a server been started with this data folder? (--data, ASSAY_DATA)", path.display())
+            format!(
+                "{}: has a server been started with this data folder? (--data, ASSAY_DATA)",
+                path.display()
+            )
         })?;
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }

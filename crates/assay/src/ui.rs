@@ -9,7 +9,13 @@ use crate::client::ClientError;
 
 /// Sets up logging: daemons talk, commands are quiet unless asked.
 pub(crate) fn logging(verbose: bool, daemon: bool) {
-    let default = if verbose { "debug,hyper=info,sqlx=warn,rustls=info,reqwest=info" } else if daemon { "info,sqlx=warn" } else { "warn,sqlx=error" };
+    let default = if verbose {
+        "debug,hyper=info,sqlx=warn,rustls=info,reqwest=info"
+    } else if daemon {
+        "info,sqlx=warn"
+    } else {
+        "warn,sqlx=error"
+    };
     let filter = EnvFilter::try_from_env("ASSAY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

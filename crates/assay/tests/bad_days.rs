@@ -7,9 +7,7 @@ use std::sync::Arc;
 use assay_api::operator::RunDetail;
 use assay_model::{RunState, Verdict};
 use assay_store::Store;
-use assay_testkit::{
-    Api, CannedMachine, ExitReason, FakeRunner, ServerProcess, canned, free_ports,
-};
+use assay_testkit::{Api, CannedMachine, ExitReason, FakeRunner, ServerProcess, canned, free_ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -47,7 +45,12 @@ impl Day {
     }
 
     fn runner(&self, machine: &Arc<CannedMachine>) -> FakeRunner {
-        FakeRunner::start(&self.server.url(), &self.server.join_token(), self.server.ports, Arc::clone(machine))
+        FakeRunner::start(
+            &self.server.url(),
+            &self.server.join_token(),
+            self.server.ports,
+            Arc::clone(machine),
+        )
     }
 
     async fn until(&self, state: RunState) -> RunDetail {
@@ -89,7 +92,9 @@ async fn misbehaving() -> (Day, FakeRunner, Api, Value) {
     let runner = day.runner(&Arc::new(CannedMachine::default()));
     day.until(RunState::Booting).await;
     // The machine is switched on once; from then on the test boots it.
-    day.api.until("/api/v1/runs/1", |answer| (answer.status == 200 && runner.jobs().len() == 1).then_some(())).await;
+    day.api
+        .until("/api/v1/runs/1", |answer| (answer.status == 200 && runner.jobs().len() == 1).then_some(()))
+        .await;
     let agent = day.misbehaving_agent(&runner).await;
     let command: Value = agent.get("/agent/v1/next?wait_s=20").await.expect(200).json();
     assert_eq!((&command["cmd"], &command["stage"]), (&json!("stage"), &json!("Inventory")), "{command}");
@@ -281,7 +286,8 @@ async fn a_torn_network_loses_and_doubles_nothing() {
     let samples: Vec<_> = batches.iter().flat_map(|b| &b.batch.samples).collect();
     assert!(samples.len() >= 27, "{} readings", samples.len());
     // The canned sensor counts its readings in tenths: none is missing in between.
-    let tenths: Vec<i64> = samples.iter().map(|s| (s.values[0].expect("read") * 10.0).round() as i64).collect();
+    let tenths: Vec<i64> =
+        samples.iter().map(|s| (s.values[0].expect("read") * 10.0).round() as i64).collect();
     assert!(tenths.windows(2).all(|w| (w[1] - w[0]).rem_euclid(100) == 1), "{tenths:?}");
     store.close().await.expect("closes");
     drop(folder);
@@ -309,7 +315,10 @@ async fn two_servers_do_not_share_a_data_folder() {
     let status = second.try_start(&[]).await.expect_err("it cannot start");
     assert!(!status.success());
     let said = second.said().join("\n");
-    assert!(said.contains("is in use by another `assay serve`; stop that one or name another folder"), "{said}");
+    assert!(
+        said.contains("is in use by another `assay serve`; stop that one or name another folder"),
+        "{said}"
+    );
     // The first has not noticed, and once it is gone, even by SIGKILL, the second may.
     let _ = day.api.get("/api/v1/runs").await.expect(200);
     let Day { mut server, .. } = day;
@@ -348,11 +357,18 @@ fn routes(folder: &str) -> Vec<(&'static str, String)> {
         let source = std::fs::read_to_string(&file).expect("the source");
         for route in source.split(".route(").skip(1) {
             let mut parts = route.splitn(3, '"');
-            let (Some(_), Some(path), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { continue };
-            let handlers = rest.split(".route(").next().unwrap_or_default().lines().next().unwrap_or_default();
-            for (word, method) in
-                [("get(", "GET"), ("post(", "POST"), ("put(", "PUT"), ("delete(", "DELETE"), ("patch(", "PATCH")]
-            {
+            let (Some(_), Some(path), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            let handlers =
+                rest.split(".route(").next().unwrap_or_default().lines().next().unwrap_or_default();
+            for (word, method) in [
+                ("get(", "GET"),
+                ("post(", "POST"),
+                ("put(", "PUT"),
+                ("delete(", "DELETE"),
+                ("patch(", "PATCH"),
+            ] {
                 if handlers.contains(word) {
                     found.push((method, path.replace("{number}", "1").replace("{name}", "web-3")));
                 }
@@ -368,7 +384,10 @@ async fn nobody_gets_in_without_the_right_token() {
     day.vet().await;
     let operators = routes("api");
     let (runners, agents) = (routes("runner.rs"), routes("agent.rs"));
-    assert!(operators.len() >= 18 && runners.len() >= 4 && agents.len() >= 8, "{operators:?} {runners:?} {agents:?}");
+    assert!(
+        operators.len() >= 18 && runners.len() >= 4 && agents.len() >= 8,
+        "{operators:?} {runners:?} {agents:?}"
+    );
     let join = day.server.join_token();
     let cli = std::fs::read_to_string(day.server.data.join("cli.token")).expect("a token");
     let machines = Api::trusting(&format!("https://127.0.0.1:{}", day.server.ports.agents), None);
@@ -414,7 +433,11 @@ async fn nobody_gets_in_without_the_right_token() {
 async fn a_browser_changes_nothing_without_its_csrf_token() {
     let day = Day::begin().await;
     day.vet().await;
-    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
     let url = |path: &str| format!("{}{path}", day.server.url());
     let form = |path: &str, body: String| {
         http.post(url(path)).header("content-type", "application/x-www-form-urlencoded").body(body)
@@ -435,7 +458,10 @@ async fn a_browser_changes_nothing_without_its_csrf_token() {
         let refused = decide(body).send().await.expect("an answer");
         assert_eq!(refused.status().as_u16(), 403, "{body}");
     }
-    let by_api = http.post(url("/api/v1/runs/1/decisions")).header("cookie", &cookie).json(&json!({ "kind": "cancel" }));
+    let by_api = http
+        .post(url("/api/v1/runs/1/decisions"))
+        .header("cookie", &cookie)
+        .json(&json!({ "kind": "cancel" }));
     let refused = by_api.send().await.expect("an answer");
     assert_eq!(refused.status().as_u16(), 403);
     let run: RunDetail = day.api.get("/api/v1/runs/1").await.expect(200).json();
@@ -445,7 +471,7 @@ async fn a_browser_changes_nothing_without_its_csrf_token() {
     let text = page.text().await.expect("a page");
     let token = text.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
     let token = token.expect("the page carries its token");
-    let taken = decide(&format!("kind=cancel&csrf={token}")).send().await.expect("an answer");
-    assert!(taken.status().is_redirection() || taken.status().is_success(), "{}", taken.status());
+    let done = decide(&format!("kind=cancel&csrf={token}")).send().await.expect("an answer");
+    assert!(done.status().is_redirection() || done.status().is_success(), "{}", done.status());
     day.until(RunState::Cancelled).await;
 }

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_api::operator::RunDetail;
+use assay_model::view::StageView;
 use assay_model::{Event, EventBody, RunId, RunResult, RunState, RunView, Sha256, Verdict, journal};
 use assay_store::{OutboxRow, OutboxState, Store};
 use assay_testkit::{
-    Api, CannedMachine, ExitReason, FakeRunner, PATIENCE, Received, ServerProcess, WebhookSink, canned, free_ports, lines,
+    Api, CannedMachine, ExitReason, FakeRunner, PATIENCE, Received, ServerProcess, WebhookSink, canned,
+    free_ports, lines,
 };
 use serde_json::json;
 
@@ -84,7 +86,7 @@ fn healthy_witness(seen: &Outcome) {
     let news: Vec<_> = seen.outbox.iter().map(|row| row.outgoing.event.as_str()).collect();
     assert_eq!(news, ["RunStarted", "SpecMismatch", "RunHeld", "Decided", "RunCompleted"]);
     assert_eq!(seen.received.len(), news.len());
-    let verdicts: Vec<_> = seen.run.stages.iter().map(|s| s.verdict()).collect();
+    let verdicts: Vec<_> = seen.run.stages.iter().map(StageView::verdict).collect();
     let pass = Some(Verdict::Pass);
     assert_eq!(verdicts, [pass, Some(Verdict::Fail), pass, pass]);
     assert_eq!(seen.addenda, ["ReportStored@1"]);
@@ -122,8 +124,12 @@ fn same(undisturbed: &Outcome, killed: &Outcome, what: &str) {
     assert!(in_doubt <= killed.deaths, "{what}: {in_doubt} notifications are in doubt");
 }
 
+/// State, result, whether anything was waived; of every stage its verdict, how many tries it took,
+/// and whether it was waived.
+type Conclusion = (RunState, Option<RunResult>, bool, Vec<(Option<Verdict>, usize, bool)>);
+
 /// State, result and every stage's verdict.
-fn verdicts(run: &RunView) -> (RunState, Option<RunResult>, bool, Vec<(Option<Verdict>, usize, bool)>) {
+fn verdicts(run: &RunView) -> Conclusion {
     let stages = run.stages.iter().map(|s| (s.verdict(), s.attempts.len(), s.waived)).collect();
     (run.state(), run.result, run.overridden, stages)
 }
@@ -150,8 +156,12 @@ fn files(run: &RunView) -> Vec<(String, Sha256)> {
 async fn full_run(kill_at: &(dyn Fn(usize) -> Option<String> + Sync)) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let sink = WebhookSink::start().await;
-    let mut server = ServerProcess::new(env!("CARGO_BIN_EXE_assay"), folder.path().join("data"), free_ports())
-        .args(["--webhook", &sink.url(), "--webhook-allow-internal"]);
+    let mut server =
+        ServerProcess::new(env!("CARGO_BIN_EXE_assay"), folder.path().join("data"), free_ports()).args([
+            "--webhook",
+            &sink.url(),
+            "--webhook-allow-internal",
+        ]);
     server.fake_live_image();
     start(&mut server, kill_at(0)).await;
 
@@ -214,8 +224,8 @@ async fn vet_and_waive(api: &Api) {
     assert!(matches!(vetted.status, 201 | 409), "{vetted:?}");
     until_state(api, RunState::FailedHolding).await;
     let waiver = json!({ "kind": "waive", "why": "it is the spare" });
-    let waived = api.insist("POST", "/api/v1/runs/1/decisions", Some(&waiver)).await;
-    assert!(matches!(waived.status, 200 | 409), "{waived:?}");
+    let answer = api.insist("POST", "/api/v1/runs/1/decisions", Some(&waiver)).await;
+    assert!(matches!(answer.status, 200 | 409), "{answer:?}");
     let run = until_state(api, RunState::Completed).await;
     assert_eq!(run.report.decisions.len(), 1, "one waiver, however often it was sent");
 }
@@ -237,7 +247,8 @@ async fn settled(database: &str) -> (Arc<RunView>, Store) {
         loop {
             let id = store.run_id(1).await.expect("read").expect("the run");
             let outbox = store.outbox_of(id).await.expect("read");
-            let under_way = |row: &OutboxRow| matches!(row.state, OutboxState::Pending | OutboxState::Sending);
+            let under_way =
+                |row: &OutboxRow| matches!(row.state, OutboxState::Pending | OutboxState::Sending);
             let stored = !store.addenda(id).await.expect("read").is_empty();
             if stored && !outbox.iter().any(under_way) {
                 return id;
@@ -258,7 +269,10 @@ async fn verified(store: &Store, id: RunId) -> Arc<RunView> {
     let folded = RunView::fold(id, &events).expect("legal").expect("not empty");
     let view = store.view(id).await.expect("read").expect("there");
     assert_eq!(folded, *view);
-    assert!(matches!(events.last().map(|e| &e.body), Some(EventBody::Sealed(_))), "the seal is the last event");
+    assert!(
+        matches!(events.last().map(|e| &e.body), Some(EventBody::Sealed(_))),
+        "the seal is the last event"
+    );
     let seal = view.seal.as_ref().expect("sealed");
     assert_eq!((seal.head, seal.result), (stored[stored.len() - 2].hash, view.result));
     view

@@ -67,19 +67,26 @@ async fn a_full_disk_is_said_and_survived() {
         "spec_yaml": format!("format: 1\nsystem: {{product: {}}}\n", "x".repeat(200 << 10)) });
     let refused = api.post("/api/v1/hosts", &big).await.expect(500);
     assert!(refused.text.contains("the disk that holds the database is full"), "{}", refused.text);
-
+    machine.readings_pass(5).await;
     let before: RunDetail = api.get("/api/v1/runs/1").await.expect(200).json();
     assert_eq!(before.summary.state, RunState::Running, "reading works, and the run waits");
 
     std::fs::remove_file(ballast).expect("room again");
-    let _ = api.insist("POST", "/api/v1/hosts", Some(&json!({ "name": "web-6", "macs": ["02:00:00:00:00:06"] }))).await.expect(201);
+    let _ = api
+        .insist("POST", "/api/v1/hosts", Some(&json!({ "name": "web-6", "macs": ["02:00:00:00:00:06"] })))
+        .await
+        .expect(201);
     machine.collectors_finish(true);
     let run = tokio::time::timeout(std::time::Duration::from_secs(15), in_state(RunState::Completed)).await;
     let Ok(run) = run else {
         let seen = api.get("/api/v1/runs/1/report.json").await;
         panic!("it never goes on: {:#?} {:#?} {}", server.said(), runner.said(), seen.text)
     };
-    assert!(run.report.stages.iter().all(|s| s.verdict == Some(Verdict::Pass) && s.attempt == 1), "{:?}", run.report.stages);
+    assert!(
+        run.report.stages.iter().all(|s| s.verdict == Some(Verdict::Pass) && s.attempt == 1),
+        "{:?}",
+        run.report.stages
+    );
     runner.machine_ended().await;
     let database = server.database();
     server.stop().await;

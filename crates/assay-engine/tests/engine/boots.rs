@@ -71,7 +71,10 @@ async fn a_token_enrols_one_agent_only() {
     bench.engine.hello(&bench.applicant(&token, SECRET)).await.expect("it may enrol");
     for _ in 0..5 {
         let refused = bench.engine.hello(&bench.applicant(&token, OTHER)).await.expect_err("spent");
-        assert!(matches!(&refused, EngineError::Refused(why) if why == "the token was used before"), "{refused:?}");
+        assert!(
+            matches!(&refused, EngineError::Refused(why) if why == "the token was used before"),
+            "{refused:?}"
+        );
     }
     assert!(bench.engine.agent(OTHER).await.expect("asked").is_none(), "the second has no way in");
     assert!(bench.engine.agent(SECRET).await.expect("asked").is_some(), "the first one's is good");
@@ -85,7 +88,10 @@ async fn a_token_from_another_machine_is_refused() {
     let (run, token) = booted(&bench).await;
     let thief = Applicant { macs: vec![Mac([2, 0, 0, 0, 0, 9])], ..bench.applicant(&token, OTHER) };
     let refused = bench.engine.hello(&thief).await.expect_err("another machine");
-    assert!(matches!(&refused, EngineError::Refused(why) if why.contains("none of the registered addresses")), "{refused:?}");
+    assert!(
+        matches!(&refused, EngineError::Refused(why) if why.contains("none of the registered addresses")),
+        "{refused:?}"
+    );
     assert_eq!(codes(&bench, run).await, ["TokenWrongMachine"]);
     bench.engine.hello(&bench.applicant(&token, SECRET)).await.expect("the right one still may");
 }
@@ -113,7 +119,10 @@ async fn a_newer_boot_voids_the_older_token() {
     let (run, old) = booted(&bench).await;
     let new = bench.boot().await;
     let refused = bench.engine.hello(&bench.applicant(&old, OTHER)).await.expect_err("voided");
-    assert!(matches!(&refused, EngineError::Refused(why) if why == "a newer boot has voided the token"), "{refused:?}");
+    assert!(
+        matches!(&refused, EngineError::Refused(why) if why == "a newer boot has voided the token"),
+        "{refused:?}"
+    );
     assert_eq!(codes(&bench, run).await, ["TokenVoided"]);
     let (_, boot) = bench.engine.hello(&bench.applicant(&new, SECRET)).await.expect("the newest may");
     assert_eq!(boot, 2);
@@ -160,7 +169,10 @@ async fn a_machine_that_never_asks_for_its_script_is_held() {
 
     // Nothing to waive: it was never there. A retry asks for power once more.
     let waive = bench.decide(run, DecisionKind::Waive, "never mind").await.expect_err("nothing to waive");
-    assert!(matches!(&waive, EngineError::Illegal(why) if why.to_string().contains("nothing to waive")), "{waive:?}");
+    assert!(
+        matches!(&waive, EngineError::Illegal(why) if why.to_string().contains("nothing to waive")),
+        "{waive:?}"
+    );
     bench.after(60).await;
     bench.decide(run, DecisionKind::Retry, "the cable was loose").await.expect("held");
     let asked = |view: &assay_model::RunView| view.power.len();
@@ -211,7 +223,8 @@ async fn a_runner_that_never_answers_is_said_and_its_late_answer_changes_nothing
     let view = bench.check(run).await;
     assert_eq!(view.state(), RunState::FailedHolding);
     assert_eq!(view.power[0].outcome, Some((true, "at last".to_owned())));
-    let unknown = bench.engine.power_done(run, "1-power-9".to_owned(), true, "").await.expect_err("no such job");
+    let unknown =
+        bench.engine.power_done(run, "1-power-9".to_owned(), true, "").await.expect_err("no such job");
     assert!(matches!(unknown, EngineError::NotFound(_)), "{unknown:?}");
 }
 
@@ -266,6 +279,11 @@ async fn a_machine_that_does_not_come_back_between_stages_fails_the_stage_that_i
         Held
     ");
     bench.decide(run, DecisionKind::Abandon, "dead").await.expect("held");
+    let order = bench.power(run, true).await;
+    assert!(
+        matches!(order, Order::Power { action: PowerAction::Off, .. }),
+        "no agent is left to do it: {order:?}"
+    );
     let (_, signed) = bench.sealed(run).await;
     assert_eq!(signed, "FAILED");
 }

@@ -16,7 +16,10 @@ async fn a_healthy_machine_passes() {
     let (run, agent) = bench.running().await;
     bench.up_to(&agent, "the end").await;
     let (view, signed) = bench.sealed(run).await;
-    assert_eq!((view.state(), view.result, view.overridden), (RunState::Completed, Some(RunResult::Pass), false));
+    assert_eq!(
+        (view.state(), view.result, view.overridden),
+        (RunState::Completed, Some(RunResult::Pass), false)
+    );
     assert_eq!(signed, "PASSED");
     assert_eq!(bench.news(run).await, ["RunStarted", "RunCompleted"]);
     insta::assert_snapshot!(story(&bench, run).await, @r"
@@ -41,7 +44,9 @@ async fn a_healthy_machine_passes() {
         RunCompleted pass
         Sealed
     ");
-    let Todo::Shutdown { reason } = bench.todo(&agent).await else { panic!("the machine is not needed any more") };
+    let Todo::Shutdown { reason } = bench.todo(&agent).await else {
+        panic!("the machine is not needed any more")
+    };
     assert_eq!(reason, "run 1 is Completed");
     let addenda = bench.engine.store().addenda(run).await.expect("read");
     assert_eq!(addenda.iter().map(|a| a.kind.as_str()).collect::<Vec<_>>(), ["ReportStored@1"]);
@@ -80,7 +85,10 @@ async fn a_waived_failure_is_on_the_verdict_for_ever() {
     bench.collect(&agent, "SpecValidate", &wrong_disk()).await;
     for reason in ["", " \n "] {
         let refused = bench.decide(run, DecisionKind::Waive, reason).await.expect_err("a reason is needed");
-        assert!(matches!(&refused, EngineError::Invalid(why) if why.contains("needs a reason")), "{refused:?}");
+        assert!(
+            matches!(&refused, EngineError::Invalid(why) if why.contains("needs a reason")),
+            "{refused:?}"
+        );
     }
     assert_eq!(bench.view(run).await.state(), RunState::FailedHolding);
     bench.decide(run, DecisionKind::Waive, "it is the spare").await.expect("held");
@@ -88,7 +96,10 @@ async fn a_waived_failure_is_on_the_verdict_for_ever() {
 
     // The disk S2 is there for SMART; only the waived stage was red.
     let (view, signed) = bench.sealed(run).await;
-    assert_eq!((view.state(), view.result, view.overridden), (RunState::Completed, Some(RunResult::Pass), true));
+    assert_eq!(
+        (view.state(), view.result, view.overridden),
+        (RunState::Completed, Some(RunResult::Pass), true)
+    );
     assert_eq!(signed, "WARNED");
     assert_eq!(view.stages[1].verdict(), Some(Verdict::Fail), "a waiver does not change what was found");
     assert!(view.stages[1].waived);
@@ -105,7 +116,10 @@ async fn an_abandoned_run_gives_its_machine_back() {
     bench.collect(&agent, "SpecValidate", &wrong_disk()).await;
     bench.decide(run, DecisionKind::Abandon, "").await.expect("held");
     let (view, signed) = bench.sealed(run).await;
-    assert_eq!((view.state(), view.result, signed.as_str()), (RunState::Released, Some(RunResult::Fail), "FAILED"));
+    assert_eq!(
+        (view.state(), view.result, signed.as_str()),
+        (RunState::Released, Some(RunResult::Fail), "FAILED")
+    );
     assert!(matches!(bench.todo(&agent).await, Todo::Shutdown { .. }));
     assert_eq!(bench.news(run).await, ["RunStarted", "SpecMismatch", "RunHeld", "Decided", "RunReleased"]);
     // The host is free for the next run.
@@ -123,7 +137,10 @@ async fn a_hold_ends_by_itself() {
     assert_eq!(bench.check(run).await.state(), RunState::FailedHolding);
     bench.after(1).await;
     let (view, signed) = bench.sealed(run).await;
-    assert_eq!((view.state(), view.result, signed.as_str()), (RunState::Released, Some(RunResult::Fail), "FAILED"));
+    assert_eq!(
+        (view.state(), view.result, signed.as_str()),
+        (RunState::Released, Some(RunResult::Fail), "FAILED")
+    );
     assert_eq!(bench.news(run).await.last().map(String::as_str), Some("RunReleased"));
 }
 
@@ -134,7 +151,10 @@ async fn a_run_that_does_not_hold_is_completed_as_failed() {
     bench.up_to(&agent, "SpecValidate").await;
     bench.collect(&agent, "SpecValidate", &wrong_disk()).await;
     let (view, signed) = bench.sealed(run).await;
-    assert_eq!((view.state(), view.result, signed.as_str()), (RunState::Completed, Some(RunResult::Fail), "FAILED"));
+    assert_eq!(
+        (view.state(), view.result, signed.as_str()),
+        (RunState::Completed, Some(RunResult::Fail), "FAILED")
+    );
     assert_eq!(view.failed_stage(), Some("SpecValidate"));
     assert_eq!(bench.news(run).await, ["RunStarted", "SpecMismatch", "RunCompleted"]);
     assert!(view.unverified().contains(&"SMART: never judged".to_owned()), "{:?}", view.unverified());

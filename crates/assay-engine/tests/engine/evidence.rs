@@ -40,7 +40,8 @@ async fn a_stale_generation_cannot_close_an_attempt() {
     let Todo::Stage { attempt, generation, .. } = bench.todo(&agent).await else { panic!("the first stage") };
     let evidence = canned::evidence("Inventory");
     for wrong in [generation - 1, generation + 1, 0, i64::MAX] {
-        let late = bench.result(&agent, "Inventory", attempt, wrong, &json!({ "from": wrong })).await.expect("kept");
+        let late =
+            bench.result(&agent, "Inventory", attempt, wrong, &json!({ "from": wrong })).await.expect("kept");
         assert!(late, "generation {wrong}");
     }
     bench.turn().await;
@@ -62,7 +63,8 @@ async fn the_first_evidence_counts_and_the_same_again_is_no_news() {
     bench.turn().await;
     assert!(!send(&good).await.expect("the same, after the judgement"));
     assert_eq!(bench.check(run).await.stages[0].verdict(), Some(Verdict::Pass));
-    let received = bench.lines(run).await.into_iter().filter(|l| l.starts_with("EvidenceReceived")).collect::<Vec<_>>();
+    let received =
+        bench.lines(run).await.into_iter().filter(|l| l.starts_with("EvidenceReceived")).collect::<Vec<_>>();
     assert_eq!(received, ["EvidenceReceived Inventory 1", "EvidenceReceived Inventory 1, late"]);
 }
 
@@ -117,7 +119,11 @@ async fn a_collector_s_problem_is_the_runner_s_error() {
     let Todo::Stage { attempt, generation, .. } = bench.todo(&agent).await else { panic!("the first stage") };
     let problem = "no smartctl here \u{1b}[2J<script>".to_owned();
     let stage = StageName::from("Inventory");
-    bench.engine.result(run, stage, attempt, generation, b"null".to_vec(), Some(problem)).await.expect("taken");
+    bench
+        .engine
+        .result(run, stage, attempt, generation, b"null".to_vec(), Some(problem))
+        .await
+        .expect("taken");
     bench.turn().await;
     let view = bench.check(run).await;
     let judged = view.stages[0].judgement().expect("judged");
@@ -227,7 +233,11 @@ async fn a_machine_that_ran_too_hot_fails_at_the_end() {
         critical: None,
     };
     let sample = SensorSample { at: bench.engine.now(), values: vec![Some(130.0)] };
-    bench.engine.sensors(run, 1, SensorBatch { sensors: vec![info], samples: vec![sample] }).await.expect("committed");
+    bench
+        .engine
+        .sensors(run, 1, SensorBatch { sensors: vec![info], samples: vec![sample] })
+        .await
+        .expect("committed");
     bench.clock.advance(Micros::seconds(1));
     bench.up_to(&agent, "the end").await;
     let view = bench.check(run).await;

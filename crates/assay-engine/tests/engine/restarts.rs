@@ -41,7 +41,9 @@ async fn no_attempt_is_given_up_within_one_lease_of_a_start() {
     bench.after(31).await;
     let view = bench.check(run).await;
     // Its own time limit runs all the while: 300 s.
-    assert!(matches!(&view.stages[0].attempts[0].outcome, AttemptOutcome::Lost(why) if why == "it did not end within 300 s"));
+    assert!(
+        matches!(&view.stages[0].attempts[0].outcome, AttemptOutcome::Lost(why) if why == "it did not end within 300 s")
+    );
     assert_eq!(view.power.len(), 1, "it is alive: no need to switch it");
 }
 

@@ -153,9 +153,7 @@ impl Memory {
     /// What is plugged in, in MiB: the sum over the modules. `None` when the firmware lists none, or one of unknown size.
     pub fn installed_mib(&self) -> Option<u64> {
         let sizes: Option<Vec<u64>> = self.dimms.iter().map(|dimm| dimm.size_mib).collect();
-        sizes
-            .map(|s| s.into_iter().fold(0, u64::saturating_add))
-            .filter(|&sum| sum > 0)
+        sizes.map(|s| s.into_iter().fold(0, u64::saturating_add)).filter(|&sum| sum > 0)
     }
 }
 
@@ -324,9 +322,7 @@ pub enum InventoryError {
     )]
     Shape(#[from] serde_json::Error),
     /// It has another version.
-    #[error(
-        "the inventory has format {0}, this server reads format {FORMAT}: rebuild the live image"
-    )]
+    #[error("the inventory has format {0}, this server reads format {FORMAT}: rebuild the live image")]
     Format(u32),
     /// It is not of this world.
     #[error(
@@ -400,52 +396,30 @@ mod tests {
 
     #[test]
     fn what_is_not_an_inventory_is_refused_with_a_reason() {
-        let reason = |evidence| {
-            Inventory::from_evidence(&evidence)
-                .expect_err("refused")
-                .to_string()
-        };
+        let reason = |evidence| Inventory::from_evidence(&evidence).expect_err("refused").to_string();
         assert!(reason(json!({})).contains("not an inventory"));
         assert!(reason(json!(null)).contains("not an inventory"));
         assert!(reason(json!("text")).contains("not an inventory"));
         assert!(reason(json!({"format": 2})).contains("format 2"));
         assert!(reason(json!({"format": 1, "disks": {}})).contains("not an inventory"));
         assert!(reason(json!({"format": 1, "disks": [{"name": 5}]})).contains("not an inventory"));
-        assert!(
-            reason(json!({"format": 1, "nics": vec![json!({}); 4097]})).contains("more than 4096")
-        );
+        assert!(reason(json!({"format": 1, "nics": vec![json!({}); 4097]})).contains("more than 4096"));
     }
 
     #[test]
     fn it_survives_a_round_trip() {
         let mut inventory = Inventory::default();
-        inventory.disks.push(Disk {
-            name: "nvme0n1".into(),
-            transport: Transport::Nvme,
-            ..Disk::default()
-        });
+        inventory.disks.push(Disk { name: "nvme0n1".into(), transport: Transport::Nvme, ..Disk::default() });
         let value = serde_json::to_value(&inventory).expect("serialises");
         assert_eq!(value["format"], 1);
         assert_eq!(value["disks"][0]["transport"], "nvme");
-        assert_eq!(
-            Inventory::from_evidence(&value).expect("an inventory"),
-            inventory
-        );
+        assert_eq!(Inventory::from_evidence(&value).expect("an inventory"), inventory);
     }
 
     #[test]
     fn installed_memory_is_known_only_when_every_module_tells() {
-        let dimm = |size_mib| Dimm {
-            size_mib,
-            ..Dimm::default()
-        };
-        let installed = |dimms| {
-            Memory {
-                total_mib: None,
-                dimms,
-            }
-            .installed_mib()
-        };
+        let dimm = |size_mib| Dimm { size_mib, ..Dimm::default() };
+        let installed = |dimms| Memory { total_mib: None, dimms }.installed_mib();
         assert_eq!(installed(vec![]), None);
         assert_eq!(installed(vec![dimm(Some(0))]), None);
         assert_eq!(installed(vec![dimm(Some(8192)), dimm(Some(0))]), Some(8192));

@@ -25,17 +25,8 @@ use crate::StageName;
 pub const FORMAT: u32 = 1;
 
 /// The host pipeline's stages, which `stages` may name.
-pub const STAGES: [&str; 9] = [
-    "Inventory",
-    "SpecValidate",
-    "SMART",
-    "CPUStress",
-    "Storage",
-    "Network",
-    "GPU",
-    "PSU",
-    "Reporting",
-];
+pub const STAGES: [&str; 9] =
+    ["Inventory", "SpecValidate", "SMART", "CPUStress", "Storage", "Network", "GPU", "PSU", "Reporting"];
 
 /// The expected spec of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -75,11 +66,7 @@ pub struct HostSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub severity: BTreeMap<FieldPattern, FieldSeverity>,
     /// Which stages this host must pass, over the pipeline's defaults.
-    #[serde(
-        default,
-        deserialize_with = "known_stages",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "known_stages", skip_serializing_if = "BTreeMap::is_empty")]
     pub stages: BTreeMap<StageName, StageRule>,
 }
 
@@ -284,10 +271,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_temp_c: 90,
-            smart: SmartLimits::default(),
-        }
+        Self { max_temp_c: 90, smart: SmartLimits::default() }
     }
 }
 
@@ -366,11 +350,7 @@ impl TryFrom<String> for KnownStage {
             return Ok(Self(name));
         }
         let hint = yaml::did_you_mean(&name, &STAGES);
-        Err(format!(
-            "there is no stage `{}`{hint}\nstages: {}",
-            crate::text::clean(&name),
-            STAGES.join(", ")
-        ))
+        Err(format!("there is no stage `{}`{hint}\nstages: {}", crate::text::clean(&name), STAGES.join(", ")))
     }
 }
 
@@ -378,8 +358,5 @@ fn known_stages<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<StageName, StageRule>, D::Error> {
     let stages = BTreeMap::<KnownStage, StageRule>::deserialize(deserializer)?;
-    Ok(stages
-        .into_iter()
-        .map(|(name, rule)| (StageName(name.0), rule))
-        .collect())
+    Ok(stages.into_iter().map(|(name, rule)| (StageName(name.0), rule)).collect())
 }

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::runs::{row_summary, summary};
-use crate::wire::JsonBody;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
+use crate::wire::JsonBody;
 
 /// A machine may take this long from power-on to enrolment: server firmware is slow.
 const BOOT_TIMEOUT_S: u32 = 600;
@@ -50,8 +50,12 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
     }
     let known = app.engine.store().host_by_name(&new.name).await?;
     if known.is_some() && !replace {
-        return Err(ApiError::new(StatusCode::CONFLICT, "exists", format!("{} is registered already", new.name))
-            .hint("use `assay host add --replace` to change it"));
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "exists",
+            format!("{} is registered already", new.name),
+        )
+        .hint("use `assay host add --replace` to change it"));
     }
     let row = HostRow {
         id: known.as_ref().map_or_else(|| HostId(uuid::Uuid::now_v7()), |k| k.id),
@@ -142,7 +146,11 @@ async fn show(State(app): State<App>, _: Operator, Path(name): Path<String>) -> 
     Ok(Json(host_with_latest(&app, &name).await?))
 }
 
-async fn remove(State(app): State<App>, _: Operator, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+async fn remove(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
     remove_host(&app, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -182,7 +190,8 @@ async fn release(
 
 async fn find(app: &App, name: &str) -> Result<HostRow, ApiError> {
     app.engine.store().host_by_name(name).await?.ok_or_else(|| {
-        ApiError::not_found(format!("host `{name}`")).hint("see `assay host list`, or register it with `assay host add`")
+        ApiError::not_found(format!("host `{name}`"))
+            .hint("see `assay host list`, or register it with `assay host add`")
     })
 }
 

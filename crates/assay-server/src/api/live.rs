@@ -24,10 +24,10 @@ use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 
 use super::runs::detail;
-use crate::wire::wait_for_news;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
+use crate::wire::wait_for_news;
 
 /// Bulk rows do not announce themselves; they are looked for this often.
 const BULK_EVERY: Duration = Duration::from_secs(1);

@@ -14,7 +14,13 @@ use crate::state::App;
 pub(crate) use runs::{detail, summary};
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().merge(audit::routes()).merge(tokens::routes()).merge(hosts::routes()).merge(runs::routes()).merge(live::routes()).merge(network::routes())
+    Router::new()
+        .merge(audit::routes())
+        .merge(tokens::routes())
+        .merge(hosts::routes())
+        .merge(runs::routes())
+        .merge(live::routes())
+        .merge(network::routes())
 }
 
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};

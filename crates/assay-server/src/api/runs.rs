@@ -15,10 +15,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use crate::wire::JsonBody;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
+use crate::wire::JsonBody;
 
 /// Most runs in one answer.
 const MAX_LIST: u32 = 500;
@@ -72,7 +72,11 @@ async fn list(
     Ok(Json(out))
 }
 
-async fn show(State(app): State<App>, _: Operator, Path(number): Path<i64>) -> Result<Json<RunDetail>, ApiError> {
+async fn show(
+    State(app): State<App>,
+    _: Operator,
+    Path(number): Path<i64>,
+) -> Result<Json<RunDetail>, ApiError> {
     let run = detail(&app, number).await?;
     Ok(Json(RunDetail {
         summary: summary(&app, &run),
@@ -141,7 +145,8 @@ async fn artifact(
 /// Everything that `assay verify` needs, as a tar.
 async fn evidence_bundle(app: &App, run: &Arc<RunView>) -> Result<Vec<u8>, ApiError> {
     let store = app.engine.store();
-    let evidence = run.stages.iter().flat_map(|s| &s.attempts).filter_map(|a| Some(a.evidence.as_ref()?.digest));
+    let evidence =
+        run.stages.iter().flat_map(|s| &s.attempts).filter_map(|a| Some(a.evidence.as_ref()?.digest));
     let mut blobs = BTreeMap::new();
     for digest in run.artifacts.iter().map(|a| a.digest).chain(evidence) {
         // A blob that is gone is left out; `assay verify` names it.

@@ -7,10 +7,10 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::JsonBody;
 use crate::auth::{self, Operator};
 use crate::error::ApiError;
 use crate::state::App;
+use crate::wire::JsonBody;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -42,7 +42,11 @@ async fn create(
         return Err(ApiError::invalid("a token's name has letters, digits, `.`, `_` and `-`, at most 64"));
     }
     if app.engine.store().api_tokens().await?.iter().any(|t| t.name == new.name && t.revoked_at.is_none()) {
-        return Err(ApiError::new(StatusCode::CONFLICT, "exists", format!("there is a token `{}` already", new.name)));
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "exists",
+            format!("there is a token `{}` already", new.name),
+        ));
     }
     let token = auth::mint_token(&app, &new.name).await?;
     Ok((StatusCode::CREATED, Json(json!({ "name": new.name, "token": token }))))

@@ -12,7 +12,7 @@ use crate::common::PASSWORD;
 use crate::site::Site;
 
 /// The longest that a page may take to show what has happened. Two loaded cores are slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const ARGUMENTS: [&str; 9] = [
     "--headless",
@@ -28,7 +28,6 @@ const ARGUMENTS: [&str; 9] = [
 
 /// Before the scripts of any page: the chart that is drawn can be asked for what it shows.
 const KEEP_THE_CHART: &str = "
-const E = window.EventSource; window.EventSource = class extends EventTarget { constructor(u) { super(); this.k = []; const go = () => { this.e = new E(u); for (const [k, f] of this.k) this.e.addEventListener(k, f); this.e.addEventListener('error', () => { this.e.close(); setTimeout(go, 1000); }); }; setTimeout(go, 0); } addEventListener(k, f) { this.k.push([k, f]); } close() { this.e.close(); } get readyState() { return 0; } };
     let made;
     Object.defineProperty(window, 'uPlot', {
         get: () => made,
@@ -70,6 +69,7 @@ impl Browser {
         wanted.set_browser_log_level(LoggingPrefsLogLevel::All).expect("fits");
         let driver = WebDriver::new(url, wanted).await.expect("chromium starts");
         driver.set_script_timeout(PATIENCE).await.expect("sets");
+        driver.set_page_load_timeout(PATIENCE).await.expect("sets");
         let browser = Self { driver, service, _home: home };
         browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": KEEP_THE_CHART })).await;
         browser
@@ -91,6 +91,18 @@ impl Browser {
     /// Loads the page again.
     pub(crate) async fn reload(&self) {
         self.driver.refresh().await.expect("loads");
+    }
+
+    /// The tab is in front, or behind another one. A page learns of it only by this property and this event.
+    pub(crate) async fn in_front(&self, is: bool) {
+        let tell = format!(
+            "(() => {{
+                Object.defineProperty(document, 'hidden', {{ configurable: true, get: () => {} }});
+                return document.dispatchEvent(new Event('visibilitychange'));
+            }})()",
+            !is
+        );
+        self.get::<bool>(&tell).await;
     }
 
     /// Clicks what a CSS selector names.
@@ -226,7 +238,7 @@ impl Browser {
 fn need(program: &str, package: &str) -> String {
     match find_program(program) {
         Ok(path) => path.to_str().expect("a plain path").to_owned(),
-        Err(problem) => panic!("{problem}\nThe browser tests need it: apt-get install {package}"),
+        Err(problem) => panic!("the browser tests need `{program}`: apt-get install {package} ({problem})"),
     }
 }
 

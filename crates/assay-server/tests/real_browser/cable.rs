@@ -8,6 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::browser::PATIENCE;
+
 /// A port that leads to another one while the plug is in.
 pub(crate) struct Cable {
     /// Where the browser connects.
@@ -36,7 +38,9 @@ impl Cable {
     /// Returns when that many more connections were tried in vain.
     pub(crate) async fn refused(&mut self, more: u32) {
         let wanted = *self.refused.borrow_and_update() + more;
-        self.refused.wait_for(|n| *n >= wanted).await.expect("the cable is there");
+        let tried = self.refused.wait_for(|n| *n >= wanted);
+        let tried = tokio::time::timeout(PATIENCE, tried).await.expect("the browser tries again by itself");
+        drop(tried.expect("the cable is there"));
     }
 
     /// Connections work again.

@@ -153,9 +153,16 @@ async fn an_open_page_follows_its_run_and_neither_a_reload_nor_a_lost_connection
     browser.until("document.querySelector('#state').innerText.includes('It happened in the dark.')").await;
     browser.until("document.querySelector('#offline').hidden").await;
     same_as_in_the_store(&browser, &site, &run).await;
+
+    // A tab that is looked away from gives its connection back, and goes on where it was when it is looked at.
+    browser.in_front(false).await;
+    run.says(6, &[("kernel", "while it was behind another tab")]).await;
+    run.readings(4, 18, 2).await;
+    browser.in_front(true).await;
+    same_as_in_the_store(&browser, &site, &run).await;
     // Whatever came twice would stand before this one.
-    run.says(6, &[("agent", "the last line")]).await;
-    run.readings(4, 15, 2).await;
+    run.says(7, &[("agent", "the last line")]).await;
+    run.readings(5, 5, 1).await;
     same_as_in_the_store(&browser, &site, &run).await;
     assert!(browser.get::<bool>("window.sameDocument === true").await);
     browser.is_quiet_but_for(&["net::ERR_", "htmx:error: Failed to fetch"]).await;

@@ -116,9 +116,7 @@ impl Host {
 impl Add {
     async fn run(self) -> Result<Exit> {
         let spec_yaml = match &self.spec {
-            Some(path) => {
-                Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?)
-            }
+            Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
             None => None,
         };
         let power = match self.power.split_once(':') {
@@ -152,7 +150,9 @@ impl List {
             }
             let rows: Vec<_> = unknown
                 .iter()
-                .map(|u| vec![u.mac.to_string(), u.last_seen.rfc3339(), u.count.to_string(), u.runner.clone()])
+                .map(|u| {
+                    vec![u.mac.to_string(), u.last_seen.rfc3339(), u.count.to_string(), u.runner.clone()]
+                })
                 .collect();
             ui::table(&["MAC", "LAST SEEN", "TIMES", "RUNNER"], &rows);
             return Ok(Exit::Ok);
@@ -163,7 +163,9 @@ impl List {
             return Ok(Exit::Ok);
         }
         if hosts.is_empty() {
-            ui::say("no machine is registered; add one with `assay host add NAME --mac 52:54:00:12:34:56 --spec spec.yaml`");
+            ui::say(
+                "no machine is registered; add one with `assay host add NAME --mac 52:54:00:12:34:56 --spec spec.yaml`",
+            );
         }
         let rows: Vec<_> = hosts
             .iter()
@@ -193,7 +195,10 @@ impl Named {
         }
         let macs: Vec<_> = host.macs.iter().map(ToString::to_string).collect();
         ui::line(&format!("{}\n  boots from  {}\n  power       {}", host.name, macs.join(", "), host.power));
-        ui::line(&format!("  spec        {}", if host.spec_yaml.is_some() { "yes" } else { "none: nothing is compared" }));
+        ui::line(&format!(
+            "  spec        {}",
+            if host.spec_yaml.is_some() { "yes" } else { "none: nothing is compared" }
+        ));
         run::print_list(&runs);
         Ok(Exit::Ok)
     }
@@ -216,7 +221,11 @@ impl VetArgs {
             ui::json(&run)?;
         } else {
             let waiting = run.waiting.as_deref().map(|w| format!(" ({w})")).unwrap_or_default();
-            ui::say(&format!("run {n} is {s}{waiting}; follow it with `assay run watch {n}`", n = run.number, s = run.state));
+            ui::say(&format!(
+                "run {n} is {s}{waiting}; follow it with `assay run watch {n}`",
+                n = run.number,
+                s = run.state
+            ));
         }
         Ok(Exit::Ok)
     }

@@ -131,7 +131,11 @@ impl Logs {
         // come in the same round as the journal's, so the first quiet moment after it is the end.
         loop {
             let quiet = std::time::Duration::from_millis(1500);
-            let next = if self.follow { Ok(live.next().await) } else { tokio::time::timeout(quiet, live.next()).await };
+            let next = if self.follow {
+                Ok(live.next().await)
+            } else {
+                tokio::time::timeout(quiet, live.next()).await
+            };
             match next {
                 Err(_) | Ok(None) => break,
                 Ok(Some(event)) => {
@@ -177,7 +181,8 @@ pub(crate) async fn watch(client: &Client, number: i64, json: bool) -> Result<Ex
             ui::line(&event.data.to_string());
         }
         let at: Micros = serde_json::from_value(event.data["at"].clone()).unwrap_or_default();
-        let body: EventBody = serde_json::from_value(event.data).context("a journal event does not read; is this assay older than the server?")?;
+        let body: EventBody = serde_json::from_value(event.data)
+            .context("a journal event does not read; is this assay older than the server?")?;
         if !json && !sentence::is_quiet(&body) {
             ui::line(&format!("{}  {}", at.rfc3339().get(11..19).unwrap_or_default(), sentence::of(&body)));
         }
@@ -220,7 +225,15 @@ pub(crate) fn verdict_words(run: &RunSummary) -> String {
 pub(crate) fn print_list(runs: &[RunSummary]) {
     let rows: Vec<_> = runs
         .iter()
-        .map(|r| vec![r.number.to_string(), r.target.clone(), r.state.to_string(), verdict_words(r), r.created_at.rfc3339()])
+        .map(|r| {
+            vec![
+                r.number.to_string(),
+                r.target.clone(),
+                r.state.to_string(),
+                verdict_words(r),
+                r.created_at.rfc3339(),
+            ]
+        })
         .collect();
     ui::table(&["RUN", "HOST", "STATE", "VERDICT", "ASKED FOR"], &rows);
 }
@@ -252,11 +265,20 @@ pub(crate) fn print_detail(detail: &RunDetail) {
         ui::line(&format!("  not verified: {item}"));
     }
     for d in &detail.report.decisions {
-        ui::line(&format!("  {} by {}{}: {}", d.kind, d.by, d.stage.as_deref().map(|s| format!(" at {s}")).unwrap_or_default(), d.why));
+        ui::line(&format!(
+            "  {} by {}{}: {}",
+            d.kind,
+            d.by,
+            d.stage.as_deref().map(|s| format!(" at {s}")).unwrap_or_default(),
+            d.why
+        ));
     }
     if let Some(until) = detail.hold_until {
         let n = run.number;
-        ui::line(&format!("  held until {}: `assay run retry {n}`, `assay run waive {n} --why …` or `assay run abandon {n}`", until.rfc3339()));
+        ui::line(&format!(
+            "  held until {}: `assay run retry {n}`, `assay run waive {n} --why …` or `assay run abandon {n}`",
+            until.rfc3339()
+        ));
     }
 }
 

@@ -83,13 +83,19 @@ impl Runner {
             });
         }
         let Some(name) = &self.interface else {
-            bail!("say which network machines boot from: --interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones");
+            bail!(
+                "say which network machines boot from: --interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones"
+            );
         };
         let text = self.address.as_deref().context("--interface needs --address, such as 10.77.0.1/24")?;
         let (address, prefix_len) = text
             .split_once('/')
-            .and_then(|(a, p)| Some((a.parse::<Ipv4Addr>().ok()?, p.parse::<u8>().ok().filter(|p| (8..=29).contains(p))?)))
-            .with_context(|| format!("`{text}` is not an address with a prefix from 8 to 29, such as 10.77.0.1/24"))?;
+            .and_then(|(a, p)| {
+                Some((a.parse::<Ipv4Addr>().ok()?, p.parse::<u8>().ok().filter(|p| (8..=29).contains(p))?))
+            })
+            .with_context(|| {
+                format!("`{text}` is not an address with a prefix from 8 to 29, such as 10.77.0.1/24")
+            })?;
         Ok(Network::Interface { name: name.clone(), address, prefix_len })
     }
 }

@@ -83,7 +83,9 @@ impl Stack {
     /// Starts both and returns when the control plane serves.
     pub(crate) async fn start(up: &Up) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
-            bail!("`assay up` needs root for the runner; start `assay serve` as yourself and `assay runner` as root, or use sudo");
+            bail!(
+                "`assay up` needs root for the runner; start `assay serve` as yourself and `assay runner` as root, or use sudo"
+            );
         }
         let program = std::env::current_exe().context("finding this program")?;
         let (uid, gid) = ensure_user(&up.user).await?;
@@ -153,7 +155,17 @@ fn dying_with_us() -> Cmd {
 }
 
 fn as_user(user: &str) -> Cmd {
-    Cmd::new("setpriv").args(["--pdeathsig", "TERM", "--reuid", user, "--regid", user, "--clear-groups", "--no-new-privs", "--"])
+    Cmd::new("setpriv").args([
+        "--pdeathsig",
+        "TERM",
+        "--reuid",
+        user,
+        "--regid",
+        user,
+        "--clear-groups",
+        "--no-new-privs",
+        "--",
+    ])
 }
 
 /// Waits for the line that says that the control plane serves.
@@ -206,7 +218,16 @@ async fn ensure_user(user: &str) -> Result<(u32, u32)> {
         return ids(user).await;
     }
     Cmd::new("useradd")
-        .args(["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", user])
+        .args([
+            "--system",
+            "--user-group",
+            "--no-create-home",
+            "--home-dir",
+            "/nonexistent",
+            "--shell",
+            "/usr/sbin/nologin",
+            user,
+        ])
         .run_ok()
         .await
         .with_context(|| format!("making the user `{user}` for the control plane"))?;

@@ -45,7 +45,9 @@ impl Verify {
             let target = verification.target.as_deref().unwrap_or("?");
             let verdict = match (&verification.verdict, verification.interim) {
                 (Some(verdict), _) if verification.key_trusted => format!("verified: {target}: {verdict}"),
-                (Some(verdict), _) => format!("whole, by the key inside it (name a trusted one with --key): {target}: {verdict}"),
+                (Some(verdict), _) => format!(
+                    "whole, by the key inside it (name a trusted one with --key): {target}: {verdict}"
+                ),
                 (None, true) => "not sealed: an interim bundle proves no verdict".to_owned(),
                 (None, false) => "NOT verified: see above".to_owned(),
             };

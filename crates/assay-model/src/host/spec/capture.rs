@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    CpuSpec, DimmSpec, DiskClass, DiskSpec, GpuSpec, HostSpec, MemorySpec, NicSpec, SystemSpec,
-};
+use super::{CpuSpec, DimmSpec, DiskClass, DiskSpec, GpuSpec, HostSpec, MemorySpec, NicSpec, SystemSpec};
 use crate::host::inventory::{Disk, Inventory, Memory, Nic, Transport};
 
 impl HostSpec {
@@ -24,10 +22,7 @@ impl HostSpec {
             },
             cpu: cpu(inventory),
             memory: MemorySpec {
-                total_mib: inventory
-                    .memory
-                    .installed_mib()
-                    .or(inventory.memory.total_mib),
+                total_mib: inventory.memory.installed_mib().or(inventory.memory.total_mib),
                 dimms: dimms(&inventory.memory),
             },
             disks: disks(&inventory.disks),
@@ -68,9 +63,7 @@ fn cpu(inventory: &Inventory) -> CpuSpec {
 /// The value that all have; `None` when they differ or one does not tell.
 fn the_one<'a>(mut values: impl Iterator<Item = Option<&'a str>>) -> Option<String> {
     let first = values.next().flatten()?;
-    values
-        .all(|value| value == Some(first))
-        .then(|| first.to_owned())
+    values.all(|value| value == Some(first)).then(|| first.to_owned())
 }
 
 fn dimms(memory: &Memory) -> Vec<DimmSpec> {
@@ -81,15 +74,10 @@ fn dimms(memory: &Memory) -> Vec<DimmSpec> {
     memory
         .dimms
         .iter()
-        .filter(|dimm| {
-            dimm.size_mib != Some(0) && (dimm.locator.is_some() || dimm.serial.is_some())
-        })
+        .filter(|dimm| dimm.size_mib != Some(0) && (dimm.locator.is_some() || dimm.serial.is_some()))
         .map(|dimm| DimmSpec {
             locator: dimm.locator.clone(),
-            bank: dimm
-                .bank
-                .clone()
-                .filter(|_| slots.get(&dimm.locator.as_deref()).is_some_and(|&n| n > 1)),
+            bank: dimm.bank.clone().filter(|_| slots.get(&dimm.locator.as_deref()).is_some_and(|&n| n > 1)),
             size_mib: dimm.size_mib,
             serial: dimm.serial.clone(),
             part: dimm.part.clone(),
@@ -105,11 +93,7 @@ fn disks(disks: &[Disk]) -> Vec<DiskSpec> {
     let mut captured = Vec::new();
     for want in disks.iter().filter(|disk| is_fixed(disk)).map(disk) {
         let described = want.model.is_some() || want.class.is_some() || want.size_bytes.is_some();
-        let identity = want
-            .wwn
-            .as_ref()
-            .or(want.serial.as_ref())
-            .map(|id| id.to_lowercase());
+        let identity = want.wwn.as_ref().or(want.serial.as_ref()).map(|id| id.to_lowercase());
         if identity.map_or(described, |identity| seen.insert(identity)) {
             captured.push(want);
         }
@@ -121,16 +105,9 @@ fn nics(nics: &[Nic]) -> Vec<NicSpec> {
     let mut seen = BTreeSet::new();
     let mut captured = Vec::new();
     for nic in nics {
-        let want = NicSpec {
-            mac: nic.mac.clone(),
-            driver: nic.driver.clone(),
-            min_speed_mbps: nic.speed_mbps,
-        };
-        if want
-            .mac
-            .clone()
-            .map_or(want.driver.is_some(), |mac| seen.insert(mac))
-        {
+        let want =
+            NicSpec { mac: nic.mac.clone(), driver: nic.driver.clone(), min_speed_mbps: nic.speed_mbps };
+        if want.mac.clone().map_or(want.driver.is_some(), |mac| seen.insert(mac)) {
             captured.push(want);
         }
     }
@@ -155,11 +132,5 @@ fn gpus(inventory: &Inventory) -> Vec<GpuSpec> {
     for gpu in &inventory.gpus {
         *counts.entry(&gpu.vendor_device).or_default() += 1;
     }
-    counts
-        .into_iter()
-        .map(|(id, count)| GpuSpec {
-            id: id.to_owned(),
-            count,
-        })
-        .collect()
+    counts.into_iter().map(|(id, count)| GpuSpec { id: id.to_owned(), count }).collect()
 }

@@ -80,10 +80,7 @@ pub fn diff(spec: &HostSpec, inventory: &Inventory) -> Vec<SpecDiff> {
 
 /// Compares everything that the spec declares.
 pub fn compare(spec: &HostSpec, inventory: &Inventory) -> Comparison {
-    let mut comparer = Comparer {
-        spec,
-        out: Comparison::default(),
-    };
+    let mut comparer = Comparer { spec, out: Comparison::default() };
     system(&mut comparer, inventory);
     cpu(&mut comparer, inventory);
     // Modules before the total: which one is missing says more than how much.
@@ -124,24 +121,12 @@ impl Comparer<'_> {
         }
     }
 
-    fn differ(
-        &mut self,
-        path: &str,
-        expected: &str,
-        seen: &str,
-        message: Option<String>,
-        blame: Blame,
-    ) {
+    fn differ(&mut self, path: &str, expected: &str, seen: &str, message: Option<String>, blame: Blame) {
         let Some(severity) = self.severity(path) else {
             return;
         };
-        let message =
-            message.unwrap_or_else(|| format!("{path}: expected {expected}, seen {seen}"));
-        let Blame {
-            code,
-            part,
-            next_step,
-        } = blame;
+        let message = message.unwrap_or_else(|| format!("{path}: expected {expected}, seen {seen}"));
+        let Blame { code, part, next_step } = blame;
         let (expected, seen) = (expected.to_owned(), seen.to_owned());
         self.out.diffs.push(SpecDiff {
             code: code.to_owned(),
@@ -157,11 +142,7 @@ impl Comparer<'_> {
 
     fn unread(&mut self, path: &str, expected: impl Into<String>) {
         if let Some(severity) = self.severity(path) {
-            self.out.unread.push(Unread {
-                path: path.to_owned(),
-                expected: expected.into(),
-                severity,
-            });
+            self.out.unread.push(Unread { path: path.to_owned(), expected: expected.into(), severity });
         }
     }
 
@@ -198,11 +179,7 @@ impl Comparer<'_> {
 
 fn system(comparer: &mut Comparer<'_>, inventory: &Inventory) {
     let (want, have) = (&comparer.spec.system, &inventory.system);
-    let part = Some(part(
-        "system",
-        have.product.as_deref(),
-        have.serial.as_deref(),
-    ));
+    let part = Some(part("system", have.product.as_deref(), have.serial.as_deref()));
     let identity = Blame {
         code: "SystemMismatch",
         part: part.clone(),
@@ -214,34 +191,12 @@ fn system(comparer: &mut Comparer<'_>, inventory: &Inventory) {
         have.manufacturer.as_ref(),
         identity.clone(),
     );
-    comparer.text(
-        "system.product",
-        want.product.as_ref(),
-        have.product.as_ref(),
-        identity.clone(),
-    );
-    comparer.text(
-        "system.serial",
-        want.serial.as_ref(),
-        have.serial.as_ref(),
-        identity.clone(),
-    );
-    comparer.text(
-        "system.uuid",
-        want.uuid.as_ref(),
-        have.uuid.as_ref(),
-        identity.clone(),
-    );
-    let label = Blame {
-        next_step: "Correct the asset tag in the firmware setup or in the spec.".into(),
-        ..identity
-    };
-    comparer.text(
-        "system.asset_tag",
-        want.asset_tag.as_ref(),
-        have.asset_tag.as_ref(),
-        label,
-    );
+    comparer.text("system.product", want.product.as_ref(), have.product.as_ref(), identity.clone());
+    comparer.text("system.serial", want.serial.as_ref(), have.serial.as_ref(), identity.clone());
+    comparer.text("system.uuid", want.uuid.as_ref(), have.uuid.as_ref(), identity.clone());
+    let label =
+        Blame { next_step: "Correct the asset tag in the firmware setup or in the spec.".into(), ..identity };
+    comparer.text("system.asset_tag", want.asset_tag.as_ref(), have.asset_tag.as_ref(), label);
     let firmware = Blame {
         code: "FirmwareDiffers",
         part,
@@ -269,27 +224,9 @@ fn cpu(comparer: &mut Comparer<'_>, inventory: &Inventory) {
         all_of(cpus, |cpu| cpu.model.as_ref()).as_ref(),
         wrong.clone(),
     );
-    comparer.field(
-        "cpu.sockets",
-        want.sockets,
-        sockets,
-        |a, b| a == b,
-        wrong.clone(),
-    );
-    comparer.field(
-        "cpu.cores",
-        want.cores,
-        inventory.cores(),
-        |a, b| a == b,
-        wrong.clone(),
-    );
-    comparer.field(
-        "cpu.threads",
-        want.threads,
-        inventory.threads(),
-        |a, b| a == b,
-        wrong.clone(),
-    );
+    comparer.field("cpu.sockets", want.sockets, sockets, |a, b| a == b, wrong.clone());
+    comparer.field("cpu.cores", want.cores, inventory.cores(), |a, b| a == b, wrong.clone());
+    comparer.field("cpu.threads", want.threads, inventory.threads(), |a, b| a == b, wrong.clone());
     let microcode = Blame {
         code: "FirmwareDiffers",
         next_step: "Expected after a firmware or live-image update: put the new microcode revision into the spec; otherwise update the firmware.".into(),
@@ -342,11 +279,7 @@ fn memory_total(comparer: &mut Comparer<'_>, inventory: &Inventory) {
 }
 
 fn part(kind: &str, location: Option<&str>, serial: Option<&str>) -> Part {
-    Part {
-        kind: kind.to_owned(),
-        location: location.map(str::to_owned),
-        serial: serial.map(str::to_owned),
-    }
+    Part { kind: kind.to_owned(), location: location.map(str::to_owned), serial: serial.map(str::to_owned) }
 }
 
 /// `disks` and `AB12` as `disks[AB12]`; brackets within a name would end it early.
@@ -356,9 +289,7 @@ fn path(section: &str, key: &str) -> String {
 
 /// Equal but for case and spacing, which firmware pads as it likes.
 fn same_text(a: &str, b: &str) -> bool {
-    a.split_whitespace()
-        .map(str::to_lowercase)
-        .eq(b.split_whitespace().map(str::to_lowercase))
+    a.split_whitespace().map(str::to_lowercase).eq(b.split_whitespace().map(str::to_lowercase))
 }
 
 #[cfg(test)]

@@ -46,10 +46,7 @@ fn machine() -> Inventory {
             asset_tag: some("rack-7"),
             ..System::default()
         },
-        bios: Bios {
-            version: some("2.19.1"),
-            ..Bios::default()
-        },
+        bios: Bios { version: some("2.19.1"), ..Bios::default() },
         cpus: (0..2)
             .map(|socket| Cpu {
                 socket,
@@ -62,19 +59,13 @@ fn machine() -> Inventory {
             .collect(),
         memory: Memory {
             total_mib: Some(64_100),
-            dimms: ["A1", "A2", "B1", "B2"]
-                .iter()
-                .map(|slot| dimm(slot, &format!("D-{slot}")))
-                .collect(),
+            dimms: ["A1", "A2", "B1", "B2"].iter().map(|slot| dimm(slot, &format!("D-{slot}"))).collect(),
         },
         disks: vec![
             disk("nvme0n1", "S1", "eui.0001", 960_197_124_096),
             disk("nvme1n1", "S2", "eui.0002", 960_197_124_096),
         ],
-        nics: vec![
-            nic("eno1", "3c:fd:fe:00:00:01"),
-            nic("eno2", "3c:fd:fe:00:00:02"),
-        ],
+        nics: vec![nic("eno1", "3c:fd:fe:00:00:01"), nic("eno2", "3c:fd:fe:00:00:02")],
         pci: vec![gpu("0000:01:00.0"), gpu("0000:02:00.0")],
         gpus: ["0000:01:00.0", "0000:02:00.0"]
             .map(|address| crate::host::inventory::Gpu {
@@ -97,27 +88,17 @@ fn after(change: impl FnOnce(&mut Inventory)) -> Vec<String> {
 
 /// A spec written by hand against the machine as it is.
 fn with(yaml: &str) -> Vec<String> {
-    told(
-        &HostSpec::from_yaml(&format!("format: 1\n{yaml}")).expect("a spec"),
-        &machine(),
-    )
+    told(&HostSpec::from_yaml(&format!("format: 1\n{yaml}")).expect("a spec"), &machine())
 }
 
 fn told(spec: &HostSpec, machine: &Inventory) -> Vec<String> {
     let comparison = compare(spec, machine);
-    let diffs = comparison.diffs.iter().map(|diff| {
-        format!(
-            "{} {} {} / {}",
-            diff.severity, diff.code, diff.path, diff.message
-        )
-    });
+    let diffs = comparison
+        .diffs
+        .iter()
+        .map(|diff| format!("{} {} {} / {}", diff.severity, diff.code, diff.path, diff.message));
     diffs
-        .chain(
-            comparison
-                .unread
-                .iter()
-                .map(|unread| format!("unread {} ({})", unread.path, unread.severity)),
-        )
+        .chain(comparison.unread.iter().map(|unread| format!("unread {} ({})", unread.path, unread.severity)))
         .collect()
 }
 
@@ -132,17 +113,10 @@ fn memory() {
         (
             "an empty slot",
             after(|m| {
-                m.memory.dimms[1] = Dimm {
-                    locator: Some("A2".into()),
-                    size_mib: Some(0),
-                    ..Dimm::default()
-                }
+                m.memory.dimms[1] = Dimm { locator: Some("A2".into()), size_mib: Some(0), ..Dimm::default() }
             }),
         ),
-        (
-            "a slot that is gone",
-            after(|m| drop(m.memory.dimms.remove(1))),
-        ),
+        ("a slot that is gone", after(|m| drop(m.memory.dimms.remove(1)))),
         (
             "two modules changed places",
             after(|m| {
@@ -150,14 +124,8 @@ fn memory() {
                 m.memory.dimms[1].serial = Some("D-A1".into());
             }),
         ),
-        (
-            "a module moved to a new slot",
-            after(|m| m.memory.dimms[0].locator = Some("C1".into())),
-        ),
-        (
-            "another part",
-            after(|m| m.memory.dimms[2].part = Some("HMA8".into())),
-        ),
+        ("a module moved to a new slot", after(|m| m.memory.dimms[0].locator = Some("C1".into()))),
+        ("another part", after(|m| m.memory.dimms[2].part = Some("HMA8".into()))),
         (
             "smaller, and the firmware is silent on a serial number",
             after(|m| {
@@ -165,10 +133,7 @@ fn memory() {
                 m.memory.dimms[3].serial = None;
             }),
         ),
-        (
-            "switched off by the firmware, still listed",
-            after(|m| m.memory.total_mib = Some(48_000)),
-        ),
+        ("switched off by the firmware, still listed", after(|m| m.memory.total_mib = Some(48_000))),
         ("no slots listed at all", after(|m| m.memory.dimms.clear())),
     ];
     insta::assert_snapshot!(table(&cases), @r"
@@ -214,10 +179,7 @@ fn disks() {
         (
             "one more",
             after(|m| {
-                m.disks.push(Disk {
-                    name: "sda".into(),
-                    ..Disk::default()
-                });
+                m.disks.push(Disk { name: "sda".into(), ..Disk::default() });
             }),
         ),
         (
@@ -228,10 +190,7 @@ fn disks() {
                 m.disks[1].name = "nvme1n1".into();
             }),
         ),
-        (
-            "a cloned serial number",
-            after(|m| m.disks[1].wwn = Some("eui.0999".into())),
-        ),
+        ("a cloned serial number", after(|m| m.disks[1].wwn = Some("eui.0999".into()))),
         (
             "firmware and size",
             after(|m| {
@@ -288,14 +247,8 @@ fn everything_else() {
             }),
         ),
         ("a processor gone", after(|m| drop(m.cpus.pop()))),
-        (
-            "mixed processors",
-            after(|m| m.cpus[1].model = Some("Xeon Gold 6330".into())),
-        ),
-        (
-            "a port gone, another there",
-            after(|m| m.nics[1].mac = Some("3c:fd:fe:00:00:99".into())),
-        ),
+        ("mixed processors", after(|m| m.cpus[1].model = Some("Xeon Gold 6330".into()))),
+        ("a port gone, another there", after(|m| m.nics[1].mac = Some("3c:fd:fe:00:00:99".into()))),
         (
             "a slow link, and none",
             after(|m| {
@@ -312,10 +265,7 @@ fn everything_else() {
             }),
         ),
         ("an accelerator gone", after(|m| drop(m.pci.pop()))),
-        (
-            "a card that was never there",
-            with("pci: [{id: '8086:10d3'}]"),
-        ),
+        ("a card that was never there", with("pci: [{id: '8086:10d3'}]")),
         (
             "spelling does not matter",
             with(
@@ -356,22 +306,13 @@ fn everything_else() {
 #[test]
 fn total_memory_is_installed_memory_less_what_the_kernel_keeps() {
     let judged = |want: u64, installed: Option<u64>, usable: u64| {
-        let dimms = installed.map(|size| Dimm {
-            size_mib: Some(size),
-            ..Dimm::default()
-        });
+        let dimms = installed.map(|size| Dimm { size_mib: Some(size), ..Dimm::default() });
         let inventory = Inventory {
-            memory: Memory {
-                total_mib: Some(usable),
-                dimms: dimms.into_iter().collect(),
-            },
+            memory: Memory { total_mib: Some(usable), dimms: dimms.into_iter().collect() },
             ..Inventory::default()
         };
         let spec = HostSpec {
-            memory: crate::host::spec::MemorySpec {
-                total_mib: Some(want),
-                dimms: Vec::new(),
-            },
+            memory: crate::host::spec::MemorySpec { total_mib: Some(want), dimms: Vec::new() },
             ..HostSpec::default()
         };
         diff(&spec, &inventory).is_empty()
@@ -380,35 +321,22 @@ fn total_memory_is_installed_memory_less_what_the_kernel_keeps() {
     assert!(judged(524_288, Some(524_288), 515_000), "a large one");
     assert!(judged(2048, None, 1960), "without SMBIOS");
     assert!(judged(1960, None, 1962), "captured under another kernel");
-    assert!(
-        !judged(524_288, Some(524_288), 458_752),
-        "a module is switched off"
-    );
+    assert!(!judged(524_288, Some(524_288), 458_752), "a module is switched off");
     assert!(!judged(4096, Some(2048), 1960), "half of it is missing");
     assert!(!judged(2048, Some(4096), 4000), "more than expected");
-    assert!(
-        !judged(2048, None, 4000),
-        "more than expected, without SMBIOS"
-    );
+    assert!(!judged(2048, None, 4000), "more than expected, without SMBIOS");
     assert!(!judged(u64::MAX, Some(1), 1), "no overflow");
 }
 
 #[test]
 fn one_part_never_stands_for_two_entries() {
-    let spec =
-        HostSpec::from_yaml("format: 1\ndisks: [{serial: S1}, {wwn: eui.0001}]").expect("a spec");
-    let codes: Vec<_> = diff(&spec, &machine())
-        .into_iter()
-        .map(|diff| (diff.code, diff.path))
-        .collect();
+    let spec = HostSpec::from_yaml("format: 1\ndisks: [{serial: S1}, {wwn: eui.0001}]").expect("a spec");
+    let codes: Vec<_> = diff(&spec, &machine()).into_iter().map(|diff| (diff.code, diff.path)).collect();
     assert_eq!(
         codes,
         [
             ("DiskMissing".to_owned(), "disks[S1]".to_owned()),
-            (
-                "DiskUnexpected".to_owned(),
-                "disks.unexpected[S2]".to_owned()
-            )
+            ("DiskUnexpected".to_owned(), "disks.unexpected[S2]".to_owned())
         ]
     );
 }
@@ -417,14 +345,7 @@ fn table(cases: &[(&str, Vec<String>)]) -> String {
     cases
         .iter()
         .map(|(name, told)| {
-            format!(
-                "{name}\n  {}",
-                if told.is_empty() {
-                    "agrees".into()
-                } else {
-                    told.join("\n  ")
-                }
-            )
+            format!("{name}\n  {}", if told.is_empty() { "agrees".into() } else { told.join("\n  ") })
         })
         .collect::<Vec<_>>()
         .join("\n")

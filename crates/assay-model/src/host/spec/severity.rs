@@ -79,15 +79,10 @@ pub const DEFAULT_SEVERITIES: [(&str, FieldSeverity); 36] = [
 ];
 
 /// Other names under which a field may be given in `severity`.
-const ALIASES: [(&str, &str); 2] = [
-    ("bios.version", "system.bios_version"),
-    ("bios", "system.bios_version"),
-];
+const ALIASES: [(&str, &str); 2] = [("bios.version", "system.bios_version"), ("bios", "system.bios_version")];
 
 /// A field or section, optionally of one part: `memory.dimms`, `disks[AB12].firmware`.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct FieldPattern(String);
@@ -106,20 +101,14 @@ impl TryFrom<String> for FieldPattern {
             .iter()
             .find(|(alias, _)| *alias == pattern)
             .map_or(pattern, |(_, field)| (*field).to_owned());
-        let plain: Vec<&str> = segments(&pattern)
-            .into_iter()
-            .map(|segment| segment.name)
-            .collect();
+        let plain: Vec<&str> = segments(&pattern).into_iter().map(|segment| segment.name).collect();
         let plain = plain.join(".");
         let known = DEFAULT_SEVERITIES.map(|(field, _)| field);
         if known.contains(&plain.as_str()) {
             return Ok(Self(pattern));
         }
         let hint = yaml::did_you_mean(&plain, &known);
-        Err(format!(
-            "`{}` is not a field that is compared{hint}",
-            text::clean(&pattern)
-        ))
+        Err(format!("`{}` is not a field that is compared{hint}", text::clean(&pattern)))
     }
 }
 
@@ -140,10 +129,7 @@ impl HostSpec {
     /// the spec, otherwise the default. A path that nothing covers is critical.
     pub fn severity_of(&self, path: &str) -> FieldSeverity {
         let path = segments(path);
-        let overrides = self
-            .severity
-            .iter()
-            .map(|(pattern, severity)| (pattern.as_str(), *severity));
+        let overrides = self.severity.iter().map(|(pattern, severity)| (pattern.as_str(), *severity));
         most_specific(&path, overrides)
             .or_else(|| most_specific(&path, DEFAULT_SEVERITIES.into_iter()))
             .unwrap_or(FieldSeverity::Critical)
@@ -155,9 +141,7 @@ fn most_specific<'p>(
     patterns: impl Iterator<Item = (&'p str, FieldSeverity)>,
 ) -> Option<FieldSeverity> {
     patterns
-        .filter_map(|(pattern, severity)| {
-            specificity(&segments(pattern), path).map(|rank| (rank, severity))
-        })
+        .filter_map(|(pattern, severity)| specificity(&segments(pattern), path).map(|rank| (rank, severity)))
         .max_by_key(|(rank, _)| *rank)
         .map(|(_, severity)| severity)
 }
@@ -165,13 +149,11 @@ fn most_specific<'p>(
 /// How closely a pattern fits a path: named parts count before depth. `None` when it does not.
 fn specificity(pattern: &[Segment<'_>], path: &[Segment<'_>]) -> Option<(usize, usize)> {
     let fits = pattern.len() <= path.len()
-        && pattern.iter().zip(path).all(|(want, have)| {
-            want.name == have.name && (want.key.is_none() || want.key == have.key)
-        });
-    let keys = pattern
-        .iter()
-        .filter(|segment| segment.key.is_some())
-        .count();
+        && pattern
+            .iter()
+            .zip(path)
+            .all(|(want, have)| want.name == have.name && (want.key.is_none() || want.key == have.key));
+    let keys = pattern.iter().filter(|segment| segment.key.is_some()).count();
     fits.then_some((keys, pattern.len()))
 }
 
@@ -187,19 +169,12 @@ fn segments(path: &str) -> Vec<Segment<'_>> {
     while !rest.is_empty() {
         let end = rest.find(['.', '[']).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
-        let (key, after) = match after
-            .strip_prefix('[')
-            .and_then(|inner| inner.split_once(']'))
-        {
+        let (key, after) = match after.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
             Some((key, after)) => (Some(key), after),
             None => (None, after),
         };
         // A bracket that is never closed makes a name that nothing has.
-        let (name, after) = if after.starts_with('[') {
-            (rest, "")
-        } else {
-            (name, after)
-        };
+        let (name, after) = if after.starts_with('[') { (rest, "") } else { (name, after) };
         found.push(Segment { name, key });
         rest = after.strip_prefix('.').unwrap_or(after);
     }
@@ -214,16 +189,10 @@ mod tests {
         let severity = severity
             .iter()
             .map(|(pattern, severity)| {
-                (
-                    FieldPattern::try_from((*pattern).to_owned()).expect("a field"),
-                    *severity,
-                )
+                (FieldPattern::try_from((*pattern).to_owned()).expect("a field"), *severity)
             })
             .collect();
-        HostSpec {
-            severity,
-            ..HostSpec::default()
-        }
+        HostSpec { severity, ..HostSpec::default() }
     }
 
     #[test]
@@ -247,23 +216,14 @@ mod tests {
         ]);
         assert_eq!(spec.severity_of("disks[B].model"), Info);
         assert_eq!(spec.severity_of("disks[B].firmware"), FieldSeverity::Ignore);
-        assert_eq!(
-            spec.severity_of("disks[A.1].firmware"),
-            Critical,
-            "a named part counts before depth"
-        );
-        assert_eq!(
-            spec.severity_of("system.bios_version"),
-            Critical,
-            "through its alias"
-        );
+        assert_eq!(spec.severity_of("disks[A.1].firmware"), Critical, "a named part counts before depth");
+        assert_eq!(spec.severity_of("system.bios_version"), Critical, "through its alias");
         assert_eq!(spec.severity_of("nics[x]"), Critical, "untouched");
     }
 
     #[test]
     fn a_pattern_for_nothing_is_refused_with_the_nearest() {
-        let refused =
-            |pattern: &str| FieldPattern::try_from(pattern.to_owned()).expect_err("refused");
+        let refused = |pattern: &str| FieldPattern::try_from(pattern.to_owned()).expect_err("refused");
         assert_eq!(
             refused("memory.dimm"),
             "`memory.dimm` is not a field that is compared; did you mean `memory.dimms`?"

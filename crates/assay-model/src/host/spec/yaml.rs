@@ -32,10 +32,7 @@ impl HostSpec {
             return Err(error_at(
                 yaml,
                 (0, 0),
-                &format!(
-                    "the spec has {} bytes; at most {MAX_BYTES} are read",
-                    yaml.len()
-                ),
+                &format!("the spec has {} bytes; at most {MAX_BYTES} are read", yaml.len()),
             ));
         }
         let spec: Self = serde_saphyr::from_str(yaml).map_err(|error| explain(yaml, &error))?;
@@ -93,11 +90,7 @@ fn check(yaml: &str, spec: &HostSpec, places: &Places) -> Result<(), SpecError> 
     for (index, dimm) in spec.memory.dimms.iter().enumerate() {
         let at = place(&places.memory.dimms, index);
         if dimm.locator.is_none() && dimm.serial.is_none() {
-            return Err(error_at(
-                yaml,
-                at,
-                "a memory module needs its `locator` (slot) or its `serial`",
-            ));
+            return Err(error_at(yaml, at, "a memory module needs its `locator` (slot) or its `serial`"));
         }
         if dimm.locator.is_some() {
             once(
@@ -136,23 +129,9 @@ fn check(yaml: &str, spec: &HostSpec, places: &Places) -> Result<(), SpecError> 
         }
         // Namespaces of one NVMe disk share its serial number: then the WWN tells them apart.
         if let Some(wwn) = &disk.wwn {
-            once(
-                yaml,
-                at,
-                &mut seen,
-                "disk WWN",
-                wwn.to_lowercase(),
-                Some(wwn),
-            )?;
+            once(yaml, at, &mut seen, "disk WWN", wwn.to_lowercase(), Some(wwn))?;
         } else if let Some(serial) = &disk.serial {
-            once(
-                yaml,
-                at,
-                &mut seen,
-                "disk serial",
-                serial.to_lowercase(),
-                Some(serial),
-            )?;
+            once(yaml, at, &mut seen, "disk serial", serial.to_lowercase(), Some(serial))?;
         }
     }
     for (index, nic) in spec.nics.iter().enumerate() {
@@ -172,25 +151,14 @@ fn check(yaml: &str, spec: &HostSpec, places: &Places) -> Result<(), SpecError> 
                 once(yaml, at, &mut seen, "hardware address", plain, Some(mac))?;
             }
             None if nic.driver.is_none() => {
-                return Err(error_at(
-                    yaml,
-                    at,
-                    "a network port needs its `mac`, or at least a `driver`",
-                ));
+                return Err(error_at(yaml, at, "a network port needs its `mac`, or at least a `driver`"));
             }
             None => {}
         }
     }
-    let pci = spec
-        .pci
-        .iter()
-        .enumerate()
-        .map(|(index, pci)| (place(&places.pci, index), &pci.id, pci.count));
-    let gpus = spec
-        .gpus
-        .iter()
-        .enumerate()
-        .map(|(index, gpu)| (place(&places.gpus, index), &gpu.id, gpu.count));
+    let pci = spec.pci.iter().enumerate().map(|(index, pci)| (place(&places.pci, index), &pci.id, pci.count));
+    let gpus =
+        spec.gpus.iter().enumerate().map(|(index, gpu)| (place(&places.gpus, index), &gpu.id, gpu.count));
     for (at, id, count) in pci.chain(gpus) {
         if !is_pci_id(id) {
             let problem = format!(
@@ -200,11 +168,7 @@ fn check(yaml: &str, spec: &HostSpec, places: &Places) -> Result<(), SpecError> 
             return Err(error_at(yaml, at, &problem));
         }
         if count == 0 {
-            return Err(error_at(
-                yaml,
-                at,
-                "`count` is how many there must be at least: 1 or more",
-            ));
+            return Err(error_at(yaml, at, "`count` is how many there must be at least: 1 or more"));
         }
     }
     Ok(())
@@ -221,11 +185,7 @@ fn once(
     let entry = (what, key);
     if seen.contains(&entry) {
         let shown = text::clean(shown.unwrap_or_default());
-        return Err(error_at(
-            yaml,
-            at,
-            &format!("{what} `{shown}` is listed twice"),
-        ));
+        return Err(error_at(yaml, at, &format!("{what} `{shown}` is listed twice")));
     }
     seen.push(entry);
     Ok(())
@@ -233,45 +193,29 @@ fn once(
 
 /// Lower case with colons, whatever separators were used; `None` when it is not an address.
 fn plain_mac(mac: &str) -> Option<String> {
-    let digits: String = mac
-        .chars()
-        .filter(|c| !matches!(c, ':' | '-' | '.'))
-        .collect::<String>()
-        .to_lowercase();
+    let digits: String =
+        mac.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect::<String>().to_lowercase();
     (digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit())).then_some(digits)
 }
 
 fn is_pci_id(id: &str) -> bool {
     let hex4 = |part: &str| part.len() == 4 && part.bytes().all(|b| b.is_ascii_hexdigit());
-    id.split_once(':')
-        .is_some_and(|(vendor, device)| hex4(vendor) && hex4(device))
+    id.split_once(':').is_some_and(|(vendor, device)| hex4(vendor) && hex4(device))
 }
 
 fn place(items: &[Spanned<IgnoredAny>], index: usize) -> (u64, u64) {
-    items.get(index).map_or((0, 0), |item| {
-        (item.referenced.line(), item.referenced.column())
-    })
+    items.get(index).map_or((0, 0), |item| (item.referenced.line(), item.referenced.column()))
 }
 
 fn explain(yaml: &str, error: &serde_saphyr::Error) -> SpecError {
     let error = error.without_snippet();
-    let at = error
-        .location()
-        .map_or((0, 0), |location| (location.line(), location.column()));
+    let at = error.location().map_or((0, 0), |location| (location.line(), location.column()));
     let problem = match error {
-        serde_saphyr::Error::SerdeUnknownField {
-            field, expected, ..
-        } => {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
             let hint = did_you_mean(field, expected);
-            format!(
-                "unknown key `{}`{hint}\nknown keys here: {}",
-                text::clean(field),
-                expected.join(", ")
-            )
+            format!("unknown key `{}`{hint}\nknown keys here: {}", text::clean(field), expected.join(", "))
         }
-        serde_saphyr::Error::SerdeUnknownVariant {
-            variant, expected, ..
-        } => {
+        serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
             let hint = did_you_mean(variant, expected);
             format!(
                 "`{}` is not known here{hint}\nexpected one of: {}",
@@ -280,18 +224,11 @@ fn explain(yaml: &str, error: &serde_saphyr::Error) -> SpecError {
             )
         }
         serde_saphyr::Error::SerdeMissingField { field, .. } => {
-            let hint = if *field == "format" {
-                "; a spec begins with `format: 1`"
-            } else {
-                ""
-            };
+            let hint = if *field == "format" { "; a spec begins with `format: 1`" } else { "" };
             format!("`{field}` is missing{hint}")
         }
         serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
-            format!(
-                "`{}` is given twice",
-                text::clean(key.as_deref().unwrap_or("this key"))
-            )
+            format!("`{}` is given twice", text::clean(key.as_deref().unwrap_or("this key")))
         }
         serde_saphyr::Error::Message { msg, .. } => msg.clone(),
         other => plainly(&text::clean_to(&without_position(&other.to_string()), 600)),
@@ -315,11 +252,7 @@ fn plainly(message: &str) -> String {
 
 /// The library ends some messages with the position, which stands in front of ours.
 fn without_position(message: &str) -> String {
-    message
-        .split(" at line ")
-        .next()
-        .unwrap_or(message)
-        .to_owned()
+    message.split(" at line ").next().unwrap_or(message).to_owned()
 }
 
 fn error_at(yaml: &str, (line, column): (u64, u64), problem: &str) -> SpecError {
@@ -328,22 +261,13 @@ fn error_at(yaml: &str, (line, column): (u64, u64), problem: &str) -> SpecError 
         0 => format!("spec: {first}"),
         _ => format!("spec, line {line}, column {column}: {first}"),
     };
-    let source = usize::try_from(line)
-        .ok()
-        .and_then(|line| yaml.lines().nth(line.checked_sub(1)?));
+    let source = usize::try_from(line).ok().and_then(|line| yaml.lines().nth(line.checked_sub(1)?));
     if let Some(source) = source {
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
-        let before = usize::try_from(column)
-            .unwrap_or(1)
-            .saturating_sub(1)
-            .min(160);
+        let before = usize::try_from(column).unwrap_or(1).saturating_sub(1).min(160);
         // Not `clean`, which trims: the caret must stay below its column.
-        let source: String = source
-            .chars()
-            .take(200)
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let source: String = source.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let _ = write!(
             message,
             "\n{gutter} |\n{number} | {}\n{gutter} | {}^",
@@ -354,11 +278,7 @@ fn error_at(yaml: &str, (line, column): (u64, u64), problem: &str) -> SpecError 
     for line in rest.lines() {
         let _ = write!(message, "\n{line}");
     }
-    SpecError {
-        message,
-        line,
-        column,
-    }
+    SpecError { message, line, column }
 }
 
 /// Levenshtein distance.

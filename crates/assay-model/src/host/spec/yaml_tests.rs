@@ -13,74 +13,40 @@ fn refused(yaml: &str) -> String {
 #[test]
 fn the_examples_are_valid() {
     for (name, yaml) in [
-        (
-            "server",
-            include_str!("../../../../../examples/specs/server.yaml"),
-        ),
-        (
-            "minimal",
-            include_str!("../../../../../examples/specs/minimal.yaml"),
-        ),
+        ("server", include_str!("../../../../../examples/specs/server.yaml")),
+        ("minimal", include_str!("../../../../../examples/specs/minimal.yaml")),
     ] {
         let spec = HostSpec::from_yaml(yaml).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!spec.disks.is_empty(), "{name}");
         assert_eq!(HostSpec::from_yaml(&spec.to_yaml()), Ok(spec), "{name}");
     }
-    let server = HostSpec::from_yaml(include_str!("../../../../../examples/specs/server.yaml"))
-        .expect("valid");
+    let server =
+        HostSpec::from_yaml(include_str!("../../../../../examples/specs/server.yaml")).expect("valid");
     assert_eq!(
-        (
-            server.disks[0].class,
-            server.limits.max_temp_c,
-            server.limits.smart.percentage_used_warn
-        ),
+        (server.disks[0].class, server.limits.max_temp_c, server.limits.smart.percentage_used_warn),
         (Some(DiskClass::Nvme), 85, 70)
     );
-    assert_eq!(
-        (
-            server.limits.smart.percentage_used_fail,
-            server.limits.smart.self_test
-        ),
-        (100, true)
-    );
+    assert_eq!((server.limits.smart.percentage_used_fail, server.limits.smart.self_test), (100, true));
     assert!(server.stages.get("PSU").is_some_and(|rule| rule.required));
-    assert_eq!(
-        server.severity_of("system.bios_version"),
-        FieldSeverity::Critical
-    );
+    assert_eq!(server.severity_of("system.bios_version"), FieldSeverity::Critical);
 }
 
 #[test]
 fn the_schema_names_the_same_keys_and_forbids_others() {
     let schema = serde_json::to_value(schemars::schema_for!(HostSpec)).expect("a schema");
     assert_eq!(schema["additionalProperties"], false);
-    let keys = schema["properties"]
-        .as_object()
-        .expect("properties")
-        .keys()
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    assert!(
-        refused("format: 1\nx: 1\n").contains(&format!("known keys here: {keys}")),
-        "{keys}"
-    );
+    let keys =
+        schema["properties"].as_object().expect("properties").keys().cloned().collect::<Vec<_>>().join(", ");
+    assert!(refused("format: 1\nx: 1\n").contains(&format!("known keys here: {keys}")), "{keys}");
     let inventory = serde_json::to_value(schemars::schema_for!(Inventory)).expect("a schema");
-    assert!(
-        inventory["$defs"]["Disk"]["properties"]["wwn"].is_object(),
-        "{inventory}"
-    );
+    assert!(inventory["$defs"]["Disk"]["properties"]["wwn"].is_object(), "{inventory}");
 }
 
 #[test]
 fn a_spec_survives_json_where_it_is_stored() {
-    let spec = HostSpec::from_yaml(include_str!("../../../../../examples/specs/server.yaml"))
-        .expect("valid");
+    let spec = HostSpec::from_yaml(include_str!("../../../../../examples/specs/server.yaml")).expect("valid");
     let json = serde_json::to_value(&spec).expect("serialises");
-    assert_eq!(
-        serde_json::from_value::<HostSpec>(json).expect("reads back"),
-        spec
-    );
+    assert_eq!(serde_json::from_value::<HostSpec>(json).expect("reads back"), spec);
 }
 
 #[test]
@@ -264,9 +230,8 @@ fn an_error_has_its_place_and_hostile_text_is_defused() {
 
 #[test]
 fn sections_without_content_are_empty_and_numbers_can_be_serial_numbers() {
-    let spec =
-        HostSpec::from_yaml("format: 1\nsystem:\n  serial: 0012345\n  product: 1e3\ndisks:\n")
-            .expect("a spec");
+    let spec = HostSpec::from_yaml("format: 1\nsystem:\n  serial: 0012345\n  product: 1e3\ndisks:\n")
+        .expect("a spec");
     assert_eq!(spec.system.serial.as_deref(), Some("0012345"));
     assert_eq!(spec.system.product.as_deref(), Some("1e3"));
     assert!(spec.disks.is_empty());
@@ -311,10 +276,7 @@ fn a_captured_spec_reads_back_and_fits_its_machine() {
     "#);
     assert_eq!(HostSpec::from_yaml(&spec.to_yaml()), Ok(spec.clone()));
     let comparison = crate::host::spec::compare(&spec, &inventory);
-    assert!(
-        comparison.diffs.is_empty() && comparison.unread.is_empty(),
-        "{comparison:?}"
-    );
+    assert!(comparison.diffs.is_empty() && comparison.unread.is_empty(), "{comparison:?}");
     assert!(comparison.agreed.len() > 20, "{comparison:?}");
 }
 
@@ -334,21 +296,9 @@ fn known_good(serial: String) -> Inventory {
         ..Disk::default()
     };
     Inventory {
-        system: System {
-            product: Some("R650".into()),
-            serial: Some(serial),
-            ..System::default()
-        },
-        bios: Bios {
-            version: Some("2.19.1".into()),
-            ..Bios::default()
-        },
-        cpus: vec![Cpu {
-            model: Some("EPYC".into()),
-            cores: Some(16),
-            threads: Some(32),
-            ..Cpu::default()
-        }],
+        system: System { product: Some("R650".into()), serial: Some(serial), ..System::default() },
+        bios: Bios { version: Some("2.19.1".into()), ..Bios::default() },
+        cpus: vec![Cpu { model: Some("EPYC".into()), cores: Some(16), threads: Some(32), ..Cpu::default() }],
         memory: Memory {
             total_mib: Some(31_800),
             dimms: vec![dimm("A1", 16_384), dimm("A2", 0), dimm("B1", 16_384)],

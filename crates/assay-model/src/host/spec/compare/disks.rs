@@ -19,10 +19,7 @@ pub(super) fn disks(comparer: &mut Comparer<'_>, disks: &[Disk]) {
             disk(comparer, &path, want, have);
             continue;
         }
-        let bay = want
-            .bay
-            .as_deref()
-            .map_or(String::new(), |bay| format!(" in bay {bay}"));
+        let bay = want.bay.as_deref().map_or(String::new(), |bay| format!(" in bay {bay}"));
         let (message, next_step) = match take_likely_replacement(want, &mut unpaired) {
             Some(new) => (
                 format!(
@@ -50,11 +47,7 @@ pub(super) fn disks(comparer: &mut Comparer<'_>, disks: &[Disk]) {
         };
         let blame = Blame {
             code: "DiskMissing",
-            part: Some(part(
-                "disk",
-                want.bay.as_deref(),
-                want.serial.as_deref().or(want.wwn.as_deref()),
-            )),
+            part: Some(part("disk", want.bay.as_deref(), want.serial.as_deref().or(want.wwn.as_deref()))),
             next_step,
         };
         comparer.differ(&path, &expected, "no such disk", Some(message), blame);
@@ -67,24 +60,14 @@ pub(super) fn disks(comparer: &mut Comparer<'_>, disks: &[Disk]) {
     }
     for disk in extra {
         let seen = describe_disk(disk);
-        let key = disk
-            .serial
-            .as_deref()
-            .or(disk.wwn.as_deref())
-            .unwrap_or(&disk.name);
+        let key = disk.serial.as_deref().or(disk.wwn.as_deref()).unwrap_or(&disk.name);
         let blame = Blame {
             code: "DiskUnexpected",
             part: Some(part("disk", Some(&disk.name), disk.serial.as_deref().or(disk.wwn.as_deref()))),
             next_step: "Add the disk to the spec if it is meant to stay, otherwise take it out; it is not tested and never written to until then.".into(),
         };
         let message = format!("disk {seen} is there and the spec does not list it");
-        comparer.differ(
-            &path("disks.unexpected", key),
-            "no other disk",
-            &seen,
-            Some(message),
-            blame,
-        );
+        comparer.differ(&path("disks.unexpected", key), "no other disk", &seen, Some(message), blame);
     }
 }
 
@@ -93,12 +76,10 @@ type Fits<'f> = &'f dyn Fn(&DiskSpec, &Disk) -> bool;
 
 /// For each entry of the spec its disk, and the disks that no entry stands for. Entries with an identity choose first,
 /// the closest fit first: namespaces of one NVMe disk share its serial number and differ in their WWN.
-fn match_disks<'d>(
-    specs: &[DiskSpec],
-    disks: &'d [Disk],
-) -> (Vec<Option<&'d Disk>>, Vec<&'d Disk>) {
+fn match_disks<'d>(specs: &[DiskSpec], disks: &'d [Disk]) -> (Vec<Option<&'d Disk>>, Vec<&'d Disk>) {
     let serial = |want: &DiskSpec, disk: &Disk| matches!((&want.serial, &disk.serial), (Some(a), Some(b)) if same_text(a, b));
-    let wwn = |want: &DiskSpec, disk: &Disk| matches!((&want.wwn, &disk.wwn), (Some(a), Some(b)) if same_wwn(a, b));
+    let wwn =
+        |want: &DiskSpec, disk: &Disk| matches!((&want.wwn, &disk.wwn), (Some(a), Some(b)) if same_wwn(a, b));
     let tiers: [Fits<'_>; 4] = [
         &|want, disk| serial(want, disk) && wwn(want, disk),
         &|want, disk| wwn(want, disk),
@@ -110,15 +91,8 @@ fn match_disks<'d>(
     free.sort_by_key(|disk| (disk.size_bytes, &disk.name));
     let mut pairs = vec![None; specs.len()];
     for fits in tiers {
-        for (want, pair) in specs
-            .iter()
-            .zip(&mut pairs)
-            .filter(|(_, pair)| pair.is_none())
-        {
-            *pair = free
-                .iter()
-                .position(|disk| fits(want, disk))
-                .map(|index| free.remove(index));
+        for (want, pair) in specs.iter().zip(&mut pairs).filter(|(_, pair)| pair.is_none()) {
+            *pair = free.iter().position(|disk| fits(want, disk)).map(|index| free.remove(index));
         }
     }
     free.sort_by(|a, b| a.name.cmp(&b.name));
@@ -126,20 +100,12 @@ fn match_disks<'d>(
 }
 
 fn fits_description(want: &DiskSpec, disk: &Disk) -> bool {
-    want.model.as_ref().is_none_or(|want| {
-        disk.model
-            .as_ref()
-            .is_some_and(|have| same_text(want, have))
-    }) && want
-        .class
-        .is_none_or(|want| DiskClass::of(disk) == Some(want))
+    want.model.as_ref().is_none_or(|want| disk.model.as_ref().is_some_and(|have| same_text(want, have)))
+        && want.class.is_none_or(|want| DiskClass::of(disk) == Some(want))
+        && want.size_bytes.is_none_or(|want| disk.size_bytes == Some(want))
         && want
-            .size_bytes
-            .is_none_or(|want| disk.size_bytes == Some(want))
-        && want.min_size_gb.is_none_or(|want| {
-            disk.size_bytes
-                .is_some_and(|have| have / 1_000_000_000 >= want)
-        })
+            .min_size_gb
+            .is_none_or(|want| disk.size_bytes.is_some_and(|have| have / 1_000_000_000 >= want))
 }
 
 /// The unlisted disk that probably came in place of a missing one. An entry without an identity has none: any disk that
@@ -150,15 +116,7 @@ fn take_likely_replacement<'d>(want: &DiskSpec, unpaired: &mut Vec<&'d Disk>) ->
     }
     let same_model =
         |disk: &&Disk| matches!((&want.model, &disk.model), (Some(a), Some(b)) if same_text(a, b));
-    let same_kind = |disk: &&Disk| {
-        fits_description(
-            &DiskSpec {
-                model: None,
-                ..want.clone()
-            },
-            disk,
-        )
-    };
+    let same_kind = |disk: &&Disk| fits_description(&DiskSpec { model: None, ..want.clone() }, disk);
     let index = unpaired
         .iter()
         .position(same_model)
@@ -175,8 +133,7 @@ fn disk(comparer: &mut Comparer<'_>, path: &str, want: &DiskSpec, have: &Disk) {
             want.bay.as_deref().or(Some(&have.name)),
             have.serial.as_deref().or(have.wwn.as_deref()),
         )),
-        next_step: "Compare the disk's label with the spec: replace the disk, or correct the spec."
-            .into(),
+        next_step: "Compare the disk's label with the spec: replace the disk, or correct the spec.".into(),
     };
     let firmware = Blame {
         code: "FirmwareDiffers",
@@ -184,32 +141,15 @@ fn disk(comparer: &mut Comparer<'_>, path: &str, want: &DiskSpec, have: &Disk) {
         ..blame.clone()
     };
     // What the disk was found by is counted once, as its presence.
-    let found_by_serial =
-        matches!((&want.serial, &have.serial), (Some(a), Some(b)) if same_text(a, b));
+    let found_by_serial = matches!((&want.serial, &have.serial), (Some(a), Some(b)) if same_text(a, b));
     if !found_by_serial {
-        comparer.text(
-            &format!("{path}.serial"),
-            want.serial.as_ref(),
-            have.serial.as_ref(),
-            blame.clone(),
-        );
+        comparer.text(&format!("{path}.serial"), want.serial.as_ref(), have.serial.as_ref(), blame.clone());
     }
     if want.serial.is_some() {
         let wwn = (want.wwn.as_deref(), have.wwn.as_deref());
-        comparer.field(
-            &format!("{path}.wwn"),
-            wwn.0,
-            wwn.1,
-            |a, b| same_wwn(a, b),
-            blame.clone(),
-        );
+        comparer.field(&format!("{path}.wwn"), wwn.0, wwn.1, |a, b| same_wwn(a, b), blame.clone());
     }
-    comparer.text(
-        &format!("{path}.model"),
-        want.model.as_ref(),
-        have.model.as_ref(),
-        blame.clone(),
-    );
+    comparer.text(&format!("{path}.model"), want.model.as_ref(), have.model.as_ref(), blame.clone());
     let gb = have.size_bytes.map(|bytes| bytes / 1_000_000_000);
     comparer.field(
         &format!("{path}.min_size_gb"),
@@ -225,36 +165,15 @@ fn disk(comparer: &mut Comparer<'_>, path: &str, want: &DiskSpec, have: &Disk) {
         |a, b| a == b,
         blame.clone(),
     );
-    let class = (
-        want.class.map(DiskClass::as_str),
-        DiskClass::of(have).map(DiskClass::as_str),
-    );
-    comparer.field(
-        &format!("{path}.class"),
-        class.0,
-        class.1,
-        |a, b| a == b,
-        blame,
-    );
-    comparer.text(
-        &format!("{path}.firmware"),
-        want.firmware.as_ref(),
-        have.firmware.as_ref(),
-        firmware,
-    );
+    let class = (want.class.map(DiskClass::as_str), DiskClass::of(have).map(DiskClass::as_str));
+    comparer.field(&format!("{path}.class"), class.0, class.1, |a, b| a == b, blame);
+    comparer.text(&format!("{path}.firmware"), want.firmware.as_ref(), have.firmware.as_ref(), firmware);
 }
 
 fn disk_key(specs: &[DiskSpec], want: &DiskSpec) -> String {
     // Namespaces of one NVMe disk share its serial number.
-    let shared = specs
-        .iter()
-        .filter(|other| other.serial == want.serial)
-        .count()
-        > 1;
-    let serial = want
-        .serial
-        .clone()
-        .filter(|_| !shared || want.wwn.is_none());
+    let shared = specs.iter().filter(|other| other.serial == want.serial).count() > 1;
+    let serial = want.serial.clone().filter(|_| !shared || want.wwn.is_none());
     serial
         .or_else(|| want.wwn.clone())
         .or_else(|| want.model.clone())
@@ -272,11 +191,7 @@ fn id_of(serial: Option<&str>, wwn: Option<&str>) -> String {
 fn describe_disk_spec(want: &DiskSpec) -> String {
     let mut facts = Vec::new();
     facts.extend(want.model.clone());
-    facts.extend(
-        want.class
-            .map(|class| class.as_str().to_owned())
-            .filter(|_| want.model.is_none()),
-    );
+    facts.extend(want.class.map(|class| class.as_str().to_owned()).filter(|_| want.model.is_none()));
     facts.extend(want.size_bytes.map(size));
     facts.extend(want.min_size_gb.map(|gb| format!("at least {gb} GB")));
     facts.extend(want.bay.as_ref().map(|bay| format!("bay {bay}")));
@@ -303,9 +218,7 @@ fn size(bytes: u64) -> String {
 }
 
 fn named(serial: Option<&str>, wwn: Option<&str>, facts: &[String]) -> String {
-    let id = serial
-        .map(|serial| format!("serial {serial}"))
-        .or_else(|| wwn.map(|wwn| format!("WWN {wwn}")));
+    let id = serial.map(|serial| format!("serial {serial}")).or_else(|| wwn.map(|wwn| format!("WWN {wwn}")));
     match id {
         Some(id) if facts.is_empty() => id,
         Some(id) => format!("{id} ({})", facts.join(", ")),
@@ -322,10 +235,7 @@ fn same_wwn(a: &str, b: &str) -> bool {
                 rest = stripped.to_owned();
             }
         }
-        rest.split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .replace('-', "")
+        rest.split_whitespace().collect::<Vec<_>>().join(" ").replace('-', "")
     }
     plain(a) == plain(b)
 }

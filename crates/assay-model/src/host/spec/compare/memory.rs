@@ -8,17 +8,10 @@ pub(super) fn dimms(comparer: &mut Comparer<'_>, dimms: &[Dimm]) {
     let spec = comparer.spec;
     let mut free: Vec<&Dimm> = dimms.iter().collect();
     for want in &spec.memory.dimms {
-        let key = want
-            .locator
-            .as_deref()
-            .or(want.serial.as_deref())
-            .unwrap_or("any");
+        let key = want.locator.as_deref().or(want.serial.as_deref()).unwrap_or("any");
         let path = path("memory.dimms", key);
         let expected = describe_dimm_spec(want);
-        let found = free
-            .iter()
-            .position(|dimm| fits_slot(want, dimm))
-            .map(|index| free.remove(index));
+        let found = free.iter().position(|dimm| fits_slot(want, dimm)).map(|index| free.remove(index));
         if dimms.is_empty() {
             // The firmware lists no slots at all: nothing is known, neither good nor bad.
             comparer.unread(&path, expected);
@@ -31,37 +24,23 @@ pub(super) fn dimms(comparer: &mut Comparer<'_>, dimms: &[Dimm]) {
             let elsewhere = want.serial.as_ref().and_then(|serial| {
                 dimms.iter().find(|dimm| {
                     dimm.size_mib != Some(0)
-                        && dimm
-                            .serial
-                            .as_ref()
-                            .is_some_and(|seen| same_text(serial, seen))
+                        && dimm.serial.as_ref().is_some_and(|seen| same_text(serial, seen))
                 })
             });
-            let slot = want
-                .locator
-                .as_deref()
-                .map_or(String::new(), |slot| format!(" in slot {slot}"));
+            let slot = want.locator.as_deref().map_or(String::new(), |slot| format!(" in slot {slot}"));
             let (message, next_step) = match elsewhere.and_then(|dimm| dimm.locator.as_ref()) {
                 Some(other) => (
                     format!("memory module {expected} is missing{slot}; it sits in slot {other}"),
-                    format!(
-                        "Move the module from slot {other} back to its slot, or correct the spec."
-                    ),
+                    format!("Move the module from slot {other} back to its slot, or correct the spec."),
                 ),
                 None => (
                     format!("memory module {expected} is missing{slot}"),
-                    format!(
-                        "Power off and reseat or replace the module{slot}, then retry this stage."
-                    ),
+                    format!("Power off and reseat or replace the module{slot}, then retry this stage."),
                 ),
             };
             let blame = Blame {
                 code: "DimmMissing",
-                part: Some(part(
-                    "dimm",
-                    want.locator.as_deref(),
-                    want.serial.as_deref(),
-                )),
+                part: Some(part("dimm", want.locator.as_deref(), want.serial.as_deref())),
                 next_step,
             };
             comparer.differ(&path, &expected, "no module", Some(message), blame);
@@ -70,19 +49,12 @@ pub(super) fn dimms(comparer: &mut Comparer<'_>, dimms: &[Dimm]) {
     if spec.memory.dimms.is_empty() || dimms.is_empty() {
         return;
     }
-    let extra: Vec<&Dimm> = free
-        .into_iter()
-        .filter(|dimm| dimm.size_mib != Some(0))
-        .collect();
+    let extra: Vec<&Dimm> = free.into_iter().filter(|dimm| dimm.size_mib != Some(0)).collect();
     if extra.is_empty() {
         comparer.agree("memory.dimms.unexpected", "no other module", "none");
     }
     for dimm in extra {
-        let key = dimm
-            .locator
-            .as_deref()
-            .or(dimm.serial.as_deref())
-            .unwrap_or("without a slot");
+        let key = dimm.locator.as_deref().or(dimm.serial.as_deref()).unwrap_or("without a slot");
         unexpected_module(comparer, &path("memory.dimms.unexpected", key), dimm);
     }
 }
@@ -93,8 +65,7 @@ fn fits_slot(want: &DimmSpec, dimm: &Dimm) -> bool {
     };
     match &want.locator {
         Some(_) => {
-            fits(want.locator.as_ref(), dimm.locator.as_ref())
-                && fits(want.bank.as_ref(), dimm.bank.as_ref())
+            fits(want.locator.as_ref(), dimm.locator.as_ref()) && fits(want.bank.as_ref(), dimm.bank.as_ref())
         }
         None => dimm.size_mib != Some(0) && fits(want.serial.as_ref(), dimm.serial.as_ref()),
     }
@@ -113,13 +84,8 @@ fn unexpected_module(comparer: &mut Comparer<'_>, path: &str, dimm: &Dimm) {
     let message = format!("memory module {seen} is there and the spec does not list it");
     let blame = Blame {
         code: "DimmUnexpected",
-        part: Some(part(
-            "dimm",
-            dimm.locator.as_deref(),
-            dimm.serial.as_deref(),
-        )),
-        next_step: "Add the module to the spec if it is meant to stay, otherwise take it out."
-            .into(),
+        part: Some(part("dimm", dimm.locator.as_deref(), dimm.serial.as_deref())),
+        next_step: "Add the module to the spec if it is meant to stay, otherwise take it out.".into(),
     };
     comparer.differ(path, "no module", &seen, Some(message), blame);
 }
@@ -130,25 +96,9 @@ fn module(comparer: &mut Comparer<'_>, path: &str, want: &DimmSpec, have: &Dimm)
         part: Some(part("dimm", have.locator.as_deref(), have.serial.as_deref())),
         next_step: "If the module was replaced on purpose, put the new one into the spec; otherwise put the right one back.".into(),
     };
-    comparer.field(
-        &format!("{path}.size_mib"),
-        want.size_mib,
-        have.size_mib,
-        |a, b| a == b,
-        blame.clone(),
-    );
-    comparer.text(
-        &format!("{path}.serial"),
-        want.serial.as_ref(),
-        have.serial.as_ref(),
-        blame.clone(),
-    );
-    comparer.text(
-        &format!("{path}.part"),
-        want.part.as_ref(),
-        have.part.as_ref(),
-        blame.clone(),
-    );
+    comparer.field(&format!("{path}.size_mib"), want.size_mib, have.size_mib, |a, b| a == b, blame.clone());
+    comparer.text(&format!("{path}.serial"), want.serial.as_ref(), have.serial.as_ref(), blame.clone());
+    comparer.text(&format!("{path}.part"), want.part.as_ref(), have.part.as_ref(), blame.clone());
     comparer.text(
         &format!("{path}.manufacturer"),
         want.manufacturer.as_ref(),
@@ -164,31 +114,15 @@ fn describe_dimm_spec(want: &DimmSpec) -> String {
     let mut facts = Vec::new();
     facts.extend(want.size_mib.map(|mib| format!("{mib} MiB")));
     facts.extend(want.part.clone());
-    facts.extend(
-        want.serial
-            .as_ref()
-            .map(|serial| format!("serial {serial}")),
-    );
-    if facts.is_empty() {
-        "of any kind".into()
-    } else {
-        facts.join(", ")
-    }
+    facts.extend(want.serial.as_ref().map(|serial| format!("serial {serial}")));
+    if facts.is_empty() { "of any kind".into() } else { facts.join(", ") }
 }
 
 fn describe_dimm(have: &Dimm) -> String {
     let mut facts = Vec::new();
     facts.extend(have.size_mib.map(|mib| format!("{mib} MiB")));
     facts.extend(have.part.clone());
-    facts.extend(
-        have.serial
-            .as_ref()
-            .map(|serial| format!("serial {serial}")),
-    );
+    facts.extend(have.serial.as_ref().map(|serial| format!("serial {serial}")));
     facts.extend(have.locator.as_ref().map(|slot| format!("slot {slot}")));
-    if facts.is_empty() {
-        "of unknown kind".into()
-    } else {
-        facts.join(", ")
-    }
+    if facts.is_empty() { "of unknown kind".into() } else { facts.join(", ") }
 }
