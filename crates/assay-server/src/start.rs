@@ -18,6 +18,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::TraceLayer;
 use tracing::info;
 
 use crate::live_image::LiveImage;
@@ -238,12 +239,13 @@ fn operator_routes(app: &App) -> Router {
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(REFERRER_POLICY, "no-referrer"))
         .layer(header(CACHE_CONTROL, "no-store"))
+        .layer(TraceLayer::new_for_http())
         .with_state(app.clone())
 }
 
 /// What machines and remote runners reach over TLS.
 fn machine_routes(app: &App) -> Router {
-    agent::routes().merge(runner::routes()).with_state(app.clone())
+    agent::routes().merge(runner::routes()).layer(TraceLayer::new_for_http()).with_state(app.clone())
 }
 
 /// Until an operator exists, a code from the terminal lets someone set the first password.

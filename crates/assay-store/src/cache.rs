@@ -66,14 +66,14 @@ impl Views {
     }
 
     /// Remembers the fold that `events` made of `before`.
-    pub(crate) fn advance(&self, head: Sha256, view: &Arc<RunView>, before: Arc<RunView>, events: &[Event]) {
+    pub(crate) fn advance(&self, head: Sha256, view: &Arc<RunView>, before: &Arc<RunView>, events: &[Event]) {
         let run = view.id;
         self.put(head, Arc::clone(view));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = inner.entries.get_mut(&run)
             && Arc::ptr_eq(&entry.view, view)
         {
-            entry.older = Some(Older { view: before, since: events.to_vec() });
+            entry.older = Some(Older { view: Arc::clone(before), since: events.to_vec() });
         }
     }
 

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::Connection as _;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
@@ -228,6 +229,13 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .foreign_keys(true)
             .busy_timeout(PATIENCE)
     });
+    options.map_sqlx_sqlite_before_acquire(|connection, _| {
+        // SQLite ends a transaction by itself when the disk is full. The driver's own rollback then
+        // fails, and it goes on counting the transaction as open: the next one would be nested in it
+        // and its commit would commit nothing. Such a connection is thrown away; the pool opens another.
+        let usable = !connection.is_in_transaction();
+        Box::pin(std::future::ready(Ok(usable)))
+    });
     options
 }
 
@@ -262,6 +270,25 @@ mod tests {
         let expected =
             "UPDATE t SET a = $2, b = $10 WHERE c = $1;DELETE FROM t WHERE a = $11 AND b > $12SELECT 1";
         assert_eq!(sql, expected);
+    }
+
+    /// What SQLite does by itself when the disk is full, and what followed: see [`sqlite`].
+    #[tokio::test]
+    async fn after_a_rollback_behind_the_drivers_back_a_commit_still_commits() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = Db::connect(&format!("sqlite://{}/t.db", folder.path().display())).await.expect("opens");
+        db.writer().execute_unprepared("CREATE TABLE t (a bigint)").await.expect("made");
+
+        let ended = db.begin("test").await.expect("begun");
+        ended.execute_unprepared("ROLLBACK").await.expect("as SQLite does");
+        drop(ended);
+        drop(db.begin("test").await.expect("begun, and given up"));
+        let tx = db.begin("test").await.expect("begun");
+        tx.execute_unprepared("INSERT INTO t VALUES (1)").await.expect("inserted");
+        tx.commit().await.expect("committed");
+
+        let row = db.reader().query_one_raw(Statement::from_string(DbBackend::Sqlite, "SELECT a FROM t"));
+        assert!(row.await.expect("read").is_some(), "what was committed can be read by others");
     }
 
     #[tokio::test]

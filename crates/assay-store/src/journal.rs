@@ -208,7 +208,7 @@ impl Store {
 
         let view = Arc::new(view);
         if !events.is_empty() {
-            self.shared.views.advance(hash, &view, before, &events);
+            self.shared.views.advance(hash, &view, &before, &events);
             self.tell(&view);
         }
         Ok(Committed { view, events })
