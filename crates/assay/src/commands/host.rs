@@ -35,7 +35,7 @@ pub(crate) struct Add {
     /// An Ethernet address it may boot from; may be given more than once.
     #[arg(long = "mac", required = true)]
     macs: Vec<Mac>,
-    /// The expected spec, a YAML file. Write one from a good machine with `assay report RUN --spec`.
+    /// The expected spec, a YAML file. Write one from a good machine with `assay report RUN --format spec`.
     #[arg(long)]
     spec: Option<PathBuf>,
     /// How it is switched on: `manual`, or `lab:MACHINE` for a simulated one.
