@@ -2,6 +2,7 @@
 
 mod audit;
 mod hosts;
+mod key;
 mod live;
 mod network;
 mod runs;
@@ -15,6 +16,7 @@ pub(crate) use runs::{detail, summary};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
+        .merge(key::routes())
         .merge(audit::routes())
         .merge(tokens::routes())
         .merge(hosts::routes())

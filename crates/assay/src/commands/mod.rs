@@ -2,6 +2,7 @@
 
 mod doctor;
 mod host;
+mod key;
 mod lab;
 mod prove;
 mod report;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Report(report::Report),
     /// Check an evidence bundle offline: chain, digests, signature
     Verify(verify::Verify),
+    /// Print the public key that verdicts are signed with, for `assay verify --key`
+    Key(key::Key),
     /// Prove the checks: break machines on purpose and see each check go red
     Prove(prove::Prove),
     /// Simulated machines
@@ -117,6 +120,7 @@ impl Cli {
             Command::Run(run) => run.run().await,
             Command::Report(report) => report.run().await,
             Command::Verify(verify) => verify.run(),
+            Command::Key(key) => key.run().await,
             Command::Prove(prove) => prove.run().await,
             Command::Lab(lab) => lab.run().await,
             Command::Token(token) => token.run().await,
