@@ -209,13 +209,18 @@ impl Engine {
         Ok((committed.view, token.boot))
     }
 
-    /// The run that a credential is good for.
+    /// The run that a credential is good for. It outlives the run by a while, for evidence that was
+    /// held up and so that the machine hears that it may switch off.
     pub async fn agent(&self, credential: &str) -> Result<Option<RunId>, EngineError> {
         let hash = Sha256::of(credential.as_bytes());
         let Some((run, generation)) = self.store.agent_by_credential(hash).await? else {
             return Ok(None);
         };
         let now = self.now();
+        let over = self.view(run).await?.completed_at;
+        if over.is_some_and(|at| now.since(at) > self.tuning.credential) {
+            return Ok(None);
+        }
         let heard_before = self.live.last_seen(run);
         self.live.heard(run, now);
         if now.since(heard_before) > Micros(self.tuning.lease.0 / 3) {

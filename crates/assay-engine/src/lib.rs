@@ -77,6 +77,8 @@ pub struct Tuning {
     pub bind_every: Micros,
     /// How long a boot token is good.
     pub boot_token: Micros,
+    /// How long an agent's credential is good after its run.
+    pub credential: Micros,
 }
 
 impl Default for Tuning {
@@ -87,6 +89,7 @@ impl Default for Tuning {
             attempts: 3,
             bind_every: Micros::seconds(60),
             boot_token: Micros::seconds(900),
+            credential: Micros::seconds(3600),
         }
     }
 }

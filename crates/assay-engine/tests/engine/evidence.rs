@@ -244,3 +244,15 @@ async fn a_machine_that_ran_too_hot_fails_at_the_end() {
     assert_eq!((view.state(), view.failed_stage()), (RunState::FailedHolding, Some("Reporting")));
     assert!(view.findings().iter().any(|f| f.code == "TemperatureLimit"), "{:?}", view.findings());
 }
+
+#[tokio::test]
+async fn a_credential_outlives_its_run_by_an_hour_and_no_more() {
+    let bench = Bench::new().await;
+    let (run, agent) = bench.running().await;
+    bench.from_on(&agent, "Inventory").await;
+    assert_eq!(bench.view(run).await.state(), RunState::Completed);
+    bench.after(3600).await;
+    assert!(matches!(bench.todo(&agent).await, Todo::Shutdown { .. }), "it may still hear what to do");
+    bench.after(1).await;
+    assert!(!bench.heard(&agent).await, "and then it is nobody");
+}
