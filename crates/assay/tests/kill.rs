@@ -170,16 +170,17 @@ async fn full_run(kill_at: &(dyn Fn(usize) -> Option<String> + Sync)) -> Outcome
     let runner = FakeRunner::start(&server.url(), &server.join_token(), server.ports, Arc::clone(&machine));
     let (api, database) = (server.api(), server.database());
 
-    let operator = async {
+    // A task of its own: `settled` opens the database and takes its lock for a moment, and must not be
+    // left standing there while the server that needs the lock is waited for below.
+    let mut operator = tokio::spawn(async move {
         vet_and_waive(&api).await;
         settled(&database).await
-    };
+    });
     let mut deaths = 0;
     let (run, store) = {
-        tokio::pin!(operator);
         loop {
             tokio::select! {
-                done = &mut operator => break done,
+                done = &mut operator => break done.expect("the operator gets through"),
                 status = server.died() => {
                     use std::os::unix::process::ExitStatusExt as _;
                     assert_eq!(status.signal(), Some(9), "it ended by itself: {:#?}", server.said());
