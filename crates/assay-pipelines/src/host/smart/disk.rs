@@ -403,7 +403,12 @@ impl DiskReport {
             }
             SelfTestOutcome::NotRun if test.supported == Some(false) || !limits.self_test => {
                 let message = format!("{}: no self-test was run: {detail}", self.label);
-                self.find("SelfTestNotRun", Severity::Info, message, "None.");
+                self.find(
+                    "SelfTestNotRun",
+                    Severity::Info,
+                    message,
+                    "Nothing to do: the disk cannot test itself, and what it tells of its health was read.",
+                );
             }
             SelfTestOutcome::NotRun
             | SelfTestOutcome::NotStarted
