@@ -6,7 +6,10 @@
 //! thread, with no foreign key and nothing else in the file: `BEGIN IMMEDIATE`, the very row that
 //! ours has just written, `COMMIT`. Both sync every commit, on the same disk, in turns.
 //!
-//! Prints one JSON object on stdout: both rates and the median of the rounds' ratios.
+//! Ours is measured twice: with all runs appending at once, as the machines of a fleet do, and one append after the
+//! other, where nobody shares a commit with anybody. The peer does one row at a time in both.
+//!
+//! Prints one JSON object on stdout: for each way both rates and the median of the rounds' ratios.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -45,27 +48,33 @@ async fn main() -> Result<()> {
     let store = Store::open(&format!("sqlite://{}", ours.display())).await?;
     let bare = open_peer(&peer)?;
 
-    // The first round warms both up and is not counted.
-    let mut results = Vec::new();
-    for round in 0..=rounds {
-        let (ours, peer, rows) = take_turns(&store, &bare, round).await?;
+    // In turns, so that both meet the same disk. The first round of each warms up and is not counted.
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    for round in 0..2 * (rounds + 1) {
+        let one_by_one = round % 2 == 1;
+        let (ours, peer, rows) = take_turns(&store, &bare, round, one_by_one).await?;
         let rate = |took: Duration| rows as f64 / took.as_secs_f64();
-        if round > 0 {
+        if round > 1 {
+            let results = if one_by_one { &mut alone } else { &mut together };
             results.push((rate(ours), rate(peer), rows));
         }
-        eprintln!("round {round}: {rows} rows, ours {:.0}/s, bare {:.0}/s", rate(ours), rate(peer));
+        let how = if one_by_one { "one at a time" } else { "all runs at once" };
+        eprintln!("round {round}, {how}: {rows} rows, ours {:.0}/s, bare {:.0}/s", rate(ours), rate(peer));
     }
     store.close().await?;
+    println!("{}", json!({ "together": line(&together), "alone": line(&alone) }));
+    Ok(())
+}
+
+fn line(results: &[(f64, f64, usize)]) -> serde_json::Value {
     let column = |of: fn(&(f64, f64, usize)) -> f64| median(results.iter().map(of).collect());
-    let line = json!({
+    json!({
         "value": column(|r| r.0),
         "peer_value": column(|r| r.1),
         "ratio": column(|r| r.0 / r.1),
-        "rounds": rounds,
+        "rounds": results.len(),
         "rows": results.iter().map(|r| r.2).sum::<usize>(),
-    });
-    println!("{line}");
-    Ok(())
+    })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -76,7 +85,12 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// One round: every event of the script is appended to each of the round's runs, and bare SQLite is
 /// given the rows that this left. They take turns every few hundred rows, so that a disk that is
 /// slow for a while is slow for both. How long each took, and for how many rows.
-async fn take_turns(store: &Store, bare: &Connection, round: usize) -> Result<(Duration, Duration, usize)> {
+async fn take_turns(
+    store: &Store,
+    bare: &Connection,
+    round: usize,
+    alone: bool,
+) -> Result<(Duration, Duration, usize)> {
     let mut runs = Vec::new();
     for n in 0..RUNS {
         let number = (round * RUNS + n) as u128;
@@ -92,8 +106,16 @@ async fn take_turns(store: &Store, bare: &Connection, round: usize) -> Result<(D
     for turn in script().chunks(TURN) {
         let begun = Instant::now();
         for event in turn {
-            for run in &runs {
-                transact(store, *run, START.plus(Micros::seconds(count as i64)), event.clone()).await?;
+            let at = START.plus(Micros::seconds(count as i64));
+            if alone {
+                for run in &runs {
+                    transact(store, *run, at, event.clone()).await?;
+                }
+            } else {
+                futures::future::try_join_all(
+                    runs.iter().map(|run| transact(store, *run, at, event.clone())),
+                )
+                .await?;
             }
         }
         ours += begun.elapsed();
@@ -260,5 +282,6 @@ fn created(number: u128) -> RunCreated {
         requested_by: "mara".into(),
         harness: "0.1.0".into(),
         muted: Vec::new(),
+        options: assay_model::host::order::RunOptions::default(),
     }
 }

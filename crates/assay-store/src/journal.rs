@@ -20,7 +20,7 @@ use crate::kill::Moment;
 use crate::projection::Written;
 use crate::{Store, bulk, outbox, projection, tokens};
 
-const APPEND: &str = "append to a run's journal";
+pub(crate) const APPEND: &str = "append to a run's journal";
 const CREATE: &str = "create a run";
 const READ: &str = "read a run's journal";
 const ADDENDUM: &str = "append to a run's addendum";
@@ -132,6 +132,21 @@ pub enum TransactError<E> {
     Store(#[from] StoreError),
 }
 
+/// An append that was decided on and is not written yet.
+pub(crate) struct Plan {
+    pub(crate) batch: Batch,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) grown: Grown,
+}
+
+/// A run before and after an append.
+pub(crate) struct Grown {
+    head: Sha256,
+    before: Arc<RunView>,
+    view: Arc<RunView>,
+    events: Vec<Event>,
+}
+
 impl Store {
     /// Creates a run: its row, its first event, its number (whatever `created.number` says).
     pub async fn create_run(
@@ -174,44 +189,67 @@ impl Store {
     where
         F: FnOnce(&RunView) -> Result<Changes, E>,
     {
+        if let Some(appender) = &self.shared.appender {
+            return appender.append(self, run, at, decide).await;
+        }
         let tx = self.db().begin(APPEND).await?;
         let head = lock_head(&tx, run).await?.ok_or(TransactError::NoSuchRun)?;
         let before = self.view_at(&tx, run, &head).await?;
-        let changes = decide(&before).map_err(TransactError::Refused)?;
-        if changes == Changes::default() {
+        let Some(plan) = self.plan(head.hash, &before, at, decide)? else {
             return Ok(Committed { view: before, events: Vec::new() });
-        }
+        };
+        let Plan { batch, writes, grown } = plan;
+        batch.run(&tx).await.doing(APPEND)?;
+        apply_all(&tx, run, at, writes).await?;
+        self.commit_journal(tx, APPEND).await?;
+        Ok(self.publish(grown))
+    }
 
-        let written = Written::of(&before);
+    /// What a decision comes to on this state: statements, and the run as it will be. Nothing is written yet;
+    /// `None` when there is nothing to do.
+    pub(crate) fn plan<E, F>(
+        &self,
+        mut hash: Sha256,
+        before: &Arc<RunView>,
+        at: Micros,
+        decide: F,
+    ) -> Result<Option<Plan>, TransactError<E>>
+    where
+        F: FnOnce(&RunView) -> Result<Changes, E>,
+    {
+        let changes = decide(before).map_err(TransactError::Refused)?;
+        if changes == Changes::default() {
+            return Ok(None);
+        }
+        let written = Written::of(before);
         let mut batch = Batch::default();
-        let mut view = self.shared.views.own(&before);
+        let mut view = self.shared.views.own(before);
         let mut events = Vec::with_capacity(changes.events.len());
-        let mut hash = head.hash;
         for body in changes.events {
             refuse_old_seal(&body, hash)?;
             let event = Event { seq: view.seq + 1, at, body };
             view.apply(&event).map_err(TransactError::Illegal)?;
             let (kind, bytes) = event.body.encode();
-            let stored = StoredEvent::chain(run, event.seq, at, kind, bytes, hash);
+            let stored = StoredEvent::chain(view.id, event.seq, at, kind, bytes, hash);
             hash = stored.hash;
-            batch.push(1, INSERT_EVENT, event_values(run, stored));
+            batch.push(1, INSERT_EVENT, event_values(view.id, stored));
             events.push(event);
         }
         if !events.is_empty() {
             projection::update(&mut batch, &written, &view, hash).doing(APPEND)?;
-            batch.run(&tx).await.doing(APPEND)?;
         }
-        for write in changes.writes {
-            apply(&tx, run, at, write).await?;
-        }
-        self.commit_journal(tx, APPEND).await?;
+        let grown = Grown { head: hash, before: Arc::clone(before), view: Arc::new(view), events };
+        Ok(Some(Plan { batch, writes: changes.writes, grown }))
+    }
 
-        let view = Arc::new(view);
+    /// Makes a committed append known: to the cache, and to whoever listens.
+    pub(crate) fn publish(&self, grown: Grown) -> Committed {
+        let Grown { head, before, view, events } = grown;
         if !events.is_empty() {
-            self.shared.views.advance(hash, &view, &before, &events);
+            self.shared.views.advance(head, &view, &before, &events);
             self.tell(&view);
         }
-        Ok(Committed { view, events })
+        Committed { view, events }
     }
 
     /// Appends to the chain that begins where a sealed journal ends. The body is kept verbatim.
@@ -264,7 +302,7 @@ impl Store {
     }
 
     /// The run as of `head`, from the cache where it can be. What is read is verified.
-    async fn view_at(
+    pub(crate) async fn view_at(
         &self,
         db: &impl ConnectionTrait,
         run: RunId,
@@ -304,7 +342,7 @@ impl Store {
         Ok(view)
     }
 
-    async fn commit_journal(
+    pub(crate) async fn commit_journal(
         &self,
         tx: DatabaseTransaction,
         operation: &'static str,
@@ -356,6 +394,19 @@ async fn refuse_if_busy(tx: &DatabaseTransaction, created: &RunCreated) -> Resul
     }
 }
 
+/// Does the side writes of an append, in order.
+pub(crate) async fn apply_all(
+    tx: &DatabaseTransaction,
+    run: RunId,
+    at: Micros,
+    writes: Vec<Write>,
+) -> Result<(), StoreError> {
+    for write in writes {
+        apply(tx, run, at, write).await?;
+    }
+    Ok(())
+}
+
 async fn apply(tx: &DatabaseTransaction, run: RunId, at: Micros, write: Write) -> Result<(), StoreError> {
     match write {
         Write::MintBootToken { hash, boot, mac, expires } => {
@@ -372,9 +423,9 @@ async fn apply(tx: &DatabaseTransaction, run: RunId, at: Micros, write: Write) -
 }
 
 /// The end of a run's chain, as its row says.
-struct Head {
+pub(crate) struct Head {
     seq: i64,
-    hash: Sha256,
+    pub(crate) hash: Sha256,
     sealed: bool,
 }
 
@@ -388,7 +439,7 @@ struct HeadRow {
 const HEAD: &str = "SELECT head_seq, head_hash, sealed FROM runs WHERE id = $1";
 const HEAD_LOCKED: &str = "SELECT head_seq, head_hash, sealed FROM runs WHERE id = $1 FOR UPDATE";
 
-async fn lock_head(tx: &DatabaseTransaction, run: RunId) -> Result<Option<Head>, StoreError> {
+pub(crate) async fn lock_head(tx: &DatabaseTransaction, run: RunId) -> Result<Option<Head>, StoreError> {
     read_head(tx, run, db::for_update(tx, HEAD, HEAD_LOCKED)).await
 }
 

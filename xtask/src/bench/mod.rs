@@ -78,6 +78,8 @@ enum Goal {
     AtMost(f64),
     /// The ratio to the peer is at least this.
     RatioAtLeast(f64),
+    /// None: for comparison, in the same run.
+    None,
 }
 
 impl Figure {
@@ -96,6 +98,7 @@ impl Goal {
         match self {
             Self::AtMost(limit) => value.is_finite() && value <= limit,
             Self::RatioAtLeast(limit) => ratio.is_some_and(|ratio| ratio.is_finite() && ratio >= limit),
+            Self::None => true,
         }
     }
 }
@@ -110,7 +113,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         let bench = Programs::build()?;
         let folder = Folder::make(options.folder.as_deref())?;
         if wanted(What::Journal) {
-            figures.push(("journal", journal(&bench, &folder, options.rounds)?));
+            figures.extend(journal(&bench, &folder, options.rounds)?.map(|figure| ("journal", figure)));
         }
         if wanted(What::Stages) {
             figures.push(("stages", stages(&bench, &folder)?));
@@ -137,23 +140,29 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn journal(bench: &Programs, folder: &Folder, rounds: u32) -> Result<Figure> {
+fn journal(bench: &Programs, folder: &Folder, rounds: u32) -> Result<[Figure; 2]> {
     let said =
         measure(&bench.journal, &[folder.sub("journal")?.as_os_str().to_owned(), rounds.to_string().into()])?;
-    let ratio = number(&said, "ratio")?;
-    let goal = Goal::RatioAtLeast(0.5);
-    Ok(Figure {
-        name: "journal appends".into(),
-        value: number(&said, "value")?,
-        unit: "1/s",
-        peer: Some("bare SQLite inserts of the same rows"),
-        peer_value: Some(number(&said, "peer_value")?),
-        ratio: Some(ratio),
-        goal,
-        ok: goal.is_met(f64::NAN, Some(ratio)),
-        command: String::new(),
-        note: format!("median of {rounds} rounds, {} rows, one commit each", said["rows"]),
-    })
+    let figure = |way: &str, name: &str, goal: Goal| {
+        let said = &said[way];
+        let ratio = number(said, "ratio")?;
+        Ok::<_, anyhow::Error>(Figure {
+            name: name.into(),
+            value: number(said, "value")?,
+            unit: "1/s",
+            peer: Some("bare SQLite inserts of the same rows, a commit each"),
+            peer_value: Some(number(said, "peer_value")?),
+            ratio: Some(ratio),
+            goal,
+            ok: goal.is_met(f64::NAN, Some(ratio)),
+            command: String::new(),
+            note: format!("median of {rounds} rounds, {} rows", said["rows"]),
+        })
+    };
+    Ok([
+        figure("together", "journal appends, 20 runs at once", Goal::RatioAtLeast(0.5))?,
+        figure("alone", "journal appends, one after the other", Goal::None)?,
+    ])
 }
 
 fn stages(bench: &Programs, folder: &Folder) -> Result<Figure> {
@@ -257,6 +266,7 @@ fn table(figures: &[Figure]) -> String {
         let goal = match figure.goal {
             Goal::AtMost(limit) => format!("at most {limit} {}", figure.unit),
             Goal::RatioAtLeast(limit) => format!("ratio at least {limit}"),
+            Goal::None => "none".to_owned(),
         };
         let _ = write!(
             out,

@@ -1,7 +1,7 @@
 //! Many writers at once: nothing lost, nothing twice.
 
 use assay_model::{EventBody, Sha256};
-use assay_store::{Changes, Store};
+use assay_store::{Changes, Store, StoreErrorKind, TransactError, Write};
 
 use crate::sample::{admitted, append, at, create, record, run_id};
 
@@ -39,6 +39,64 @@ pub(crate) async fn fifty_at_once_lose_nothing(store: Store, _url: String) {
         );
     }
     assert_eq!(store.view(run).await.expect("read").expect("there").run_findings.len(), 50);
+}
+
+/// Appends that wait for one another go into one commit where the database has one writer; whoever fails among them
+/// fails alone.
+pub(crate) async fn of_many_at_once_each_stands_for_itself(store: Store, _url: String) {
+    let runs: Vec<_> = (1..=12).map(run_id).collect();
+    for (host, run) in (1..).zip(&runs) {
+        create(&store, *run, host).await;
+    }
+    let spend = || Write::SpendBootToken { hash: Sha256::of(b"never minted") };
+    let appends = runs.iter().enumerate().map(|(n, run)| {
+        let store = store.clone();
+        async move {
+            store
+                .transact(*run, at(5), move |_| match n {
+                    3 => Err("not today".to_owned()),
+                    5 => Ok(Changes { events: vec![record("spends")], writes: vec![spend()] }),
+                    7 => Ok(Changes::default()),
+                    _ => Ok(Changes { events: vec![record("stands")], writes: Vec::new() }),
+                })
+                .await
+        }
+    });
+    let nobody = store.transact(run_id(99), at(5), |_| Ok::<_, String>(Changes::default()));
+    let (outcomes, nobody) = futures::join!(futures::future::join_all(appends), nobody);
+    assert!(matches!(nobody, Err(TransactError::NoSuchRun)), "{nobody:?}");
+    for (n, (run, outcome)) in runs.iter().zip(outcomes).enumerate() {
+        let length = store.journal(*run).await.expect("read").len();
+        match (n, outcome) {
+            (3, Err(TransactError::Refused(why))) => assert_eq!((why.as_str(), length), ("not today", 1)),
+            (5, Err(TransactError::Store(error))) => {
+                assert!(matches!(error.kind, StoreErrorKind::Conflict(_)), "{error:?}");
+                assert_eq!(length, 1, "nothing of it stays");
+            }
+            (7, Ok(done)) => assert_eq!((done.events.len(), length), (0, 1)),
+            (_, Ok(done)) => {
+                assert_eq!((done.events.len(), done.view.seq, length), (1, 2, 2), "run {n}");
+                assert_eq!(store.view(*run).await.expect("read").expect("there"), done.view);
+            }
+            (_, Err(error)) => panic!("run {n}: {error}"),
+        }
+    }
+}
+
+/// A caller that goes away before its turn leaves nothing, and keeps nobody waiting.
+pub(crate) async fn a_caller_that_went_away_is_left_out(store: Store, _url: String) {
+    let (gone, stays) = (run_id(1), run_id(2));
+    create(&store, gone, 1).await;
+    create(&store, stays, 2).await;
+    let mut asked = Box::pin(store.transact(gone, at(1), |_| {
+        Ok::<_, String>(Changes { events: vec![record("never")], writes: Vec::new() })
+    }));
+    assert!(futures::poll!(&mut asked).is_pending(), "it waits for its turn");
+    drop(asked);
+    append(&store, stays, at(2), vec![record("here")]).await;
+    assert_eq!(store.journal(gone).await.expect("read").len(), 1);
+    append(&store, gone, at(3), vec![record("later")]).await;
+    assert_eq!(store.journal(gone).await.expect("read").len(), 2);
 }
 
 pub(crate) async fn two_stores_on_one_database_agree(store: Store, url: String) {

@@ -9,7 +9,9 @@ mod concurrency;
 mod crash;
 mod journal;
 mod migrations;
+mod outbox;
 mod postgres;
+mod retention;
 mod sample;
 
 use assay_store::Store;
@@ -49,13 +51,21 @@ on_both! {
     journal::rows_follow_the_journal,
     journal::an_altered_journal_is_refused,
     concurrency::fifty_at_once_lose_nothing,
+    concurrency::of_many_at_once_each_stands_for_itself,
+    concurrency::a_caller_that_went_away_is_left_out,
     concurrency::two_stores_on_one_database_agree,
     access::tokens_open_once_and_only_while_live,
     access::leases_are_fenced,
-    access::notifications_leave_once,
+    outbox::sinks_are_settled_once,
+    outbox::a_sink_that_is_away_holds_up_no_other,
+    outbox::notifications_leave_once,
+    outbox::a_sink_that_was_taken_away_is_not_waited_for,
     access::hosts_own_their_addresses,
     access::people_and_programs,
     access::runners_unknown_machines_settings_and_audit,
+    retention::the_newest_checkpoint_counts,
+    retention::sealed_runs_leave_nothing_and_open_ones_keep_everything,
+    retention::pins_are_kept_until_they_are_taken_out,
     bulk::readings_are_stored_once_and_summed_up,
     bulk::log_lines_have_a_stable_cursor,
     bulk::bulk_rows_are_bound_to_the_chain,
