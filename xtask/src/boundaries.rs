@@ -26,10 +26,12 @@ const UNREACHABLE: [(&str, &[&str], &str); 4] = [
 const CONTROL_PLANE: &[&str] = &["assay-store", "assay-engine", "assay-server", "sea-orm", "sqlx", "axum"];
 
 /// Crates that may know only these of ours.
-const KNOWS_ONLY: [(&str, &[&str], &str); 9] = [
+const KNOWS_ONLY: [(&str, &[&str], &str); 11] = [
     ("assay-model", &[], "everything else builds on it"),
     ("assay-process", &[], "every driver builds on it"),
     ("assay-api", &["assay-model"], "wire types are not storage types"),
+    ("assay-scan", &[], "it is given a device, and knows nothing of runs or specs"),
+    ("assay-gpu", &["assay-model"], "it reads and works an accelerator, and judges nothing"),
     ("assay-netboot", DRIVER, "a driver does not know what a run is"),
     ("assay-qemu", DRIVER, "a driver does not know what a run is"),
     ("assay-swarm", DRIVER, "a driver does not know what a run is"),
@@ -40,7 +42,10 @@ const KNOWS_ONLY: [(&str, &[&str], &str); 9] = [
 const DRIVER: &[&str] = &["assay-model", "assay-process"];
 
 /// Crates of others that only these of ours may name.
-const NAMED_ONLY_BY: [(&str, &[&str]); 8] = [
+const NAMED_ONLY_BY: [(&str, &[&str]); 11] = [
+    ("io-uring", &["assay-scan"]),
+    ("nvml-wrapper", &["assay-gpu"]),
+    ("lettre", &["assay-notify"]),
     ("sea-orm", &["assay-store"]),
     ("sea-orm-migration", &["assay-store"]),
     ("sqlx", &["assay-store"]),

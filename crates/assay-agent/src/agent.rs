@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_model::StageName;
+use assay_api::agent::Checkpoint;
+use assay_model::{Micros, StageName};
 use assay_process::Cmd;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use crate::console::Console;
 use crate::deliver::{Void, deliver};
 use crate::session::{self, Session};
 use crate::spool::{Lane, Spool};
-use crate::{Collector, Settings, heartbeat, kmsg, shipping, sidecar, stages};
+use crate::{Collector, Settings, checkpoint, clock, heartbeat, kmsg, post_mortem, shipping, sidecar, stages};
 
 /// The longest that the power-off command may take to return.
 const POWEROFF_LIMIT: Duration = Duration::from_secs(30);
@@ -64,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) result_gone: Notify,
     /// The machine goes off: the last lines are to be spooled now.
     pub(crate) farewell: CancellationToken,
+    /// Where the stage at work stands: the newest checkpoint.
+    pub(crate) checkpoint: watch::Sender<Option<Checkpoint>>,
     status: watch::Sender<Status>,
 }
 
@@ -81,6 +84,11 @@ impl Context {
 
     pub(crate) fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// Server time now.
+    pub(crate) fn now(&self) -> Micros {
+        self.session.clock.at(clock::since_boot())
     }
 
     pub(crate) fn watch_status(&self) -> watch::Receiver<Status> {
@@ -108,6 +116,9 @@ impl Agent {
             Ok(context) => Arc::new(context),
             Err(reason) => return reason,
         };
+        if let Err(void) = post_mortem::tell(&context, collector.as_ref()).await {
+            return ended(&context, void);
+        }
         let mut shipper = JoinSet::new();
         shipper.spawn(shipping::ship_lines(Arc::clone(&context), lines));
         enrolled.send_replace(Some(Arc::clone(&context)));
@@ -163,6 +174,7 @@ async fn become_someone(
         spool,
         result_gone: Notify::new(),
         farewell: CancellationToken::new(),
+        checkpoint: watch::Sender::new(None),
         status: watch::Sender::new(Status::default()),
     })
 }
@@ -176,6 +188,10 @@ fn couriers(context: &Arc<Context>) -> JoinSet<Void> {
         let context = Arc::clone(context);
         couriers.spawn(async move { deliver(&context, lane(&context.spool)).await });
     }
+    couriers.spawn({
+        let context = Arc::clone(context);
+        async move { checkpoint::carry(&context).await }
+    });
     let context = Arc::clone(context);
     couriers.spawn(async move { heartbeat::beat(&context).await });
     couriers

@@ -84,6 +84,19 @@ impl Client {
         json(self.send(self.post(what).header(CONTENT_TYPE, "application/json").body(body), limit).await)
     }
 
+    /// As [`Self::post_json`], where the answer says nothing.
+    pub(crate) async fn post_empty(&self, what: &str, body: Bytes) -> Answer<()> {
+        let limit = self.limit_for(body.len());
+        let request = self.post(what).header(CONTENT_TYPE, "application/json").body(body);
+        self.send(request, limit).await.map(drop)
+    }
+
+    pub(crate) async fn put_json(&self, what: &str, body: Bytes) -> Answer<()> {
+        let limit = self.limit_for(body.len());
+        let request = self.http.put(self.url(what)).header(CONTENT_TYPE, "application/json").body(body);
+        self.send(self.authorised(request), limit).await.map(drop)
+    }
+
     pub(crate) async fn artifact(&self, query: &ArtifactQuery, body: Bytes) -> Answer<()> {
         let limit = self.limit_for(body.len());
         let ArtifactQuery { stage, attempt, name, sha256 } = query;

@@ -2,7 +2,10 @@
 //!
 //! The real one is [`crate::MachineCollector`]; the testkit's fake agent is this agent with a canned one.
 
+use assay_api::agent::PostMortemRecord;
+use assay_model::host::order::StageInput;
 use assay_model::sensor::SensorInfo;
+use assay_pipelines::Place;
 use assay_model::{Mac, StageName};
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -15,16 +18,36 @@ pub trait Collector: Send + Sync + 'static {
     /// One reading of all sensors. A sensor that cannot be read is `None`; the list may grow at its end.
     fn sensors(&self) -> BoxFuture<'_, Readings>;
 
-    /// Gathers the evidence of a stage, telling `progress` of each step. Dropping the future stops the work.
+    /// Gathers the evidence of a stage, telling of each step. Dropping the future stops the work.
     ///
     /// # Errors
     /// Why the work could not be done at all, for people.
-    fn collect<'a>(
-        &'a self,
-        stage: &'a StageName,
-        spec: &'a Value,
-        progress: &'a (dyn Fn(&str) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Evidence, String>>;
+    fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>>;
+
+    /// What the machine kept of the last moments of an earlier boot.
+    fn post_mortem(&self) -> Vec<PostMortemRecord> {
+        Vec::new()
+    }
+
+    /// These records were told: they are not to be told again by a later boot.
+    fn forget_post_mortem(&self, _records: &[PostMortemRecord]) {}
+}
+
+/// One try of a stage, as a collector sees it.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// Which stage.
+    pub stage: &'a StageName,
+    /// The expected spec, as the control plane sent it.
+    pub spec: &'a Value,
+    /// What the control plane gave for this try.
+    pub input: &'a StageInput,
+    /// Which run, host and try this is.
+    pub place: &'a Place,
+    /// Told of each step as it happens.
+    pub progress: &'a (dyn Fn(&str) + Send + Sync),
+    /// Takes a checkpoint.
+    pub save: &'a (dyn Fn(Value) + Send + Sync),
 }
 
 /// How a machine is known.

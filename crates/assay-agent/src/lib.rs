@@ -9,6 +9,7 @@
 
 mod agent;
 mod backoff;
+mod checkpoint;
 mod client;
 mod clock;
 mod collector;
@@ -17,6 +18,7 @@ mod deliver;
 mod heartbeat;
 mod kmsg;
 mod machine;
+mod post_mortem;
 mod session;
 mod settings;
 mod shipping;
@@ -26,6 +28,6 @@ mod stages;
 mod tls;
 
 pub use agent::{Agent, ExitReason};
-pub use collector::{Collector, Evidence, Identity, Readings};
+pub use collector::{Collector, Evidence, Identity, Readings, Task};
 pub use machine::MachineCollector;
 pub use settings::{BootSettings, Bounds, Pacing, Settings, SettingsError};

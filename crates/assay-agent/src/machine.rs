@@ -1,18 +1,21 @@
 //! The real machine: its network addresses, its sensors, and the host pipeline's collectors.
 
 use std::fs;
+use std::time::Instant;
 
+use assay_api::agent::PostMortemRecord;
+use assay_model::host::counters::{CounterPair, KEY};
 use assay_model::host::spec::HostSpec;
-use assay_model::{Mac, StageName, text};
+use assay_model::{Mac, text};
 use assay_pipelines::{CollectContext, host};
-use assay_probes::Machine;
 use assay_probes::hwmon::Hwmon;
+use assay_probes::{Machine, counters};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::{Collector, Evidence, Identity, Readings};
+use crate::{Collector, Evidence, Identity, Readings, Task};
 
 /// Drivers appear while a machine comes up: sensors are looked for again at each of the first readings. A short run
 /// may have no others.
@@ -72,24 +75,41 @@ impl MachineCollector {
         Readings { sensors: hwmon.infos(), values }
     }
 
-    async fn collect_stage(
-        &self,
-        name: &StageName,
-        spec: &Value,
-        progress: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<Evidence, String> {
+    async fn collect_stage(&self, task: Task<'_>) -> Result<Evidence, String> {
+        let name = task.stage;
         let stage = host::stage(name.as_str()).ok_or_else(|| {
             format!(
                 "this agent ({}) does not know the stage {name}; build the live image from the control plane's version",
                 env!("CARGO_PKG_VERSION")
             )
         })?;
-        let spec: HostSpec = serde_json::from_value(spec.clone())
+        let spec: HostSpec = serde_json::from_value(task.spec.clone())
             .map_err(|error| format!("the expected spec cannot be read by this agent: {error}"))?;
-        let context = CollectContext { machine: &self.machine, spec: &spec, progress: &progress };
+        let context = CollectContext {
+            machine: &self.machine,
+            spec: &spec,
+            input: task.input,
+            place: task.place,
+            progress: &task.progress,
+            save: &task.save,
+        };
+        counters::watch_machine_checks(&self.machine);
+        let (started, before) = (Instant::now(), counters::counters(&self.machine, None).await);
         let collected = stage.collect(&context).await.map_err(|error| error.problem)?;
-        Ok(Evidence { evidence: collected.evidence, artifacts: collected.artifacts })
+        let after = counters::counters(&self.machine, Some(&before)).await;
+        let pair = CounterPair { before, after, seconds: started.elapsed().as_secs() };
+        let evidence = with_counters(collected.evidence, &pair)?;
+        Ok(Evidence { evidence, artifacts: collected.artifacts })
     }
+}
+
+/// Puts the counters beside what the stage brought back.
+fn with_counters(mut evidence: Value, pair: &CounterPair) -> Result<Value, String> {
+    if let Value::Object(map) = &mut evidence {
+        let pair = serde_json::to_value(pair).map_err(|error| format!("counters: {error}"))?;
+        map.insert(KEY.to_owned(), pair);
+    }
+    Ok(evidence)
 }
 
 impl Collector for MachineCollector {
@@ -101,15 +121,39 @@ impl Collector for MachineCollector {
         self.read_sensors().boxed()
     }
 
-    fn collect<'a>(
-        &'a self,
-        stage: &'a StageName,
-        spec: &'a Value,
-        progress: &'a (dyn Fn(&str) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Evidence, String>> {
-        self.collect_stage(stage, spec, progress).boxed()
+    fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>> {
+        self.collect_stage(task).boxed()
+    }
+
+    fn post_mortem(&self) -> Vec<PostMortemRecord> {
+        let Ok(entries) = fs::read_dir(self.machine.path(PSTORE)) else { return Vec::new() };
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        let read = |file: &std::path::PathBuf| {
+            let content = fs::read(file).ok()?;
+            let kept = &content[..content.len().min(MAX_RECORD)];
+            let name = text::clean(file.file_name()?.to_str()?);
+            Some(PostMortemRecord { name, text: String::from_utf8_lossy(kept).into_owned() })
+        };
+        files.iter().filter_map(read).take(MAX_RECORDS).collect()
+    }
+
+    fn forget_post_mortem(&self, records: &[PostMortemRecord]) {
+        for record in records {
+            // Removing the file erases the record from the firmware's store.
+            if let Err(error) = fs::remove_file(self.machine.path(PSTORE).join(&record.name)) {
+                tracing::warn!(%error, record.name, "a crash record cannot be removed; it will be told again");
+            }
+        }
     }
 }
+
+/// Where the kernel shows what the firmware kept of a crash.
+const PSTORE: &str = "sys/fs/pstore";
+/// Bytes taken of one record.
+const MAX_RECORD: usize = 64 << 10;
+/// Records taken.
+const MAX_RECORDS: usize = 32;
 
 fn read_word(file: &std::path::Path) -> Option<String> {
     let word = text::clean(&fs::read_to_string(file).ok()?);
@@ -126,7 +170,36 @@ mod tests {
     use serde_json::json;
 
     use super::MachineCollector;
-    use crate::Collector as _;
+    use crate::{Collector as _, Task};
+    use assay_model::host::order::StageInput;
+    use assay_model::{Micros, RunId, StageName};
+    use assay_pipelines::Place;
+    use serde_json::Value;
+
+    fn task<'a>(stage: &'a StageName, spec: &'a Value) -> Task<'a> {
+        let place = Place {
+            run: RunId(uuid::Uuid::nil()),
+            host: "web-3".to_owned(),
+            generation: 1,
+            verify_key: String::new(),
+            now: Micros(0),
+        };
+        let (input, place) = (Box::leak(Box::default()) as &StageInput, Box::leak(Box::new(place)));
+        Task { stage, spec, input, place, progress: &|_| (), save: &|_| () }
+    }
+
+    #[tokio::test]
+    async fn what_the_machine_kept_of_a_crash_is_told_and_forgotten() {
+        let root = tempfile::tempdir().expect("folder");
+        let collector = MachineCollector::new(Machine::captured(root.path(), None));
+        assert!(collector.post_mortem().is_empty(), "no pstore");
+        write(root.path(), "sys/fs/pstore/dmesg-erst-1", "Kernel panic - not syncing: Fatal machine check");
+        let told = collector.post_mortem();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].text.contains("Fatal machine check") && told[0].name == "dmesg-erst-1");
+        collector.forget_post_mortem(&told);
+        assert!(collector.post_mortem().is_empty());
+    }
 
     fn write(root: &Path, path: &str, content: &str) {
         let file = root.join(path);
@@ -166,11 +239,11 @@ mod tests {
         let collector = MachineCollector::new(Machine::captured(root.path(), None));
         let spec = serde_json::to_value(HostSpec::default()).expect("plain data");
         let unknown =
-            collector.collect(&"Telepathy".into(), &spec, &|_| ()).await.expect_err("no such stage");
+            collector.collect(task(&"Telepathy".into(), &spec)).await.expect_err("no such stage");
         assert!(unknown.contains("does not know the stage Telepathy"), "{unknown}");
         let spec = json!({"format": "eleven"});
         let unreadable =
-            collector.collect(&"Inventory".into(), &spec, &|_| ()).await.expect_err("no such spec");
+            collector.collect(task(&"Inventory".into(), &spec)).await.expect_err("no such spec");
         assert!(unreadable.contains("the expected spec cannot be read"), "{unreadable}");
     }
 }

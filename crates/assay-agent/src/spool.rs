@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use assay_api::agent::ArtifactQuery;
+use assay_api::agent::{ArtifactQuery, Checkpoint};
 use assay_model::StageName;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,7 @@ const ACKED: &str = "acked";
 const OWNER: &str = "owner";
 const KERNEL: &str = "kernel";
 const STAGES: &str = "stages";
+const CHECKPOINT: &str = "checkpoint";
 
 /// What an item is: the first line of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +114,7 @@ impl Spool {
             fs::create_dir_all(dir)?;
             let mine = fs::read_to_string(dir.join(OWNER)).is_ok_and(|found| found == owner);
             if !mine {
-                for name in ["sensors", "logs", "evidence", KERNEL, STAGES] {
+                for name in ["sensors", "logs", "evidence", KERNEL, STAGES, CHECKPOINT] {
                     remove(&dir.join(name))?;
                 }
                 replace(&dir.join(OWNER), owner.as_bytes())?;
@@ -144,6 +145,15 @@ impl Spool {
 
     pub(crate) fn set_stages(&self, tries: &[Try]) {
         self.keep(STAGES, &tries);
+    }
+
+    /// Where the last stage that saves checkpoints stands.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        self.recall(CHECKPOINT)
+    }
+
+    pub(crate) fn set_checkpoint(&self, checkpoint: &Checkpoint) {
+        self.keep(CHECKPOINT, checkpoint);
     }
 
     fn recall<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_api::agent::{ArtifactQuery, Command, MAX_ARTIFACT, MAX_JSON, StageResult};
+use assay_model::host::order::StageInput;
 use assay_model::{Sha256, StageName};
+use assay_pipelines::Place;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -13,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::client::Answer;
 use crate::deliver::Void;
 use crate::spool::{Header, Try};
-use crate::{Collector, Evidence};
+use crate::{Collector, Evidence, Task};
 
 /// How often a try is begun on this machine. A collector that ends the agent each time must not do so for ever.
 const MAX_STARTS: u32 = 3;
@@ -27,6 +29,7 @@ struct Order {
     attempt: u32,
     generation: i64,
     timeout_s: u32,
+    input: Box<StageInput>,
 }
 
 /// Asks and obeys until the machine is to be switched off; returns the reason for that.
@@ -66,12 +69,13 @@ pub(crate) async fn obey(context: &Arc<Context>, collector: &Arc<dyn Collector>)
                 context.set_status(Status::default());
                 return Ok(reason.clone());
             }
-            Command::Stage { stage, attempt, generation, timeout_s } => {
+            Command::Stage { stage, attempt, generation, timeout_s, input } => {
                 let order = Order {
                     stage: stage.clone(),
                     attempt: *attempt,
                     generation: *generation,
                     timeout_s: *timeout_s,
+                    input: input.clone(),
                 };
                 if tries.begin(context, &order) {
                     job.shutdown().await;
@@ -200,7 +204,26 @@ async fn collect(
                 let stage = Some((order.stage.clone(), order.attempt));
                 context.set_status(Status { stage, step: Some(step.to_owned()) });
             };
-            collector.collect(&order.stage, &context.session.welcome.spec, &progress).await
+            let welcome = &context.session.welcome;
+            let place = Place {
+                run: welcome.run,
+                host: welcome.host.clone(),
+                generation: order.generation,
+                verify_key: welcome.verify_key.clone(),
+                now: context.now(),
+            };
+            let save = |state: Value| context.save(&order.stage, order.attempt, order.generation, state);
+            let checkpoint = context.resume(&order.stage, order.input.checkpoint.clone());
+            let input = StageInput { checkpoint, ..StageInput::clone(&order.input) };
+            let task = Task {
+                stage: &order.stage,
+                spec: &welcome.spec,
+                input: &input,
+                place: &place,
+                progress: &progress,
+                save: &save,
+            };
+            collector.collect(task).await
         }
     });
     match timeout(limit, task.join_next()).await {

@@ -5,6 +5,7 @@
 //! `(boot, seq)` for sensors and logs, `(stage, attempt, name)` for artifacts, `(stage, attempt)`
 //! for results. All but `/hello` carry the credential as a bearer token.
 
+use assay_model::host::order::StageInput;
 use assay_model::sensor::SensorBatch;
 use assay_model::{Mac, Micros, RunId, Sha256, StageName};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,9 @@ pub struct Welcome {
     pub sensor_s: u32,
     /// The expected spec, so that collectors can ask for expected parts by name.
     pub spec: Value,
+    /// The control plane's public key (Ed25519, 64 hexadecimal digits), which signs permits to erase.
+    #[serde(default)]
+    pub verify_key: String,
 }
 
 /// `GET /agent/v1/next?wait_s=N`: what to do. Answers at once when there is something to do, and
@@ -78,6 +82,9 @@ pub enum Command {
         generation: i64,
         /// How long it may take, in seconds.
         timeout_s: u32,
+        /// What the collector is given.
+        #[serde(default)]
+        input: Box<StageInput>,
     },
     /// Nothing now; ask again.
     Wait,
@@ -175,6 +182,37 @@ pub struct StageResult {
     pub evidence: Value,
     /// Set when the collector could not do its work: what went wrong.
     pub problem: Option<String>,
+}
+
+/// `PUT /agent/v1/checkpoint`: where a long stage stands, so that the next try of it can go on from there, on this
+/// boot or a later one. The last one counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Which stage.
+    pub stage: StageName,
+    /// Which try.
+    pub attempt: u32,
+    /// The fencing token it was handed out with; an older one is refused.
+    pub generation: i64,
+    /// For the collector alone; at most [`MAX_JSON`].
+    pub state: Value,
+}
+
+/// `POST /agent/v1/post-mortem`: what the machine kept of its last moments (pstore), told once after each boot that
+/// found any. Said again, it changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostMortem {
+    /// The records.
+    pub records: Vec<PostMortemRecord>,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostMortemRecord {
+    /// Its file name: `dmesg-erst-7000000000000001`.
+    pub name: String,
+    /// What it holds, as text.
+    pub text: String,
 }
 
 /// The answer to [`StageResult`].

@@ -1,7 +1,8 @@
 //! The operators' API, version 1: below `/api/v1/`. Bearer token, or a browser's session.
 
+use assay_model::host::order::RunOptions;
 use assay_model::report::Report;
-use assay_model::{DecisionKind, Mac, Micros, RunResult, RunState};
+use assay_model::{DecisionKind, Mac, Micros, RunResult, RunState, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -52,6 +53,12 @@ pub struct Vet {
     pub no_hold: bool,
     /// Codes of checks to switch off; for `assay prove`.
     pub muted: Vec<String>,
+    /// What else is asked for: replaced parts, stages left out.
+    #[serde(default)]
+    pub options: RunOptions,
+    /// Only these stages (and `Reporting`); all when empty. May name opt-in ones.
+    #[serde(default)]
+    pub only_stages: Vec<StageName>,
 }
 
 /// A run in a list.
@@ -106,9 +113,75 @@ pub struct RunDetail {
 pub struct Decide {
     /// What.
     pub kind: DecisionKind,
-    /// Why. Needed for a waiver.
+    /// Why. Needed for a waiver and for a permit.
     #[serde(default)]
     pub why: String,
+    /// For a permit: the serial numbers of the disks that may be erased with what they hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serials: Vec<String>,
+}
+
+/// `GET /api/v1/hosts/{name}/gate?max_age_s=N&allow_waived=true`: may the machine go back to work?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The host's name.
+    pub host: String,
+    /// Whether it may.
+    pub open: bool,
+    /// The run that speaks for it, or against it.
+    pub run: Option<i64>,
+    /// That run's profile.
+    pub profile: Option<String>,
+    /// When that run came to its end.
+    pub completed_at: Option<Micros>,
+    /// Why not; empty when it may.
+    pub reasons: Vec<GateReason>,
+}
+
+/// One reason why a machine may not go back to work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReason {
+    /// Stable: `NeverVetted`, `BeingTested`, `Failed`, `NoVerdict`, `NotSealed`, `NotGenuine`, `ProfileTooLow`, `Waived`,
+    /// `ChecksOff`, `StagesLeftOut`, `NotCompared`, `TooOld`, `PartsChanged`, `InventoryUnknown`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// `GET` and `POST /api/v1/hosts/{name}/adopt`: the spec that the machine's newest inventory comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The run whose inventory it is.
+    pub run: i64,
+    /// The spec, as YAML.
+    pub spec_yaml: String,
+    /// Whether it is the registered one now.
+    pub stored: bool,
+}
+
+/// `POST /api/v1/operators`: someone who may sign in. `PUT` is not needed: adding one again changes password and role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOperator {
+    /// Letters, digits, `.`, `_`, `-`; at most 64.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// Their password; one is made and told once without it.
+    #[serde(default)]
+    pub password: Option<String>,
+}
+
+/// Someone who may sign in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorInfo {
+    /// Their name.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// Told once, when it was made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
 }
 
 /// A machine that asked for a lease and is not registered.

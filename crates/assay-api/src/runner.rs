@@ -3,7 +3,10 @@
 //! A runner's join token lets it ask for work and say what it sees; each run that it is given
 //! comes with a token of its own, good for that run alone and void when the run ends.
 
+use std::collections::BTreeMap;
+
 use assay_model::event::PowerAction;
+use assay_model::host::order::IperfServer;
 use assay_model::{Mac, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,6 +23,9 @@ pub struct Claim {
     pub holding: Vec<RunId>,
     /// The power methods it can do: `manual`, `lab` …
     pub power: Vec<String>,
+    /// How much of each pool it has: `netboot` (16 where it does not say), `mem_mib`, `cpu`, `io` …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<String, u64>,
 }
 
 /// A run, handed to a runner.
@@ -37,6 +43,16 @@ pub struct Grant {
     pub macs: Vec<Mac>,
     /// `{"method": "lab", "machine": "healthy-bios"}`, `{"method": "manual"}` …
     pub power: Value,
+    /// How many network speed servers the run wants: one for each expected port.
+    #[serde(default)]
+    pub speed_servers: u32,
+}
+
+/// `POST /runner/v1/services` (run token): what stands ready for the run. May be sent again; the last one counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Services {
+    /// Network speed servers, each for one client at a time.
+    pub iperf: Vec<IperfServer>,
 }
 
 /// `GET /runner/v1/next?wait_s=N` (run token).

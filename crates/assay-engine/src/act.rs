@@ -5,6 +5,9 @@ use assay_model::event::PowerAction;
 use std::sync::Arc;
 
 use assay_artifacts::Verified;
+use assay_model::host::inventory::Inventory;
+use assay_model::host::order::{Profile, Replacement};
+use assay_model::host::parts::{PartId, parts};
 use assay_model::host::spec::HostSpec;
 use assay_model::state::FailedAt;
 use assay_model::view::AttemptOutcome;
@@ -13,11 +16,18 @@ use assay_model::{
     Verdict, journal,
 };
 use assay_pipelines::{JudgeInput, SensorSummary, host};
-use assay_store::{Bulk, Changes, Write};
+use assay_store::{Bulk, Changes, RunFilter, Write};
 use serde_json::{Value, json};
 
-use crate::decide::Action;
+use crate::deaths;
+use crate::decide::{Action, Death, News};
 use crate::{Engine, EngineError, ReportFacts};
+
+/// The code of a disk that holds data which nobody has given up: what a permit names disks of.
+pub(crate) const UNEXPECTED_DATA: &str = "UnexpectedData";
+
+/// Most parts in two machines that are told: with more of them, both are the same machine.
+const MAX_TWINS: usize = 16;
 
 /// No limit, where the whole run is wanted.
 const ALL: u32 = i32::MAX as u32;
@@ -40,10 +50,12 @@ impl Engine {
             Action::Collect => return self.collect_integrity(run).await,
             Action::Judge => return self.judge(run).await,
             Action::GiveUp { reason } => return self.close(run, Judgement::error(reason)).await,
-            Action::Lose { reason, rebooted } => return self.lose(run, reason, rebooted).await,
+            Action::Lose { reason } => return self.lose(run, reason).await,
+            Action::Died { how } => return self.died(run, &how).await,
+            Action::Tell { news } => return self.tell(run, news).await,
             Action::Suspect => {
                 let last_seen = self.live.last_seen(id);
-                let silent = notify(run, "AgentSuspect", json!({ "last_seen": last_seen }));
+                let silent = notify(run, "MachineSuspect", json!({ "last_seen": last_seen }));
                 Changes { events: vec![EventBody::AgentSuspect { last_seen }], writes: vec![silent] }
             }
             Action::Returned => one(EventBody::AgentReturned),
@@ -98,25 +110,39 @@ impl Engine {
         Ok(())
     }
 
-    async fn lose(&self, run: &RunView, reason: String, rebooted: bool) -> Result<(), EngineError> {
+    async fn lose(&self, run: &RunView, reason: String) -> Result<(), EngineError> {
         let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
         let (stage, attempt) = (stage.plan.name.clone(), attempt.attempt);
         let mut events = self.bind(run).await?;
-        if rebooted {
-            let finding = Finding::new(
-                "MachineRebooted",
-                Severity::Warning,
-                format!("The machine rebooted during {stage} (attempt {attempt})"),
-                "Read the console log around the reboot; if nobody touched the machine, suspect power, memory or overheating.",
-            )
-            .part("system", None, None);
-            events.push(EventBody::FindingRaised { finding });
-        }
         events.push(EventBody::AttemptLost { stage, attempt, reason });
         let known = run.seq;
         self.transact(run.id, |fresh| unmoved(fresh, known, Changes { events, writes: Vec::new() }))
             .await
             .map(drop)
+    }
+
+    async fn died(&self, run: &RunView, how: &Death) -> Result<(), EngineError> {
+        let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
+        let judgement = deaths::judgement(run, stage, attempt, how);
+        self.close(run, judgement).await
+    }
+
+    /// Tells people, once: a notification with a known name is stored once, even when a restart has forgotten it.
+    async fn tell(&self, run: &RunView, news: News) -> Result<(), EngineError> {
+        let (event, payload) = match news {
+            News::HoldExpiring { until } => {
+                ("HoldExpiring", json!({ "failed_stage": run.failed_stage(), "hold_until": until }))
+            }
+            News::RunStale { since } => ("RunStale", json!({ "state": run.state(), "since": since })),
+        };
+        let key = news.key();
+        let mut write = notify(run, event, payload);
+        if let Write::Notify { id, .. } = &mut write {
+            *id = format!("{}:{key}", run.id);
+        }
+        self.transact(run.id, |_| Ok(Changes { events: Vec::new(), writes: vec![write] })).await?;
+        self.live.set_told(run.id, key);
+        Ok(())
     }
 
     /// Judges the open attempt's evidence.
@@ -129,13 +155,51 @@ impl Engine {
             (None, Some(judge)) => {
                 let facts = self.facts(run, evidence.digest).await?;
                 let judged =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judge.judge(&facts.input())));
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host::judge(judge, &facts.input())));
                 judged.unwrap_or_else(|_| {
                     Judgement::error("the judge stumbled over this evidence; please report it")
                 })
             }
         };
+        let mut judgement = judgement;
+        if stage.plan.name == "Inventory" {
+            judgement.findings.extend(self.twins(run, evidence.digest).await?);
+        }
         self.close(run, judgement.mute(&run.created.muted)).await
+    }
+
+    /// Parts of this machine that another one under test claims as well: one of the two reads a wrong number, or both
+    /// are connected to the same disk.
+    async fn twins(&self, run: &RunView, evidence: Sha256) -> Result<Vec<Finding>, EngineError> {
+        let Ok(own) = Inventory::from_evidence(&self.json(evidence).await?) else { return Ok(Vec::new()) };
+        let own = parts(&own);
+        let mut findings = Vec::new();
+        for id in self.store.open_runs().await? {
+            let other = self.view(id).await?;
+            let Some(digest) = inventory_of(&other).filter(|_| other.created.target.host != run.created.target.host)
+            else {
+                continue;
+            };
+            let Ok(theirs) = Inventory::from_evidence(&self.json(digest).await?) else { continue };
+            let theirs = parts(&theirs);
+            let shared = |part: &&PartId| theirs.iter().any(|t| t.kind == part.kind && part.ids.iter().any(|id| t.is(id)));
+            for part in own.iter().filter(shared) {
+                let kind = part.kind.as_str();
+                let message = format!(
+                    "{kind} {} was found in {} as well (run {})",
+                    part.name(),
+                    other.created.target.name,
+                    other.created.number
+                );
+                let next = "Compare the labels of both machines: the number is misread, or one part is connected to both.";
+                findings.push(
+                    Finding::new("PartSeenTwice", Severity::Warning, message, next)
+                        .part(kind, part.place.as_deref(), Some(part.name())),
+                );
+            }
+        }
+        findings.truncate(MAX_TWINS);
+        Ok(findings)
     }
 
     async fn close(&self, run: &RunView, judgement: Judgement) -> Result<(), EngineError> {
@@ -143,9 +207,8 @@ impl Engine {
         let plan = &stage.plan;
         let mut events = self.bind(run).await?;
         let mut writes = Vec::new();
-        if plan.name == "SpecValidate" && judgement.verdict == Verdict::Fail {
-            let said: Vec<_> = judgement.findings.iter().map(|f| f.message.clone()).collect();
-            writes.push(notify(run, "SpecMismatch", json!({ "findings": said })));
+        if judgement.verdict.blocks(plan.required) {
+            writes.push(notify(run, failure_news(&judgement, &plan.name), failure_facts(&judgement, &plan.name)));
         }
         events.push(EventBody::StageJudged {
             stage: plan.name.clone(),
@@ -230,11 +293,7 @@ impl Engine {
 
     /// Everything that a report on the run shows, as it stands now.
     pub async fn report_facts(&self, run: &Arc<RunView>) -> Result<ReportFacts, EngineError> {
-        let evidence = |name: &str| {
-            let stage = run.stages.iter().find(|s| s.plan.name == name)?;
-            stage.attempts.iter().rev().find_map(|a| a.evidence.as_ref().map(|e| e.digest))
-        };
-        let inventory = match evidence("SpecValidate").or_else(|| evidence("Inventory")) {
+        let inventory = match inventory_of(run) {
             Some(digest) => Some(self.json(digest).await?),
             None => None,
         };
@@ -277,6 +336,9 @@ impl Engine {
         Ok(Facts {
             spec: serde_json::from_value(run.created.spec.clone())
                 .map_err(|e| EngineError::Invalid(format!("the run's spec does not read: {e}")))?,
+            profile: run.created.profile.parse().unwrap_or_default(),
+            replaced: run.created.options.replaced.clone(),
+            before: self.last_passed(run).await?,
             evidence: self.json(evidence).await?,
             earlier,
             sensors: sensors
@@ -293,7 +355,27 @@ impl Engine {
         })
     }
 
-    async fn json(&self, digest: Sha256) -> Result<Value, EngineError> {
+    /// The inventory of the last run that this run's host passed, where parts were replaced since.
+    async fn last_passed(&self, run: &RunView) -> Result<Option<(i64, Value)>, EngineError> {
+        if run.created.options.replaced.is_empty() {
+            return Ok(None);
+        }
+        let (host, number) = (run.created.target.host, run.created.number);
+        let filter =
+            RunFilter { host: Some(host), before_number: Some(number), limit: ALL, ..RunFilter::default() };
+        for row in self.store.list_runs(filter).await? {
+            if row.result != Some(RunResult::Pass) || row.overridden {
+                continue;
+            }
+            let passed = self.view(row.id).await?;
+            if let Some(digest) = inventory_of(&passed) {
+                return Ok(Some((row.number, self.json(digest).await?)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) async fn json(&self, digest: Sha256) -> Result<Value, EngineError> {
         let bytes = self.artifacts.get(digest).await?;
         // Evidence was JSON when it was taken in; bytes that no longer read are judged as such.
         Ok(serde_json::from_slice(&bytes).unwrap_or(Value::Null))
@@ -306,6 +388,9 @@ struct Facts {
     evidence: Value,
     earlier: Vec<(StageName, Value)>,
     sensors: Vec<SensorSummary>,
+    profile: Profile,
+    replaced: Vec<Replacement>,
+    before: Option<(i64, Value)>,
 }
 
 impl Facts {
@@ -315,8 +400,37 @@ impl Facts {
             evidence: &self.evidence,
             earlier: &self.earlier,
             sensors: &self.sensors,
+            profile: self.profile,
+            replaced: &self.replaced,
+            before: self.before.as_ref().map(|(run, value)| (*run, value)),
         }
     }
+}
+
+/// The newest inventory of a run: `SpecValidate` takes one of its own, after the first.
+pub(crate) fn inventory_of(run: &RunView) -> Option<Sha256> {
+    let evidence = |name: &str| {
+        let stage = run.stages.iter().find(|s| s.plan.name == name)?;
+        stage.attempts.iter().rev().find_map(|a| a.evidence.as_ref().map(|e| e.digest))
+    };
+    evidence("SpecValidate").or_else(|| evidence("Inventory"))
+}
+
+/// Under which name a stage's failure is told: each failure once, by the name that says most.
+fn failure_news(judgement: &Judgement, stage: &StageName) -> &'static str {
+    let found = |code: &str| judgement.findings.iter().any(|f| f.code == code);
+    if found(UNEXPECTED_DATA) {
+        UNEXPECTED_DATA
+    } else if stage == "SpecValidate" && judgement.verdict == Verdict::Fail && !deaths::is_death(judgement) {
+        "SpecMismatch"
+    } else {
+        "StageFailed"
+    }
+}
+
+fn failure_facts(judgement: &Judgement, stage: &StageName) -> Value {
+    let said: Vec<_> = judgement.findings.iter().map(|f| f.message.clone()).collect();
+    json!({ "stage": stage, "verdict": judgement.verdict, "message": judgement.message, "findings": said })
 }
 
 /// The changes, unless news came in since they were decided on: evidence that arrives in the moment

@@ -4,14 +4,17 @@
 //! before it gets here; here it is fenced (which run, which boot, which try) and recorded.
 
 use assay_model::event::Refusal;
+use assay_model::host::order::StageInput;
+use assay_model::host::permit::SignedPermit;
 use assay_model::sensor::SensorBatch;
+use assay_model::view::AttemptOutcome;
 use assay_model::{
     EventBody, Finding, Mac, Micros, Owner, RunId, RunState, RunView, Severity, Sha256, StageName, sentence,
     text,
 };
-use assay_store::{BootTokenState, Changes, LogLine, SensorRow, StoreErrorKind, Write};
+use assay_store::{BootTokenState, Changes, CheckpointRow, LogLine, SensorRow, StoreErrorKind, Write};
 
-use crate::{Engine, EngineError, secret};
+use crate::{Engine, EngineError, permits, secret};
 
 /// The answer to a boot fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +111,76 @@ pub fn todo(run: &RunView) -> Todo {
 }
 
 impl Engine {
+    /// What the collector of a stage is given for this try.
+    pub async fn stage_input(
+        &self,
+        run: &RunView,
+        stage: &StageName,
+        generation: i64,
+    ) -> Result<StageInput, EngineError> {
+        Ok(StageInput {
+            profile: run.created.profile.parse().unwrap_or_default(),
+            replaced: run.created.options.replaced.clone(),
+            iperf: run.iperf.clone(),
+            permit: self.permit_for(run, stage, generation).await?,
+            checkpoint: self.checkpoint_for(run, stage, generation).await?,
+        })
+    }
+
+    /// The permit to erase, for the one stage that does; the cluster is asked right before.
+    async fn permit_for(
+        &self,
+        run: &RunView,
+        stage: &StageName,
+        generation: i64,
+    ) -> Result<Option<SignedPermit>, EngineError> {
+        if *stage != permits::STAGE {
+            return Ok(None);
+        }
+        let refused = |why: permits::NoPermit| EngineError::Refused(why.to_string());
+        let spec = permits::spec_of(run).map_err(refused)?;
+        let answer = permits::ask_cluster(&spec, self.guard.as_ref()).await;
+        let permit = permits::mint(run, &spec, answer, generation, self.now(), secret()).map_err(refused)?;
+        Ok(Some(permits::sign(&permit, |message| self.sealer.sign_permit(message))))
+    }
+
+    /// Where the last try of a stage stood, if it was lost and not judged: what was judged is behind the run, and a
+    /// stage that an operator has run again begins anew.
+    async fn checkpoint_for(
+        &self,
+        run: &RunView,
+        stage: &StageName,
+        generation: i64,
+    ) -> Result<Option<serde_json::Value>, EngineError> {
+        let Some(saved) = self.store.checkpoint(run.id, stage).await? else { return Ok(None) };
+        let attempts = run.stages.iter().find(|s| s.plan.name == *stage).map_or(&[][..], |s| &s.attempts);
+        let judged = attempts.iter().filter(|a| matches!(a.outcome, AttemptOutcome::Judged(_)));
+        let behind = judged.map(|a| a.generation).max().unwrap_or(0);
+        Ok((saved.generation > behind && saved.generation <= generation).then_some(saved.state))
+    }
+
+    /// A collector says where its stage stands. Refused unless it names the open try and its generation.
+    pub async fn checkpoint(
+        &self,
+        run: RunId,
+        stage: &StageName,
+        attempt: u32,
+        generation: i64,
+        state: serde_json::Value,
+    ) -> Result<(), EngineError> {
+        let view = self.view(run).await?;
+        let open = view.open_attempt().is_some_and(|(s, a)| {
+            s.plan.name == *stage && a.attempt == attempt && a.generation == generation && a.evidence.is_none()
+        });
+        let row = CheckpointRow { attempt, generation, saved_at: self.now(), state };
+        if !open || !self.store.checkpoint_put(run, stage, &row).await? {
+            return Err(EngineError::Refused(format!(
+                "try {attempt} of {stage} is over; its checkpoint is not wanted any more"
+            )));
+        }
+        Ok(())
+    }
+
     /// A machine fetched its boot script: mints a one-time token if it has an open run.
     pub async fn boot(&self, mac: Mac) -> Result<Boot, EngineError> {
         let local = |reason: &str| Ok(Boot::Local { reason: reason.to_owned() });
@@ -234,7 +307,7 @@ impl Engine {
 
     /// The agent says what it is doing.
     pub fn heartbeat(&self, run: RunId, step: Option<&str>) {
-        self.live.set_step(run, step.map(text::clean));
+        self.live.set_step(run, step.map(text::clean), self.now());
     }
 
     /// The agent is about to switch its machine off.

@@ -3,8 +3,10 @@
 //! Everything that it may look at is in the [`Snapshot`]; what comes out is one [`Action`] or the
 //! time at which to look again. No I/O, no clock: every rule is a row in the tests below.
 
+use std::collections::BTreeSet;
+
 use assay_model::event::PowerAction;
-use assay_model::view::AttemptOutcome;
+use assay_model::view::{AttemptOutcome, AttemptView, PowerView, StageView};
 use assay_model::{Micros, Owner, RunState, RunView};
 
 use crate::Tuning;
@@ -22,8 +24,14 @@ pub struct Snapshot<'a> {
     pub lease_until: Micros,
     /// Whether the agent has said that it is switching off.
     pub off: bool,
-    /// A runner that waits for work and can do the run's power method.
+    /// The runner that a queued run is given to now, if its turn has come.
     pub runner: Option<&'a str>,
+    /// Another run on the same runner that has its network stage open: the two would share one wire.
+    pub network_busy: Option<i64>,
+    /// What was told about the run already, by its key.
+    pub told: &'a BTreeSet<String>,
+    /// Since when the agent has been saying the same about what it does.
+    pub step_since: Micros,
     /// When bulk rows were last bound to the chain.
     pub bound_at: Micros,
     /// Time limits.
@@ -68,8 +76,16 @@ pub enum Action {
     Lose {
         /// Why.
         reason: String,
-        /// Whether the machine came back by itself in a new boot.
-        rebooted: bool,
+    },
+    /// The machine died in the open attempt: the stage fails.
+    Died {
+        /// How.
+        how: Death,
+    },
+    /// Tell people something that moves nothing; once.
+    Tell {
+        /// What.
+        news: News,
     },
     /// Say that the agent is silent.
     Suspect,
@@ -97,6 +113,62 @@ pub enum Action {
     },
 }
 
+/// How a machine died in an open attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It rebooted by itself and kept a record of why.
+    Crashed,
+    /// It rebooted, nobody here asked for that, and it kept no record.
+    Rebooted,
+    /// It fell silent and came back only after its power was cycled.
+    Hung,
+    /// It fell silent and never came back.
+    Gone {
+        /// What was tried and what was seen.
+        message: String,
+    },
+}
+
+impl Death {
+    /// The finding's code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Crashed => "MachineCrashed",
+            Self::Rebooted => "MachineRebooted",
+            Self::Hung => "MachineHung",
+            Self::Gone { .. } => "MachineDidNotReturn",
+        }
+    }
+}
+
+/// News that no event of the journal carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The hold that ends then runs out soon.
+    HoldExpiring {
+        /// When it ends.
+        until: Micros,
+    },
+    /// The run has made no progress since then.
+    RunStale {
+        /// Since when.
+        since: Micros,
+    },
+}
+
+impl News {
+    /// Names it within its run; what was told under a key is not told again.
+    pub fn key(self) -> String {
+        match self {
+            Self::HoldExpiring { until } => format!("HoldExpiring:{}", until.0),
+            Self::RunStale { since } => format!("RunStale:{}", since.0),
+        }
+    }
+}
+
+/// The stage of which at most one is open on a runner at a time.
+pub const NETWORK: &str = "Network";
+
 /// Decides. Pure and total.
 pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     let run = s.run;
@@ -105,6 +177,9 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     }
     if let Some(action) = liveness(s, now) {
         return action;
+    }
+    if let Some(news) = news(s, now).filter(|news| !s.told.contains(&news.key())) {
+        return Action::Tell { news };
     }
     match run.state() {
         RunState::Queued => match s.runner {
@@ -151,15 +226,43 @@ fn liveness(s: &Snapshot<'_>, now: Micros) -> Option<Action> {
     if !matches!(run.state(), RunState::Running | RunState::FailedHolding) {
         return None;
     }
+    // A restart of the server makes nobody heard.
+    if run.suspect_since.is_some_and(|since| s.heard && s.last_seen > since) {
+        return Some(Action::Returned);
+    }
     // A machine that was sent to reboot is expected to be silent.
     if run.power.last().is_some_and(|p| p.requested_at > enrolled.at) {
         return None;
     }
     match run.suspect_since {
-        // A restart of the server makes nobody heard.
-        Some(since) if s.heard && s.last_seen > since => Some(Action::Returned),
         None if now.since(s.last_seen) >= s.tuning.suspect_after => Some(Action::Suspect),
         _ if now.since(s.bound_at) >= s.tuning.bind_every => Some(Action::Bind),
+        _ => None,
+    }
+}
+
+/// What people should be told by now, whether or not they were.
+fn news(s: &Snapshot<'_>, now: Micros) -> Option<News> {
+    let run = s.run;
+    let stale = |since: Micros| {
+        (now.since(since) >= s.tuning.stale_after).then_some(News::RunStale { since })
+    };
+    match run.state() {
+        RunState::FailedHolding => {
+            let until = run.hold_until?;
+            let (hour, tenth) = (Micros::seconds(3600), Micros::seconds(i64::from(run.created.hold_s)).0 / 10);
+            // A short hold is told of at nine tenths, not from its beginning on.
+            let before = hour.0.min(tenth);
+            (now.0 >= until.0 - before && now < until).then_some(News::HoldExpiring { until })
+        }
+        RunState::Queued => stale(run.created_at),
+        RunState::Cancelling => stale(run.decisions.last().map_or(run.created_at, |d| d.at)),
+        RunState::Running => {
+            let (stage, attempt) = run.open_attempt().filter(|(stage, _)| stage.plan.owner == Owner::Agent)?;
+            // What has no more time than that anyway is not stale but over soon.
+            let long = Micros::seconds(i64::from(stage.plan.timeout_s)) > s.tuning.stale_after;
+            if long { stale(attempt.started_at.max(s.step_since)) } else { None }
+        }
         _ => None,
     }
 }
@@ -183,7 +286,7 @@ fn wait_for_boot(s: &Snapshot<'_>, since: Micros, now: Micros) -> Action {
         let message = format!("The machine could not be switched on: {message}");
         return Action::BootFailed { message };
     }
-    let deadline = power.requested_at.plus(Micros::seconds(i64::from(run.created.boot_timeout_s)));
+    let deadline = power.requested_at.plus(boot_timeout(run));
     if now < deadline {
         return Action::Wait { until: Some(deadline) };
     }
@@ -212,26 +315,91 @@ fn running(s: &Snapshot<'_>, now: Micros) -> Action {
     if stage.plan.owner == Owner::Orchestrator {
         return Action::Collect;
     }
-    let enrolled = run.enrolled.as_ref();
-    let deadline = attempt.started_at.plus(Micros::seconds(i64::from(stage.plan.timeout_s)));
-    let lost = if enrolled.is_some_and(|e| e.generation > attempt.generation) {
-        Some(("the machine rebooted in the middle of it".to_owned(), true))
-    } else if now >= deadline {
-        Some((format!("it did not end within {} s", stage.plan.timeout_s), false))
-    } else if now >= s.lease_until {
-        let silent = now.since(s.last_seen).as_seconds();
-        Some((format!("the agent was silent for {silent:.0} s"), false))
+    if run.enrolled.as_ref().is_some_and(|e| e.generation > attempt.generation) {
+        return came_back(s, attempt, now);
+    }
+    silent_or_slow(s, stage, attempt, now)
+}
+
+/// Another boot of the machine has enrolled: the one that the attempt was given to is dead.
+fn came_back(s: &Snapshot<'_>, attempt: &AttemptView, now: Micros) -> Action {
+    let run = s.run;
+    let Some(enrolled) = &run.enrolled else { return Action::Wait { until: None } };
+    let told = run.post_mortem.as_ref().filter(|told| told.boot == enrolled.boot);
+    // Its agent tells first of all what the machine kept of its last moments.
+    let patience = enrolled.at.plus(s.tuning.post_mortem);
+    if told.is_none() && now < patience {
+        return Action::Wait { until: Some(patience) };
+    }
+    let how = if cycled(run, attempt).is_some() {
+        Death::Hung
+    } else if told.is_some_and(|told| !told.records.is_empty()) {
+        Death::Crashed
     } else {
-        None
+        Death::Rebooted
     };
-    let Some((reason, rebooted)) = lost else {
-        return Action::Wait { until: Some(deadline.min(s.lease_until)) };
+    if run.created.muted.iter().any(|code| code == how.code()) {
+        return lose(s, format!("the machine rebooted in the middle of it ({} is switched off)", how.code()));
+    }
+    Action::Died { how }
+}
+
+/// The boot that the attempt was given to has not answered yet: it works, is slow, or is silent.
+fn silent_or_slow(s: &Snapshot<'_>, stage: &StageView, attempt: &AttemptView, now: Micros) -> Action {
+    let run = s.run;
+    if let Some(power) = cycled(run, attempt) {
+        let back = power.requested_at.plus(boot_timeout(run));
+        if now < back {
+            return Action::Wait { until: Some(back) };
+        }
+        let heard_since = s.lease_until > power.requested_at.plus(s.tuning.lease);
+        if now >= s.lease_until && !heard_since {
+            return Action::Died { how: Death::Gone { message: gone(run, power) } };
+        }
+    }
+    let deadline = attempt.started_at.plus(Micros::seconds(i64::from(stage.plan.timeout_s)));
+    if now >= deadline {
+        return lose(s, format!("it did not end within {} s", stage.plan.timeout_s));
+    }
+    if now >= s.lease_until {
+        return Action::Power { action: PowerAction::Cycle };
+    }
+    Action::Wait { until: Some(deadline.min(s.lease_until)) }
+}
+
+/// Our latest request to cycle the machine's power since the attempt began.
+fn cycled<'a>(run: &'a RunView, attempt: &AttemptView) -> Option<&'a PowerView> {
+    let since = |p: &&PowerView| p.action == PowerAction::Cycle && p.requested_at >= attempt.started_at;
+    run.power.iter().rfind(since)
+}
+
+fn gone(run: &RunView, power: &PowerView) -> String {
+    let switched = match &power.outcome {
+        Some((true, message)) => format!("power: {message}"),
+        Some((false, message)) => format!("its power could not be cycled: {message}"),
+        None => "the runner never said what became of the power request".to_owned(),
     };
-    if tries_lost(run) + 1 >= s.tuning.attempts {
+    let fetched = if run.boot_served_at.is_some_and(|at| at >= power.requested_at) {
+        "it fetched its boot script, and then nothing more was heard"
+    } else {
+        "it never asked for its boot script"
+    };
+    format!(
+        "The machine fell silent and did not come back within {} s ({switched}; {fetched})",
+        run.created.boot_timeout_s
+    )
+}
+
+fn lose(s: &Snapshot<'_>, reason: String) -> Action {
+    if tries_lost(s.run) + 1 >= s.tuning.attempts {
         let reason = format!("{} tries without evidence; the last: {reason}", s.tuning.attempts);
         return Action::GiveUp { reason };
     }
-    Action::Lose { reason, rebooted }
+    Action::Lose { reason }
+}
+
+fn boot_timeout(run: &RunView) -> Micros {
+    Micros::seconds(i64::from(run.created.boot_timeout_s))
 }
 
 fn between_stages(s: &Snapshot<'_>, now: Micros) -> Action {
@@ -247,10 +415,27 @@ fn between_stages(s: &Snapshot<'_>, now: Micros) -> Action {
     let last_decision = run.decisions.last().map(|d| d.at);
     let since = last_try.max(last_decision).unwrap_or(run.created_at);
     let alive = run.enrolled.as_ref().is_some_and(|e| {
-        let power_after = run.power.last().is_some_and(|p| p.requested_at > e.at);
+        let power_after = run.power.last().is_some_and(|p| p.requested_at > e.at && !outlived(run, p));
         !power_after && now < s.lease_until
     });
-    if alive { start(run) } else { wait_for_boot(s, since, now) }
+    if !alive {
+        return wait_for_boot(s, since, now);
+    }
+    if stage.plan.name == NETWORK && s.network_busy.is_some() {
+        return Action::Wait { until: None };
+    }
+    start(run)
+}
+
+/// Whether the boot that was to be cut off has brought evidence after that: its power was not cut after all.
+fn outlived(run: &RunView, power: &PowerView) -> bool {
+    let e = run.enrolled.as_ref().map_or(0, |e| e.generation);
+    run.stages.iter().flat_map(|stage| &stage.attempts).any(|a| {
+        a.generation > e
+            && a.evidence.is_some()
+            && a.started_at <= power.requested_at
+            && a.ended_at.is_some_and(|at| at > power.requested_at)
+    })
 }
 
 fn start(run: &RunView) -> Action {

@@ -1,7 +1,7 @@
 //! Every rule of [`decide`], on both sides of every limit. A run is told as a list of events and
 //! folded; what else there is to know is in the snapshot beside it.
 
-use assay_model::event::{RunCreated, Target};
+use assay_model::event::{CrashRecord, RunCreated, Target};
 use assay_model::{
     Decision, DecisionKind, Event, EventBody, HostId, Judgement, Mac, Owner, RunId, RunResult, Sha256,
     StageName, StagePlan, Verdict,
@@ -23,6 +23,9 @@ struct Story {
     bound_at: i64,
     off: bool,
     runner: Option<&'static str>,
+    network_busy: Option<i64>,
+    told: BTreeSet<String>,
+    step_since: i64,
 }
 
 /// A run in the queue. Two stages for the agent (400 s each), one for the orchestrator.
@@ -52,6 +55,7 @@ fn queued_with(holds: bool) -> Story {
         requested_by: "mara".into(),
         harness: "0.1.0".into(),
         muted: Vec::new(),
+        options: assay_model::host::order::RunOptions::default(),
     };
     let first = Event { seq: 1, at: Micros::seconds(START), body: EventBody::RunCreated(Box::new(created)) };
     let view = RunView::begin(RunId(uuid::Uuid::from_u128(7)), &first).expect("a beginning");
@@ -63,6 +67,9 @@ fn queued_with(holds: bool) -> Story {
         bound_at: LATER,
         off: false,
         runner: Some("rack-2"),
+        network_busy: None,
+        told: BTreeSet::new(),
+        step_since: LATER,
     }
 }
 
@@ -129,6 +136,28 @@ impl Story {
         story
     }
 
+    /// The latest boot tells what the machine kept of a crash.
+    fn told_of_death(self, records: usize) -> Self {
+        let boot = self.view.enrolled.as_ref().map_or(0, |e| e.boot);
+        let record = |n: usize| CrashRecord { name: format!("crash-{n}"), digest: Sha256::ZERO };
+        let records: Vec<_> = (0..records).map(record).collect();
+        self.then(0, EventBody::PostMortem { boot, records, cause: None })
+    }
+
+    /// Everything that could be told by now was told.
+    fn told_everything(mut self) -> Self {
+        let (until, made) = (self.view.hold_until, self.view.decisions.last().map(|d| d.at));
+        self.told.extend(until.map(|until| News::HoldExpiring { until }.key()));
+        let since = [Some(self.view.created_at), made].into_iter().flatten();
+        self.told.extend(since.map(|since| News::RunStale { since }.key()));
+        self
+    }
+
+    fn muted(mut self, code: &str) -> Self {
+        self.view.created.muted = vec![code.to_owned()];
+        self
+    }
+
     fn name(&self, index: usize) -> StageName {
         self.view.stages[index].plan.name.clone()
     }
@@ -160,7 +189,7 @@ impl Story {
     fn decided(self, after_s: i64, kind: DecisionKind) -> Self {
         self.then(
             after_s,
-            EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } },
+            EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into(), serials: Vec::new() } },
         )
     }
 
@@ -193,6 +222,9 @@ impl Story {
             lease_until: last_seen.plus(tuning.lease).max(started.plus(tuning.lease)),
             off: self.off,
             runner: self.runner,
+            network_busy: self.network_busy,
+            told: &self.told,
+            step_since: Micros::seconds(self.step_since),
             bound_at: Micros::seconds(self.bound_at),
             tuning,
         };
@@ -202,6 +234,11 @@ impl Story {
     /// The same, a microsecond before so many seconds after the story's end.
     fn just_before(&self, after_s: i64) -> Action {
         self.decides_at(Micros(Micros::seconds(self.now + after_s).0 - 1))
+    }
+
+    fn suspect_again(self) -> Self {
+        let last_seen = Micros::seconds(self.last_seen.unwrap_or(self.started));
+        self.then(1, EventBody::AgentSuspect { last_seen })
     }
 
     fn suspect(self) -> Self {
@@ -216,7 +253,7 @@ fn wait(story: &Story, after_s: i64) -> Action {
 
 #[test]
 fn a_queued_run_waits_for_a_runner_that_can_do_it() {
-    let mut story = queued();
+    let mut story = queued().told_everything();
     assert_eq!(story.decides(0), Action::Admit { runner: "rack-2".to_owned() });
     story.runner = None;
     assert_eq!(story.decides(100_000), Action::Wait { until: None });
@@ -304,19 +341,169 @@ fn a_restart_of_the_server_makes_nobody_heard() {
     assert_eq!(running().restarted().decides(15), Action::Suspect, "but silence counts from there");
 }
 
+const CYCLE: Action = Action::Power { action: PowerAction::Cycle };
+
 #[test]
-fn the_lease_ends_after_two_minutes() {
+fn the_lease_ends_after_two_minutes_and_the_power_is_cycled_once() {
     let story = running().suspect();
-    let lost = Action::Lose { reason: "the agent was silent for 120 s".to_owned(), rebooted: false };
     assert_eq!(story.just_before(105), wait(&story, 105));
-    assert_eq!(story.decides(105), lost);
+    assert_eq!(story.decides(105), CYCLE);
+    let asked = story.then(104, EventBody::AgentReturned).suspect_again().power(PowerAction::Cycle);
+    assert_eq!(asked.decides(0), wait(&asked, 600), "the attempt stays open: it may be the network");
+    assert_eq!(asked.just_before(600), wait(&asked, 600));
 }
 
 #[test]
 fn never_within_one_lease_of_a_start() {
     let story = running().suspect().then(85, EventBody::AgentReturned).restarted().suspect();
     assert_eq!(story.just_before(105), wait(&story, 105), "the start was 15 s before the story's end");
-    assert!(matches!(story.decides(105), Action::Lose { rebooted: false, .. }));
+    assert_eq!(story.decides(105), CYCLE);
+}
+
+/// Silent beyond the lease; its power was cycled.
+fn silent() -> Story {
+    running().suspect().power(PowerAction::Cycle)
+}
+
+#[test]
+fn a_new_boot_after_our_power_cycle_is_a_hang() {
+    let back = silent().power_done(true).enrolled();
+    assert_eq!(back.decides(0), wait(&back, 10), "its agent tells first what the machine kept");
+    assert_eq!(back.just_before(10), wait(&back, 10));
+    assert_eq!(back.decides(10), Action::Died { how: Death::Hung }, "an agent that does not tell");
+    assert_eq!(silent().enrolled().told_of_death(0).decides(0), Action::Died { how: Death::Hung });
+    assert_eq!(silent().enrolled().told_of_death(2).decides(0), Action::Died { how: Death::Hung }, "whatever it kept");
+}
+
+#[test]
+fn the_same_boot_after_our_power_cycle_goes_on() {
+    let mut back = silent().power_done(false);
+    back.last_seen = Some(back.now + 30);
+    assert_eq!(back.decides(30), Action::Returned);
+    let back = back.then(30, EventBody::AgentReturned).heard();
+    assert_eq!(back.evidence(0, 1).decides(0), Action::Judge);
+    // What it brings closes the stage; nobody cycles it again for the next one.
+    let mut next = silent().power_done(false).then(30, EventBody::AgentReturned);
+    next.last_seen = Some(next.now + 300);
+    let next = next.evidence(0, 1).then(1, EventBody::AgentReturned).judged(0, Verdict::Pass);
+    assert_eq!(next.decides(0), Action::Start { index: 1, attempt: 1 });
+}
+
+#[test]
+fn silent_again_after_it_was_back_is_cycled_again() {
+    let mut story = silent().power_done(false);
+    story.last_seen = Some(story.now + 590);
+    let story = story.then(600, EventBody::AgentReturned);
+    // Its time is not yet over: a longer stage than the usual one here.
+    let mut story = story;
+    story.view.stages[0].plan.timeout_s = 100_000;
+    assert!(matches!(story.decides(0), Action::Wait { .. }), "heard ten seconds ago");
+    let last_seen = Micros::seconds(story.last_seen.expect("heard"));
+    let story = story.then(10, EventBody::AgentSuspect { last_seen });
+    assert_eq!(story.decides(110), CYCLE);
+}
+
+#[test]
+fn a_machine_that_never_comes_back_has_failed_its_stage() {
+    let said = |story: &Story| match story.decides(600) {
+        Action::Died { how: Death::Gone { message } } => message,
+        other => panic!("{other:?}"),
+    };
+    let start = "The machine fell silent and did not come back within 600 s";
+    let never = "it never asked for its boot script)";
+    assert_eq!(said(&silent()), format!("{start} (the runner never said what became of the power request; {never}"));
+    let refused = silent().power_done(false);
+    let message = match refused.decides(599) {
+        Action::Died { how: Death::Gone { message } } => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(message, format!("{start} (its power could not be cycled: said the BMC; {never}"));
+}
+
+#[test]
+fn a_reboot_that_nobody_here_asked_for_fails_the_stage() {
+    let back = running().enrolled();
+    assert_eq!(back.decides(0), wait(&back, 10));
+    assert_eq!(back.decides(10), Action::Died { how: Death::Rebooted });
+    assert_eq!(running().enrolled().told_of_death(0).decides(0), Action::Died { how: Death::Rebooted });
+    assert_eq!(running().enrolled().told_of_death(1).decides(0), Action::Died { how: Death::Crashed });
+    // What an earlier boot told is not about this death.
+    let again = running().told_of_death(1).enrolled();
+    assert_eq!(again.decides(0), wait(&again, 10));
+    assert_eq!(again.decides(10), Action::Died { how: Death::Rebooted });
+}
+
+#[test]
+fn a_muted_death_is_a_lost_try_and_mutes_no_other() {
+    let lost = |code: &str| {
+        let reason = format!("the machine rebooted in the middle of it ({code} is switched off)");
+        Action::Lose { reason }
+    };
+    let crashed = || running().enrolled().told_of_death(1);
+    let rebooted = || running().enrolled().told_of_death(0);
+    let hung = || silent().enrolled().told_of_death(0);
+    assert_eq!(crashed().muted("MachineCrashed").decides(0), lost("MachineCrashed"));
+    assert_eq!(rebooted().muted("MachineRebooted").decides(0), lost("MachineRebooted"));
+    assert_eq!(hung().muted("MachineHung").decides(0), lost("MachineHung"));
+    assert_eq!(crashed().muted("MachineRebooted").decides(0), Action::Died { how: Death::Crashed });
+    assert_eq!(hung().muted("MachineCrashed").decides(0), Action::Died { how: Death::Hung });
+    assert_eq!(rebooted().muted("MachineHung").decides(0), Action::Died { how: Death::Rebooted });
+    let again = rebooted().muted("MachineRebooted").lost();
+    assert_eq!(again.decides(0), Action::Start { index: 0, attempt: 2 });
+}
+
+#[test]
+fn a_hold_that_ends_soon_is_told_once() {
+    let tell = |story: &Story| Action::Tell {
+        news: News::HoldExpiring { until: story.view.hold_until.expect("held") },
+    };
+    let mut story = held().heard();
+    assert_eq!(story.just_before(3240), wait(&story, 3600), "a hold of an hour is told of at nine tenths");
+    assert_eq!(story.decides(3240), tell(&story));
+    story.told.insert(format!("HoldExpiring:{}", story.view.hold_until.expect("held").0));
+    assert_eq!(story.decides(3240), wait(&story, 3600));
+    let mut long = held().heard();
+    long.view.created.hold_s = 1_000_000;
+    long.view.hold_until = Some(Micros::seconds(long.now + 1_000_000));
+    assert_eq!(long.just_before(996_400), wait(&long, 1_000_000));
+    assert_eq!(long.decides(996_400), tell(&long), "an hour before");
+    assert_eq!(long.decides(1_000_000), Action::ExpireHold, "and it ends all the same");
+}
+
+#[test]
+fn a_run_without_progress_is_told_once() {
+    let stale = |since: i64| Action::Tell { news: News::RunStale { since: Micros::seconds(since) } };
+    let mut waits = queued();
+    waits.runner = None;
+    assert_eq!(waits.just_before(3600), Action::Wait { until: None });
+    assert_eq!(waits.decides(3600), stale(START));
+    waits.told.insert(format!("RunStale:{}", Micros::seconds(START).0));
+    assert_eq!(waits.decides(100_000), Action::Wait { until: None });
+
+    let stopping = running().decided(1, DecisionKind::Cancel).power(PowerAction::Off);
+    assert_eq!(stopping.decides(3599), stale(stopping.now - 1), "since it was asked for, a second before");
+
+    let mut long = running().heard();
+    long.view.stages[0].plan.timeout_s = 100_000;
+    long.step_since = long.now + 5000;
+    assert!(matches!(long.just_before(8600), Action::Wait { .. }), "it said something new at 5000 s");
+    assert_eq!(long.decides(8600), stale(long.now + 5000));
+    let mut short = running().heard();
+    short.step_since = 0;
+    assert!(matches!(short.decides(399), Action::Wait { .. }), "its time is nearly over anyway");
+}
+
+#[test]
+fn one_network_stage_at_a_time_on_a_runner() {
+    let mut story = switched_on().enrolled();
+    story.view.stages[0].plan.name = NETWORK.into();
+    story = story.then(0, EventBody::AgentReturned).started_stage(0, 1).then(0, EventBody::AgentReturned);
+    let mut story = story.lost();
+    assert_eq!(story.decides(0), Action::Start { index: 0, attempt: 2 });
+    story.network_busy = Some(9);
+    assert_eq!(story.decides(0), Action::Wait { until: None });
+    story.view.stages[0].plan.name = "SMART".into();
+    assert_eq!(story.decides(0), Action::Start { index: 0, attempt: 2 }, "only the wire is shared");
 }
 
 #[test]
@@ -326,15 +513,7 @@ fn a_stage_has_its_time_however_alive_the_agent_is() {
         matches!(story.just_before(400), Action::Wait { until: Some(at) } if at == Micros::seconds(story.now + 400))
     );
     let reason = "it did not end within 400 s".to_owned();
-    assert_eq!(story.decides(400), Action::Lose { reason, rebooted: false });
-}
-
-#[test]
-fn a_new_enrolment_in_an_open_attempt_is_a_reboot() {
-    let story = running().enrolled();
-    let reason = "the machine rebooted in the middle of it".to_owned();
-    assert_eq!(story.decides(0), Action::Lose { reason, rebooted: true });
-    assert_eq!(story.lost().decides(0), Action::Start { index: 0, attempt: 2 });
+    assert_eq!(story.decides(400), Action::Lose { reason });
 }
 
 #[test]
@@ -344,7 +523,7 @@ fn evidence_that_came_in_time_is_judged_even_after_a_reboot() {
 
 #[test]
 fn the_third_lost_try_is_given_up() {
-    let again = |story: Story, attempt| story.lost().enrolled().started_stage(0, attempt).heard();
+    let again = |story: Story, attempt| story.lost().started_stage(0, attempt).heard();
     let second = again(running(), 2);
     assert!(matches!(second.decides(400), Action::Lose { .. }));
     let third = again(second, 3);
@@ -356,16 +535,6 @@ fn the_third_lost_try_is_given_up() {
     let retried = retried.then(0, EventBody::Held { until }).decided(5, DecisionKind::Retry);
     let fourth = retried.then(1, EventBody::AgentReturned).started_stage(0, 4).heard();
     assert!(matches!(fourth.decides(400), Action::Lose { .. }));
-}
-
-#[test]
-fn after_a_lost_lease_power_is_asked_for_once_and_then_waited_for() {
-    let lost = running().suspect().then(105, EventBody::AgentReturned).suspect().lost();
-    assert_eq!(lost.decides(0), Action::Power { action: PowerAction::Cycle });
-    let asked = lost.power(PowerAction::Cycle);
-    assert_eq!(asked.decides(0), wait(&asked, 600));
-    assert!(matches!(asked.decides(600), Action::BootFailed { .. }));
-    assert_eq!(asked.enrolled().decides(0), Action::Start { index: 0, attempt: 2 });
 }
 
 #[test]
@@ -386,7 +555,7 @@ fn a_failed_run_holds_or_completes() {
 
 #[test]
 fn a_hold_expires_to_the_second() {
-    let story = held().heard();
+    let story = held().heard().told_everything();
     assert_eq!(story.just_before(3600), wait(&story, 3600));
     assert_eq!(story.decides(3600), Action::ExpireHold);
 }
@@ -430,7 +599,7 @@ fn cancelling_ends_only_when_the_machine_is_known_to_be_off() {
     on.off = true;
     assert_eq!(on.decides(0), confirmed("the agent said that it is switching the machine off"));
 
-    let asked = running().decided(1, DecisionKind::Cancel).power(PowerAction::Off);
+    let asked = running().decided(1, DecisionKind::Cancel).power(PowerAction::Off).told_everything();
     assert_eq!(asked.decides(100_000), Action::Wait { until: None }, "no answer is no confirmation");
     assert_eq!(asked.power_done(true).decides(0), confirmed("power off: said the BMC"));
 

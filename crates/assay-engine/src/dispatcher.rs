@@ -3,18 +3,23 @@
 //! It is woken by commits (to be quick) and once a second (to be right). Nothing is kept between
 //! turns: what a crash interrupts is seen by the next turn of the next process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use assay_model::{Micros, RunId, RunView};
+use assay_model::{Micros, RunId, RunState, RunView};
+use assay_store::{LeaseRow, RunFilter};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use assay_store::RunFilter;
-
-use crate::decide::{Action, Snapshot, decide};
-use crate::{Engine, EngineError};
+use crate::decide::{Action, NETWORK, Snapshot, decide};
+use crate::queue::{self, Place, Using, Waiting};
+use crate::{Engine, EngineError, janitor};
 
 /// How often everything is looked at even when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the janitor comes.
+const CLEAN_EVERY: Duration = Duration::from_hours(24);
 
 /// Most actions taken for one run before the others get their turn.
 const BURST: usize = 32;
@@ -27,6 +32,17 @@ pub async fn run(engine: Engine) {
     if let Err(problem) = recover(&engine).await {
         error!(error = %problem, "recovery of finished runs failed; their reports are rendered on demand");
     }
+    // Dropped with this future, and with it what it is doing.
+    let mut janitor = JoinSet::new();
+    janitor.spawn({
+        let engine = engine.clone();
+        async move {
+            loop {
+                tokio::time::sleep(CLEAN_EVERY).await;
+                janitor::clean_up(&engine).await;
+            }
+        }
+    });
     loop {
         if let Err(problem) = turn(&engine).await {
             error!(error = %problem, "a turn of the dispatcher failed; trying again in a second");
@@ -37,11 +53,11 @@ pub async fn run(engine: Engine) {
 
 /// One turn over all open runs.
 pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
-    engine.live.prune(engine.now());
-    let leases = engine.store.leases().await?;
-    for id in engine.store.open_runs().await? {
-        let lease = leases.iter().find(|l| l.run == id).map(|l| l.expires);
-        if let Err(problem) = advance(engine, id, lease).await {
+    let open = engine.store.open_runs().await?;
+    engine.live.prune(engine.now(), &open);
+    let around = Around { leases: engine.store.leases().await?, places: engine.line_up(&open).await? };
+    for id in open {
+        if let Err(problem) = advance(engine, id, &around).await {
             match problem {
                 // Somebody was faster; the next turn sees the new state.
                 EngineError::Refused(_) | EngineError::Illegal(_) => engine.wake.notify_one(),
@@ -52,11 +68,17 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What a turn looks at once for all runs.
+struct Around {
+    leases: Vec<LeaseRow>,
+    places: BTreeMap<RunId, Place>,
+}
+
 /// Acts on one run until there is nothing to do now.
-async fn advance(engine: &Engine, id: RunId, lease: Option<Micros>) -> Result<(), EngineError> {
+async fn advance(engine: &Engine, id: RunId, around: &Around) -> Result<(), EngineError> {
     for _ in 0..BURST {
         let run = engine.view(id).await?;
-        match engine.next(&run, lease) {
+        match engine.next(&run, around).await? {
             Action::Wait { .. } => return Ok(()),
             action => {
                 log(&run, &action);
@@ -71,42 +93,99 @@ async fn advance(engine: &Engine, id: RunId, lease: Option<Micros>) -> Result<()
 impl Engine {
     /// What is to be done about a run now. The lease's row counts too: another control plane may
     /// have heard the agent.
-    fn next(&self, run: &RunView, lease: Option<Micros>) -> Action {
+    async fn next(&self, run: &RunView, around: &Around) -> Result<Action, EngineError> {
         let now = self.now();
+        let lease = around.leases.iter().find(|l| l.run == run.id).map(|l| l.expires);
         let last_seen = self.live.last_seen(run.id);
         let granted = last_seen.plus(self.tuning.lease).max(lease.unwrap_or_default());
-        let runner = self.runner_for(run);
+        let runner = match around.places.get(&run.id) {
+            Some(Place::Admit { runner }) => Some(runner.as_str()),
+            _ => None,
+        };
+        let told = self.live.told(run.id);
         let snapshot = Snapshot {
             run,
             last_seen,
             heard: self.live.was_heard(run.id),
             lease_until: granted.max(self.live.started().plus(self.tuning.lease)),
             off: self.live.is_off(run.id),
-            runner: runner.as_deref(),
+            runner,
+            network_busy: self.network_busy(run).await?,
+            told: &told,
+            step_since: self.live.step_since(run.id),
             bound_at: self.live.bound_at(run.id).unwrap_or(run.started_at.unwrap_or(now)),
             tuning: self.tuning,
         };
-        decide(&snapshot, now)
+        Ok(decide(&snapshot, now))
     }
 
-    fn runner_for(&self, run: &RunView) -> Option<String> {
-        let method = run.created.power.get("method").and_then(|m| m.as_str()).unwrap_or("manual");
-        let waiting = self.live.waiting_runners();
-        waiting.into_iter().find(|(_, can)| can.contains(method)).map(|(name, _)| name)
+    /// What becomes of every queued run, and what those that wait are told.
+    async fn line_up(&self, open: &[RunId]) -> Result<BTreeMap<RunId, Place>, EngineError> {
+        let (mut using, mut queue, mut waits) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for id in open {
+            let run = self.view(*id).await?;
+            if run.state() == RunState::Queued {
+                queue.push(Waiting::of(&run));
+            }
+            if let Some(busy) = self.network_busy(&run).await? {
+                waits.insert(*id, wire_is_taken(busy));
+            }
+            using.extend(Using::of(&run));
+        }
+        let places = queue::place(&self.live.waiting_runners(), &using, &queue);
+        for (id, place) in &places {
+            if let Place::Wait { reason } = place {
+                waits.insert(*id, reason.clone());
+            }
+        }
+        self.live.set_waits(waits);
+        Ok(places.into_iter().collect())
+    }
+
+    /// For a run that is about to begin its network stage: another on the same runner that has its own open. Two at
+    /// once would measure each other.
+    async fn network_busy(&self, run: &RunView) -> Result<Option<i64>, EngineError> {
+        let next = run.state() == RunState::Running && !run.status.open;
+        if !next || run.current_stage().is_none_or(|stage| stage.plan.name != NETWORK) {
+            return Ok(None);
+        }
+        for id in self.store.open_runs().await? {
+            if id == run.id {
+                continue;
+            }
+            let other = self.view(id).await?;
+            let open = other.open_attempt().is_some_and(|(stage, _)| stage.plan.name == NETWORK);
+            if open && other.runner == run.runner {
+                return Ok(Some(other.created.number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why a run waits, for people: in the queue, or for the wire. None for one that does not.
+    pub fn waits_for(&self, run: &RunView) -> Option<String> {
+        match run.state() {
+            RunState::Queued => Some(self.waiting_reason(run)),
+            RunState::Running if !run.status.open => self.live.waits_for(run.id),
+            _ => None,
+        }
     }
 
     /// Why a queued run waits, for people.
     pub fn waiting_reason(&self, run: &RunView) -> String {
-        let method = run.created.power.get("method").and_then(|m| m.as_str()).unwrap_or("manual");
-        let waiting = self.live.waiting_runners();
-        if waiting.is_empty() {
-            "no runner is connected; start one with `assay runner`".to_owned()
-        } else if self.runner_for(run).is_none() {
-            format!("no connected runner can switch power by `{method}`")
-        } else {
-            "about to start".to_owned()
-        }
+        let known = self.live.waits_for(run.id);
+        known.unwrap_or_else(|| {
+            let alone = queue::place(&self.live.waiting_runners(), &[], &[Waiting::of(run)]);
+            match alone.into_iter().next() {
+                Some((_, Place::Wait { reason })) => reason,
+                _ => "about to start".to_owned(),
+            }
+        })
     }
+}
+
+fn wire_is_taken(by: i64) -> String {
+    format!("run {by} on the same runner is measuring its network; one at a time")
 }
 
 /// A crash between the seal and the stored report leaves a sealed run without one.

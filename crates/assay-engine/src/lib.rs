@@ -12,9 +12,14 @@
 pub mod act;
 pub mod agents;
 pub mod clock;
+mod deaths;
 pub mod decide;
 pub mod dispatcher;
+pub mod gate;
+pub mod janitor;
 pub mod live;
+pub mod permits;
+pub mod queue;
 pub mod requests;
 pub mod runners;
 
@@ -22,18 +27,29 @@ use std::sync::Arc;
 
 use assay_artifacts::{ArtifactError, Artifacts};
 use assay_model::event::Sealed;
+use assay_model::host::permit::GuardAnswer;
+use assay_model::host::spec::ProxmoxMember;
 use assay_model::{Clock, Event, IllegalEvent, Micros, RunId, RunView, Sha256};
 use assay_store::{Changes, Committed, SensorRow, Store, StoreError, TransactError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::live::Live;
+use crate::permits::{Asked, ClusterGuard};
 
 /// Signs verdicts and renders reports: what the engine needs done to a finished run and does not
 /// know how to do.
 pub trait Sealer: Send + Sync {
     /// The signed seal over the verdict and the journal's head.
     fn seal(&self, run: &RunView, head: Sha256) -> Sealed;
+
+    /// Whether a sealed run's signature is ours and says what its journal says; what is wrong otherwise. A run that is
+    /// not sealed has nothing to check.
+    fn check(&self, run: &RunView) -> Result<(), String>;
+
+    /// The signature of a permit to erase disks, over a message that begins with
+    /// [`CONTEXT`](assay_model::host::permit::CONTEXT).
+    fn sign_permit(&self, message: &[u8]) -> [u8; 64];
 
     /// The files of the final report, by name.
     fn reports(&self, facts: &ReportFacts) -> Vec<(String, Vec<u8>)>;
@@ -59,6 +75,7 @@ pub struct Engine {
     pub(crate) artifacts: Artifacts,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sealer: Arc<dyn Sealer>,
+    pub(crate) guard: Arc<dyn ClusterGuard>,
     pub(crate) live: Live,
     pub(crate) wake: Arc<Notify>,
     pub(crate) tuning: Tuning,
@@ -79,6 +96,10 @@ pub struct Tuning {
     pub boot_token: Micros,
     /// How long an agent's credential is good after its run.
     pub credential: Micros,
+    /// How long a boot that came back may take to tell what the machine kept of its last moments.
+    pub post_mortem: Micros,
+    /// Time without progress after which people are told.
+    pub stale_after: Micros,
 }
 
 impl Default for Tuning {
@@ -90,6 +111,8 @@ impl Default for Tuning {
             bind_every: Micros::seconds(60),
             boot_token: Micros::seconds(900),
             credential: Micros::seconds(3600),
+            post_mortem: Micros::seconds(10),
+            stale_after: Micros::seconds(3600),
         }
     }
 }
@@ -127,7 +150,14 @@ impl Engine {
         tuning: Tuning,
     ) -> Self {
         let live = Live::new(clock.now());
-        Self { store, artifacts, clock, sealer, live, wake: Arc::new(Notify::new()), tuning }
+        let guard = Arc::new(NobodyAsks);
+        Self { store, artifacts, clock, sealer, guard, live, wake: Arc::new(Notify::new()), tuning }
+    }
+
+    /// The same with somebody to ask clusters about their members. Without, no disk of a member is ever erased.
+    #[must_use]
+    pub fn with_guard(self, guard: Arc<dyn ClusterGuard>) -> Self {
+        Self { guard, ..self }
     }
 
     /// The store, for reading.
@@ -169,6 +199,17 @@ impl Engine {
         })?;
         self.wake.notify_one();
         Ok(committed)
+    }
+}
+
+/// In place of a cluster's answer where nothing can ask.
+struct NobodyAsks;
+
+impl ClusterGuard for NobodyAsks {
+    fn ask<'a>(&'a self, member: &'a ProxmoxMember) -> Asked<'a> {
+        let why = "this control plane is not set up to ask clusters".to_owned();
+        let answer = GuardAnswer::Unreachable { node: member.node.clone(), why };
+        Box::pin(std::future::ready(answer))
     }
 }
 

@@ -20,20 +20,39 @@ pub struct Live {
 
 struct Inner {
     agents: BTreeMap<RunId, Agent>,
-    waiting_runners: BTreeMap<String, BTreeSet<String>>,
+    waiting_runners: BTreeMap<String, Offer>,
+    /// What people were told about runs and no event of the journal says.
+    told: BTreeMap<RunId, BTreeSet<String>>,
+    /// What runs wait for that are not waited for by the machine.
+    waits: BTreeMap<RunId, String>,
+}
+
+/// What a runner that waits for work offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// The power methods it can do.
+    pub power: BTreeSet<String>,
+    /// The capacity it has declared, by pool.
+    pub capacity: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Default)]
 struct Agent {
     last_seen: Option<Micros>,
     step: Option<String>,
+    step_since: Option<Micros>,
     off: bool,
     bound_at: Option<Micros>,
 }
 
 impl Live {
     pub(crate) fn new(started: Micros) -> Self {
-        let inner = Inner { agents: BTreeMap::new(), waiting_runners: BTreeMap::new() };
+        let inner = Inner {
+            agents: BTreeMap::new(),
+            waiting_runners: BTreeMap::new(),
+            told: BTreeMap::new(),
+            waits: BTreeMap::new(),
+        };
         Self { inner: Arc::new(Mutex::new(inner)), started }
     }
 
@@ -62,17 +81,44 @@ impl Live {
         self.lock().agents.get(&run).is_some_and(|a| a.off)
     }
 
-    /// The runners that wait for work, with the power methods each can do.
-    pub fn waiting_runners(&self) -> BTreeMap<String, BTreeSet<String>> {
+    /// The runners that wait for work, with what each offers.
+    pub fn waiting_runners(&self) -> BTreeMap<String, Offer> {
         self.lock().waiting_runners.clone()
+    }
+
+    /// What a run waits for that is not its machine: its turn in the queue, or the wire.
+    pub fn waits_for(&self, run: RunId) -> Option<String> {
+        self.lock().waits.get(&run).cloned()
+    }
+
+    pub(crate) fn set_waits(&self, waits: BTreeMap<RunId, String>) {
+        self.lock().waits = waits;
+    }
+
+    /// Since when the agent has been saying the same about what it does; the start of the server at the earliest.
+    pub(crate) fn step_since(&self, run: RunId) -> Micros {
+        self.lock().agents.get(&run).and_then(|a| a.step_since).unwrap_or(self.started)
+    }
+
+    pub(crate) fn told(&self, run: RunId) -> BTreeSet<String> {
+        self.lock().told.get(&run).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn set_told(&self, run: RunId, key: String) {
+        self.lock().told.entry(run).or_default().insert(key);
     }
 
     pub(crate) fn heard(&self, run: RunId, now: Micros) {
         self.lock().agents.entry(run).or_default().last_seen = Some(now);
     }
 
-    pub(crate) fn set_step(&self, run: RunId, step: Option<String>) {
-        self.lock().agents.entry(run).or_default().step = step;
+    pub(crate) fn set_step(&self, run: RunId, step: Option<String>, now: Micros) {
+        let mut inner = self.lock();
+        let agent = inner.agents.entry(run).or_default();
+        if agent.step != step {
+            agent.step = step;
+            agent.step_since = Some(now);
+        }
     }
 
     pub(crate) fn set_off(&self, run: RunId, off: bool) {
@@ -87,8 +133,8 @@ impl Live {
         self.lock().agents.entry(run).or_default().bound_at = Some(at);
     }
 
-    pub(crate) fn runner_waits(&self, name: &str, power: &[String]) {
-        self.lock().waiting_runners.insert(name.to_owned(), power.iter().cloned().collect());
+    pub(crate) fn runner_waits(&self, name: &str, offer: Offer) {
+        self.lock().waiting_runners.insert(name.to_owned(), offer);
     }
 
     pub(crate) fn runner_left(&self, name: &str) {
@@ -96,8 +142,10 @@ impl Live {
     }
 
     /// Forgets agents that have not been heard for long: their runs are over.
-    pub(crate) fn prune(&self, now: Micros) {
-        self.lock().agents.retain(|_, agent| now.since(agent.last_seen.unwrap_or(now)) < FORGET_AFTER);
+    pub(crate) fn prune(&self, now: Micros, open: &[RunId]) {
+        let mut inner = self.lock();
+        inner.agents.retain(|_, agent| now.since(agent.last_seen.unwrap_or(now)) < FORGET_AFTER);
+        inner.told.retain(|run, _| open.contains(run));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
+use assay_model::host::parts::read_as_replaced;
+use assay_model::host::order::{Profile, Replacement, RunOptions, UnknownProfile};
+use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
-use assay_model::{Decision, DecisionKind, EventBody, HostId, RunId, RunView};
+use assay_model::view::StageView;
+use assay_model::{
+    Decision, DecisionKind, EventBody, Finding, HostId, RunId, RunView, Severity, StageName, StagePlan,
+};
 use assay_pipelines::host;
 use assay_store::{Changes, CreateError, HostRow, RunFilter};
 use serde_json::json;
 
-use crate::act::notify;
+use crate::act::{UNEXPECTED_DATA, notify};
 use crate::{Engine, EngineError};
 
 /// How a host is to be vetted.
@@ -25,36 +31,29 @@ pub struct VetOptions {
     pub holds: bool,
     /// Codes of checks to switch off.
     pub muted: Vec<String>,
+    /// What else is asked for.
+    pub options: RunOptions,
+    /// Only these stages, and `Reporting`; all of the plan when empty. They may be opt-in ones.
+    pub only: Vec<StageName>,
     /// Who asks.
     pub by: String,
 }
 
-/// The profiles there are.
-pub const PROFILES: [&str; 3] = ["quick", "standard", "burnin"];
-
 impl Engine {
     /// Queues a run over a registered host.
     pub async fn vet(&self, host: &HostRow, options: VetOptions) -> Result<Arc<RunView>, EngineError> {
-        if !PROFILES.contains(&options.profile.as_str()) {
-            return Err(EngineError::Invalid(format!(
-                "there is no profile `{}`; choose quick, standard or burnin",
-                options.profile
-            )));
-        }
-        let spec = match host.spec_yaml.trim() {
+        let profile: Profile = options
+            .profile
+            .parse()
+            .map_err(|unknown: UnknownProfile| EngineError::Invalid(unknown.to_string()))?;
+        let mut spec = match host.spec_yaml.trim() {
             "" => HostSpec::default(),
             yaml => HostSpec::from_yaml(yaml).map_err(|e| EngineError::Invalid(e.to_string()))?,
         };
-        let stages = host::STAGES
-            .into_iter()
-            .map(|stage| {
-                let mut plan = stage.plan();
-                if let Some(over) = spec.stages.get(plan.name.as_str()) {
-                    plan.required = over.required;
-                }
-                plan
-            })
-            .collect();
+        check_replaced(&options.options.replaced)?;
+        let replaced = options.options.replaced.clone();
+        let outdated = read_as_replaced(&mut spec, &replaced);
+        let (stages, left_out) = plan(&spec, profile, &options)?;
         let created = RunCreated {
             number: 0,
             pipeline: "host".to_owned(),
@@ -71,6 +70,7 @@ impl Engine {
             requested_by: options.by,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
             muted: options.muted,
+            options: RunOptions { left_out, ..options.options },
         };
         let id = RunId(uuid::Uuid::now_v7());
         let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
@@ -81,7 +81,12 @@ impl Engine {
             CreateError::Db(store) => EngineError::Store(store),
         })?;
         self.wake.notify_one();
-        Ok(run)
+        if outdated.is_empty() {
+            return Ok(run);
+        }
+        let events: Vec<_> = outdated.into_iter().map(|part| spec_outdated(&host.name, part)).collect();
+        let committed = self.transact(id, |_| Ok(Changes { events, writes: Vec::new() })).await?;
+        Ok(committed.view)
     }
 
     /// The host's run that is not over yet.
@@ -92,15 +97,33 @@ impl Engine {
     }
 
     /// Records a decision. The transition function says whether it fits.
-    pub async fn decide(&self, run: RunId, decision: Decision) -> Result<Arc<RunView>, EngineError> {
-        if decision.kind == DecisionKind::Waive && decision.why.trim().is_empty() {
-            return Err(EngineError::Invalid(
-                "a waiver needs a reason: it stays on the report for ever".to_owned(),
-            ));
+    pub async fn decide(&self, run: RunId, mut decision: Decision) -> Result<Arc<RunView>, EngineError> {
+        let reasonless = decision.why.trim().is_empty();
+        match decision.kind {
+            DecisionKind::Waive if reasonless => {
+                return Err(EngineError::Invalid(
+                    "a waiver needs a reason: it stays on the report for ever".to_owned(),
+                ));
+            }
+            DecisionKind::Permit if reasonless => {
+                return Err(EngineError::Invalid(
+                    "a permit to erase needs a reason: it stays on the report for ever".to_owned(),
+                ));
+            }
+            DecisionKind::Permit => {}
+            _ if !decision.serials.is_empty() => {
+                return Err(EngineError::Invalid("only a permit names disks".to_owned()));
+            }
+            _ => {}
         }
         let committed = self
             .transact(run, |fresh| {
-                let body = json!({ "decision": decision.kind, "by": decision.by, "why": decision.why });
+                if decision.kind == DecisionKind::Permit {
+                    decision.serials = permitted(fresh, &decision.serials)?;
+                }
+                let body = json!({
+                    "decision": decision.kind, "by": decision.by, "why": decision.why, "serials": decision.serials,
+                });
                 let mut writes = vec![notify(fresh, "Decided", body)];
                 if decision.kind == DecisionKind::Abandon {
                     writes.push(notify(fresh, "RunReleased", json!({ "why": "abandoned" })));
@@ -110,4 +133,126 @@ impl Engine {
             .await?;
         Ok(committed.view)
     }
+}
+
+/// The registered spec is the operator's and often kept elsewhere, so it is never changed silently.
+fn spec_outdated(host: &str, part: &Replacement) -> EventBody {
+    let kind = part.kind.as_str();
+    let finding = Finding::new(
+        "SpecOutdated",
+        Severity::Info,
+        format!("the registered spec still names {kind} {}; this run reads it as {}", part.old, part.new),
+        format!(
+            "Once the run has passed, write {} in place of {} in the spec, or let `assay host adopt {host}` do it.",
+            part.new, part.old
+        ),
+    )
+    .part(kind, None, Some(&part.new));
+    EventBody::FindingRaised { finding }
+}
+
+/// The plan of a run, and the stages of the whole plan that are not in it.
+fn plan(
+    spec: &HostSpec,
+    profile: Profile,
+    options: &VetOptions,
+) -> Result<(Vec<StagePlan>, Vec<StageName>), EngineError> {
+    let without = &options.options.left_out;
+    for name in options.only.iter().chain(without) {
+        if host::stage(name.as_str()).is_none() {
+            let known: Vec<_> = host::STAGES.into_iter().map(|stage| stage.plan().name.0).collect();
+            let known = known.join(", ");
+            return Err(EngineError::Invalid(format!(
+                "there is no stage `{}`; there are {known}",
+                assay_model::text::clean_to(name.as_str(), 40)
+            )));
+        }
+    }
+    if without.iter().any(|name| name == LAST) {
+        return Err(EngineError::Invalid(format!("{LAST} cannot be left out: it makes the verdict")));
+    }
+    let (mut stages, mut left_out) = (Vec::new(), Vec::new());
+    for stage in host::STAGES {
+        let mut plan = stage.plan();
+        let named = options.only.contains(&plan.name);
+        if stage.opt_in() && !named && !spec.stages.contains_key(plan.name.as_str()) {
+            continue;
+        }
+        let wanted = options.only.is_empty() || named || plan.name == LAST;
+        if !wanted || without.contains(&plan.name) {
+            left_out.push(plan.name);
+            continue;
+        }
+        plan.timeout_s = stage.limit_s(spec, profile);
+        if let Some(over) = spec.stages.get(plan.name.as_str()) {
+            plan.required = over.required;
+        }
+        stages.push(plan);
+    }
+    if stages.len() < 2 {
+        return Err(EngineError::Invalid("no stage is left that would look at the machine".to_owned()));
+    }
+    Ok((stages, left_out))
+}
+
+/// The stage without which there is no verdict.
+const LAST: &str = "Reporting";
+/// Most parts that one run may be told of.
+const MAX_REPLACED: usize = 64;
+
+fn check_replaced(replaced: &[Replacement]) -> Result<(), EngineError> {
+    let invalid = |why: String| Err(EngineError::Invalid(why));
+    if replaced.len() > MAX_REPLACED {
+        return invalid(format!("more than {MAX_REPLACED} replaced parts: register it as a new machine"));
+    }
+    for (place, part) in replaced.iter().enumerate() {
+        let kind = part.kind.as_str();
+        if [&part.old, &part.new].into_iter().any(|id| id.trim().is_empty() || id.len() > 128) {
+            return invalid(format!("a replaced {kind} needs the old and the new serial number, each at most 128 long"));
+        }
+        if same_identity(&part.old, &part.new) {
+            return invalid(format!("{kind} {} cannot replace itself", part.old));
+        }
+        let twice = replaced[..place].iter().any(|other| {
+            other.kind == part.kind && (same_identity(&other.old, &part.old) || same_identity(&other.new, &part.new))
+        });
+        if twice {
+            return invalid(format!("{kind} {} or {} is named twice", part.old, part.new));
+        }
+    }
+    Ok(())
+}
+
+/// The disks that a permit may name: those on which the failed stage found data. In their own spelling.
+fn permitted(run: &RunView, typed: &[String]) -> Result<Vec<String>, EngineError> {
+    let stage = run.failed_stage().and_then(|name| run.stages.iter().find(|s| s.plan.name == name));
+    let findings = stage.and_then(StageView::judgement).map_or(&[][..], |judgement| &judgement.findings);
+    let holding: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.code == UNEXPECTED_DATA)
+        .filter_map(|finding| finding.part.as_ref()?.serial.as_deref())
+        .collect();
+    if holding.is_empty() {
+        return Err(EngineError::Refused(format!(
+            "run {} did not stop at a disk with data, so there is nothing to permit",
+            run.created.number
+        )));
+    }
+    if typed.is_empty() {
+        return Err(EngineError::Invalid(format!("name the disks by serial number; data is on {}", holding.join(", "))));
+    }
+    let mut serials = Vec::new();
+    for one in typed {
+        let Some(known) = holding.iter().find(|serial| same_identity(serial, one)) else {
+            return Err(EngineError::Invalid(format!(
+                "disk {} is none of those on which data was found ({}); type the serial number as it stands there",
+                assay_model::text::clean_to(one, 128),
+                holding.join(", ")
+            )));
+        };
+        if !serials.contains(&(*known).to_owned()) {
+            serials.push((*known).to_owned());
+        }
+    }
+    Ok(serials)
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use assay_model::event::PowerAction;
+use assay_model::event::{PowerAction, RunCreated};
+use assay_model::host::order::IperfServer;
 use assay_model::{EventBody, RunId, RunState, RunView, Sha256, text};
 use assay_store::{Changes, Write};
 
+use crate::live::Offer;
 use crate::{Engine, EngineError, secret};
 
 /// What a runner is to do for a run. Pure, read off the run.
@@ -41,6 +43,17 @@ pub fn order(run: &RunView) -> Order {
     }
 }
 
+/// More speed servers than a run is given.
+const MAX_SPEED_SERVERS: usize = 64;
+
+/// How many network speed servers a run wants: one for each port that its spec expects, or that it is registered
+/// with.
+pub fn speed_servers(created: &RunCreated) -> u32 {
+    let expected = created.spec.get("nics").and_then(|nics| nics.as_array()).map_or(0, Vec::len);
+    let wanted = expected.max(created.macs.len()).clamp(1, MAX_SPEED_SERVERS);
+    u32::try_from(wanted).unwrap_or(1)
+}
+
 impl Engine {
     /// A run for this runner that it does not hold yet, with a fresh token; the token before it is
     /// void. `None` when there is nothing.
@@ -67,7 +80,12 @@ impl Engine {
 
     /// Says that a runner waits for work; undone when the guard is dropped.
     pub fn waiting(&self, runner: &str, power: &[String]) -> Waiting {
-        self.live.runner_waits(runner, power);
+        self.offering(runner, Offer { power: power.iter().cloned().collect(), ..Offer::default() })
+    }
+
+    /// As [`Self::waiting`], for a runner that declares its capacity, too.
+    pub fn offering(&self, runner: &str, offer: Offer) -> Waiting {
+        self.live.runner_waits(runner, offer);
         self.wake.notify_one();
         Waiting { engine: self.clone(), runner: runner.to_owned() }
     }
@@ -94,6 +112,20 @@ impl Engine {
                 let events = vec![EventBody::PowerDone { job, ok, message }];
                 Ok(Changes { events, writes: Vec::new() })
             }
+        })
+        .await
+        .map(drop)
+    }
+
+    /// What stands ready for the run. Said again, it changes nothing; said otherwise, the last one counts.
+    pub async fn services_ready(&self, run: RunId, mut iperf: Vec<IperfServer>) -> Result<(), EngineError> {
+        iperf.truncate(MAX_SPEED_SERVERS);
+        self.transact(run, |fresh| {
+            if fresh.status.sealed || fresh.iperf == iperf {
+                return Ok(Changes::default());
+            }
+            let events = vec![EventBody::ServicesReady { iperf }];
+            Ok(Changes { events, writes: Vec::new() })
         })
         .await
         .map(drop)

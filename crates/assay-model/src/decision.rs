@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub enum DecisionKind {
     /// Run the failed stage again.
     Retry,
+    /// Run the failed stage again, past what it found on these disks: the operator says of each that it may be erased.
+    Permit,
     /// Accept the failure and go on with the next stage; marks the run as overridden for ever.
     Waive,
     /// Give the run up; the machine is released.
@@ -25,6 +27,7 @@ impl DecisionKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Retry => "retry",
+            Self::Permit => "permit",
             Self::Waive => "waive",
             Self::Abandon => "abandon",
             Self::Cancel => "cancel",
@@ -40,13 +43,13 @@ impl fmt::Display for DecisionKind {
 
 /// Not one of the decisions.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a decision; expected retry, waive, abandon or cancel")]
+#[error("`{0}` is not a decision; expected retry, permit, waive, abandon or cancel")]
 pub struct UnknownDecision(String);
 
 impl FromStr for DecisionKind {
     type Err = UnknownDecision;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        [Self::Retry, Self::Waive, Self::Abandon, Self::Cancel]
+        [Self::Retry, Self::Permit, Self::Waive, Self::Abandon, Self::Cancel]
             .into_iter()
             .find(|k| k.as_str() == s)
             .ok_or_else(|| UnknownDecision(s.chars().take(40).collect()))
@@ -60,6 +63,9 @@ pub struct Decision {
     pub kind: DecisionKind,
     /// Who decided: an operator's name or an API token's.
     pub by: String,
-    /// Why; never empty for a waiver.
+    /// Why; never empty for a waiver or a permit.
     pub why: String,
+    /// The serial numbers or WWNs that a permit names, as the operator typed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serials: Vec<String>,
 }

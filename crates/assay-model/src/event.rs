@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::host::order::{IperfServer, RunOptions};
 use crate::{Decision, Finding, HostId, Judgement, Mac, Micros, RunResult, Sha256, StageName, StagePlan};
 
 /// The version written by this code, for every kind.
@@ -54,6 +55,9 @@ pub struct RunCreated {
     /// says so on its report and can never gate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub muted: Vec<String>,
+    /// What was asked for beyond the pipeline's defaults.
+    #[serde(default, skip_serializing_if = "RunOptions::is_default")]
+    pub options: RunOptions,
 }
 
 /// What the power driver is asked to do.
@@ -64,6 +68,15 @@ pub enum PowerAction {
     Cycle,
     /// Off, at once.
     Off,
+}
+
+/// One record that a machine kept of a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CrashRecord {
+    /// Its name: `dmesg-erst-7000000000000001`.
+    pub name: String,
+    /// Its digest in the artifact store.
+    pub digest: Sha256,
 }
 
 /// Why an enrolment was refused.
@@ -107,6 +120,11 @@ pub enum EventBody {
         /// What it said.
         message: String,
     },
+    /// The runner says which services stand ready for this run.
+    ServicesReady {
+        /// Network speed servers.
+        iperf: Vec<IperfServer>,
+    },
     /// A registered machine fetched its boot script; this minted its one-time token.
     BootServed {
         /// Counts the boots of this run, from 1.
@@ -128,6 +146,15 @@ pub enum EventBody {
         clock_skew_us: i64,
         /// Fencing token: what names an older one is refused.
         generation: i64,
+    },
+    /// What the machine kept of its last moments before this boot was told, be it nothing.
+    PostMortem {
+        /// Which boot told it.
+        boot: u32,
+        /// The records, each stored as an artifact; empty when the machine kept none.
+        records: Vec<CrashRecord>,
+        /// The line that says most: a panic, a machine check. None without records.
+        cause: Option<String>,
     },
     /// Someone tried to enrol and was turned away.
     EnrolmentRefused {
@@ -333,8 +360,10 @@ impl EventBody {
             Self::Admitted { .. } => "Admitted",
             Self::PowerRequested { .. } => "PowerRequested",
             Self::PowerDone { .. } => "PowerDone",
+            Self::ServicesReady { .. } => "ServicesReady",
             Self::BootServed { .. } => "BootServed",
             Self::Enrolled { .. } => "Enrolled",
+            Self::PostMortem { .. } => "PostMortem",
             Self::EnrolmentRefused { .. } => "EnrolmentRefused",
             Self::BootFailed { .. } => "BootFailed",
             Self::StageStarted { .. } => "StageStarted",

@@ -22,6 +22,15 @@ pub fn of(body: &EventBody) -> String {
             "asked the runner to switch the machine off".into()
         }
         EventBody::PowerDone { ok: true, message, .. } => format!("power: {message}"),
+        EventBody::ServicesReady { iperf } => format!("{} network speed servers stand ready", iperf.len()),
+        EventBody::PostMortem { records, .. } if records.is_empty() => {
+            "the machine kept no record of a crash".to_owned()
+        }
+        EventBody::PostMortem { records, cause, .. } => format!(
+            "the machine kept {} records of a crash: {}",
+            records.len(),
+            cause.as_deref().unwrap_or("no line in them says why")
+        ),
         EventBody::PowerDone { ok: false, message, .. } => format!("power FAILED: {message}"),
         EventBody::BootServed { boot, mac } => format!("{mac} fetched its boot script (boot {boot})"),
         EventBody::Enrolled { boot, agent, clock_skew_us, .. } => {
@@ -124,7 +133,7 @@ mod tests {
     #[test]
     fn a_decision_says_who_what_and_why() {
         let decide = |why: &str| {
-            let decision = Decision { kind: DecisionKind::Waive, by: "ada".into(), why: why.into() };
+            let decision = Decision { kind: DecisionKind::Waive, by: "ada".into(), why: why.into(), serials: Vec::new() };
             of(&EventBody::Decided { decision })
         };
         assert_eq!(decide("known and harmless"), "ada decided: waive: known and harmless");

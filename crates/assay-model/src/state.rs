@@ -244,6 +244,8 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
         // Records move nothing; the terminal states above welcome them too, until the seal.
         EventBody::PowerRequested { .. }
         | EventBody::PowerDone { .. }
+        | EventBody::ServicesReady { .. }
+        | EventBody::PostMortem { .. }
         | EventBody::EnrolmentRefused { .. }
         | EventBody::EvidenceReceived { .. }
         | EventBody::ArtifactStored { .. }
@@ -264,7 +266,11 @@ fn decide(now: &Status, event: &EventBody, kind: DecisionKind) -> Result<Status,
         (DecisionKind::Retry, S::FailedHolding, Some(FailedAt::Boot)) => {
             Ok(Status { state: S::Booting, failed_at: None, ..*now })
         }
-        (DecisionKind::Retry, S::FailedHolding, Some(FailedAt::Stage(stage))) => {
+        (
+            DecisionKind::Retry | DecisionKind::Permit,
+            S::FailedHolding,
+            Some(FailedAt::Stage(stage)),
+        ) => {
             Ok(Status { state: S::Running, stage, failed_at: None, ..*now })
         }
         (DecisionKind::Waive, S::FailedHolding, Some(FailedAt::Stage(stage))) => {
@@ -273,8 +279,11 @@ fn decide(now: &Status, event: &EventBody, kind: DecisionKind) -> Result<Status,
         (DecisionKind::Waive, S::FailedHolding, _) => {
             refuse("a machine that never came up has nothing to waive; retry or abandon")
         }
+        (DecisionKind::Permit, S::FailedHolding, _) => {
+            refuse("a machine that never came up has nothing to permit; retry or abandon")
+        }
         (DecisionKind::Abandon, S::FailedHolding, _) => Ok(Status { state: S::Released, ..*now }),
-        _ => refuse("only a held run (FailedHolding) can be retried, waived or abandoned"),
+        _ => refuse("only a held run (FailedHolding) can be retried, permitted, waived or abandoned"),
     }
 }
 
@@ -284,6 +293,8 @@ const fn is_record(event: &EventBody) -> bool {
         event,
         EventBody::PowerRequested { .. }
             | EventBody::PowerDone { .. }
+            | EventBody::ServicesReady { .. }
+            | EventBody::PostMortem { .. }
             | EventBody::EnrolmentRefused { .. }
             | EventBody::EvidenceReceived { .. }
             | EventBody::ArtifactStored { .. }

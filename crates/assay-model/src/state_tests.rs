@@ -37,6 +37,7 @@ fn created() -> RunCreated {
         requested_by: "mara".into(),
         harness: "0.1.0".into(),
         muted: Vec::new(),
+        options: crate::host::order::RunOptions::default(),
     }
 }
 
@@ -46,7 +47,7 @@ fn judged(index: usize, verdict: Verdict) -> EventBody {
 }
 
 fn decided(kind: DecisionKind) -> EventBody {
-    EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "because".into() } }
+    EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "because".into(), serials: Vec::new() } }
 }
 
 fn started(index: usize) -> EventBody {

@@ -6,7 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{PowerAction, RunCreated, Sealed};
+use crate::event::{CrashRecord, PowerAction, RunCreated, Sealed};
+use crate::host::order::IperfServer;
 use crate::state::{self, FailedAt, IllegalEvent, Status};
 use crate::verdict::{StageOutcome, aggregate};
 use crate::{
@@ -48,6 +49,12 @@ pub struct RunView {
     pub decisions: Vec<DecisionView>,
     /// Power requests, in order.
     pub power: Vec<PowerView>,
+    /// Network speed servers that stand ready for the run.
+    #[serde(default)]
+    pub iperf: Vec<IperfServer>,
+    /// What the latest boot told of the one before it.
+    #[serde(default)]
+    pub post_mortem: Option<PostMortemView>,
     /// Bulk rows bound to the chain.
     pub bulk: Vec<BulkView>,
     /// Since when the agent has been silent, if it is.
@@ -209,6 +216,17 @@ pub struct PowerView {
     pub outcome: Option<(bool, String)>,
 }
 
+/// What a boot told of the end of the one before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PostMortemView {
+    /// The boot that told it.
+    pub boot: u32,
+    /// The records; empty when the machine kept none.
+    pub records: Vec<CrashRecord>,
+    /// The line that says most.
+    pub cause: Option<String>,
+}
+
 /// Rows outside the chain, bound to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BulkView {
@@ -251,6 +269,8 @@ impl RunView {
             artifacts: Vec::new(),
             decisions: Vec::new(),
             power: Vec::new(),
+            iperf: Vec::new(),
+            post_mortem: None,
             bulk: Vec::new(),
             suspect_since: None,
             booting_since: None,
@@ -354,6 +374,11 @@ impl RunView {
                 None => {}
             }
         }
+        let left_out = &self.created.options.left_out;
+        if !left_out.is_empty() {
+            let names: Vec<&str> = left_out.iter().map(StageName::as_str).collect();
+            out.push(format!("stages left out by request: {}", names.join(", ")));
+        }
         if !self.created.muted.is_empty() {
             out.push(format!("checks switched off: {}", self.created.muted.join(", ")));
         }
@@ -377,6 +402,11 @@ impl RunView {
                 if let Some(power) = self.power.iter_mut().find(|p| p.job == *job) {
                     power.outcome = Some((*ok, message.clone()));
                 }
+            }
+            EventBody::ServicesReady { iperf } => self.iperf.clone_from(iperf),
+            EventBody::PostMortem { boot, records, cause } => {
+                self.post_mortem =
+                    Some(PostMortemView { boot: *boot, records: records.clone(), cause: cause.clone() });
             }
             EventBody::BootServed { boot, .. } => {
                 self.boots = *boot;
@@ -470,7 +500,7 @@ impl RunView {
                 }
                 self.hold_until = None;
             }
-            DecisionKind::Retry => {
+            DecisionKind::Retry | DecisionKind::Permit => {
                 self.hold_until = None;
                 if self.status.state == RunState::Booting {
                     self.booting_since = Some(at);

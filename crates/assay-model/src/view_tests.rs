@@ -31,6 +31,7 @@ fn created() -> EventBody {
         requested_by: "mara".into(),
         harness: "0.1.0".into(),
         muted: Vec::new(),
+        options: crate::host::order::RunOptions::default(),
     }))
 }
 
@@ -48,7 +49,7 @@ fn likely(view: &RunView, pick: u8) -> EventBody {
         judgement: Judgement { verdict, ..Judgement::error("m") },
     };
     let decided =
-        |kind| EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into() } };
+        |kind| EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into(), serials: Vec::new() } };
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     match pick % 24 {
         0 => EventBody::Admitted { runner: "r".into() },

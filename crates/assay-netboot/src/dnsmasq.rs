@@ -3,6 +3,9 @@
 //! Everybody on the segment gets an address, so that a machine that is none of our business is not held up; the
 //! name of a boot loader goes only to machines in the hosts file, so that everybody else's firmware goes on to its
 //! own disk at once.
+//!
+//! Beside a DHCP server that is there already, it is a proxy: the other server gives addresses, and ours says to
+//! machines in the hosts file, and to nobody else, what to boot.
 
 use std::{
     ffi::OsString,
@@ -37,7 +40,8 @@ impl Default for Loaders {
     }
 }
 
-/// What to serve and where. The interface belongs to Assay: nothing else may answer DHCP on it.
+/// What to serve and where. The interface belongs to Assay: nothing else on this machine may answer DHCP on it, and
+/// nothing else on the network either, unless `proxy` is set.
 #[derive(Debug, Clone)]
 pub struct NetbootConfig {
     /// The interface to serve on; it must exist and carry `address`.
@@ -48,6 +52,8 @@ pub struct NetbootConfig {
     pub address: Ipv4Addr,
     /// The prefix length of the network.
     pub prefix_len: u8,
+    /// Another DHCP server gives the addresses; ours only says what to boot. Range and lease are then of no meaning.
+    pub proxy: bool,
     /// First address to lease.
     pub range_start: Ipv4Addr,
     /// Last address to lease.
@@ -87,9 +93,6 @@ impl NetbootConfig {
 
     /// Refuses what dnsmasq would misread, or read as something else.
     pub(crate) fn validate(&self) -> Result<(), NetbootError> {
-        let bad = |field, value: &dyn ToString, problem| {
-            Err(NetbootError::BadConfig { field, value: value.to_string(), problem })
-        };
         let name_char = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
         if self.interface.is_empty() || self.interface.len() > 15 || !self.interface.chars().all(name_char) {
             return bad("interface", &self.interface, "give the name of one network interface");
@@ -97,6 +100,13 @@ impl NetbootConfig {
         if !(8..=30).contains(&self.prefix_len) {
             return bad("prefix_len", &self.prefix_len, "must be from 8 to 30");
         }
+        if !self.proxy {
+            self.validate_leases()?;
+        }
+        self.validate_places()
+    }
+
+    fn validate_leases(&self) -> Result<(), NetbootError> {
         let mask = self.netmask().to_bits();
         let (own, first, last) =
             (self.address.to_bits(), self.range_start.to_bits(), self.range_end.to_bits());
@@ -118,6 +128,10 @@ impl NetbootConfig {
         if self.lease < SHORTEST_LEASE {
             return bad("lease", &format!("{:?}", self.lease), "must be at least two minutes");
         }
+        Ok(())
+    }
+
+    fn validate_places(&self) -> Result<(), NetbootError> {
         let url_char = |c: char| c.is_ascii_graphic() && !"\"#,\\$'".contains(c);
         let is_http = self.boot_url.starts_with("http://") || self.boot_url.starts_with("https://");
         if !is_http || self.boot_url.ends_with('/') || !self.boot_url.chars().all(url_char) {
@@ -147,6 +161,10 @@ impl NetbootConfig {
         Ok(())
     }
 
+    fn network(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() & self.netmask().to_bits())
+    }
+
     fn netmask(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(self.prefix_len.clamp(1, 32))))
     }
@@ -154,9 +172,7 @@ impl NetbootConfig {
 
 /// The configuration file. Its values have been checked by [`Netboot::start`](crate::Netboot::start).
 pub fn render(config: &NetbootConfig) -> String {
-    let NetbootConfig { interface, range_start, range_end, boot_url, tftp_root, loaders, .. } = config;
-    let netmask = config.netmask();
-    let lease = config.lease.as_secs();
+    let NetbootConfig { interface, boot_url, tftp_root, loaders, .. } = config;
     let mut text = String::new();
     let mut section = |comment: &str, lines: &[String]| {
         let _ = writeln!(text, "# {comment}");
@@ -186,25 +202,19 @@ pub fn render(config: &NetbootConfig) -> String {
             "no-hosts".to_owned(),
         ],
     );
-    section(
-        "An address for everybody, but no router and no DNS server: this network leads nowhere.",
-        &[
-            "dhcp-authoritative".to_owned(),
-            "no-ping".to_owned(),
-            format!("dhcp-range={range_start},{range_end},{netmask},{lease}"),
-            format!("dhcp-leasefile={}", config.leases_file().display()),
-            "dhcp-option=3".to_owned(),
-            "dhcp-option=6".to_owned(),
-        ],
-    );
-    section(
-        "iPXE waits ten seconds for an IPv6 router before it goes on; this prefix leads nowhere either.",
-        &[
-            "enable-ra".to_owned(),
-            format!("dhcp-range={},ra-only,64,600", crate::ipv6::PREFIX),
-            format!("ra-param={interface},10,0"),
-        ],
-    );
+    if config.proxy {
+        section(
+            "The network has a DHCP server of its own: no addresses from here, and no word to strangers.",
+            &[
+                format!("dhcp-range={},proxy,{}", config.network(), config.netmask()),
+                "dhcp-ignore=tag:!known".to_owned(),
+            ],
+        );
+    } else {
+        for (comment, lines) in own_network(config) {
+            section(comment, &lines);
+        }
+    }
     section(
         "Machines that may boot from here carry the tag `known`. Not a tag set in the file: dnsmasq 2.90 frees such\n# tags wrongly when it reads the file again after answering one of its machines, and aborts.",
         &[format!("dhcp-hostsfile={}", config.hosts_file().display())],
@@ -219,22 +229,63 @@ pub fn render(config: &NetbootConfig) -> String {
             "dhcp-userclass=set:ipxe,iPXE".to_owned(),
         ],
     );
+    // The other server's answers name another place to load from.
+    let server = if config.proxy { format!(",,{}", config.address) } else { String::new() };
     section(
         "Firmware loads iPXE; iPXE fills in the MAC of the port it came by and asks the server.",
         &[
             format!("enable-tftp={interface}"),
             format!("tftp-root={}", tftp_root.display()),
-            format!("dhcp-boot=tag:known,tag:bios,tag:!ipxe,{}", loaders.bios),
-            format!("dhcp-boot=tag:known,tag:uefi,tag:!ipxe,{}", loaders.uefi),
-            format!("dhcp-boot=tag:known,tag:ipxe,{boot_url}/boot/${{netX/mac:hexhyp}}.ipxe"),
+            format!("dhcp-boot=tag:known,tag:bios,tag:!ipxe,{}{server}", loaders.bios),
+            format!("dhcp-boot=tag:known,tag:uefi,tag:!ipxe,{}{server}", loaders.uefi),
+            format!("dhcp-boot=tag:known,tag:ipxe,{boot_url}/boot/${{netX/mac:hexhyp}}.ipxe{server}"),
         ],
     );
-    section(
-        "A stranger's firmware is told to boot locally: without this menu of one entry, UEFI asks in vain for a minute.",
-        &["x86PC", "BC_EFI", "X86-64_EFI"]
-            .map(|arch| format!("pxe-service=tag:!known,{arch},\"Boot locally\",0")),
-    );
+    if config.proxy {
+        section(
+            "UEFI asks a proxy again on port 4011, and is answered there by a menu of one entry.",
+            &["BC_EFI", "X86-64_EFI"]
+                .map(|arch| format!("pxe-service=tag:known,tag:!ipxe,{arch},\"Assay\",{}", loaders.uefi)),
+        );
+    } else {
+        section(
+            "A stranger's firmware is told to boot locally: without this menu of one entry, UEFI asks in vain for a minute.",
+            &["x86PC", "BC_EFI", "X86-64_EFI"]
+                .map(|arch| format!("pxe-service=tag:!known,{arch},\"Boot locally\",0")),
+        );
+    }
     text
+}
+
+/// The sections for a network without another DHCP server.
+fn own_network(config: &NetbootConfig) -> [(&'static str, Vec<String>); 2] {
+    let NetbootConfig { interface, range_start, range_end, .. } = config;
+    let (netmask, lease) = (config.netmask(), config.lease.as_secs());
+    [
+        (
+            "An address for everybody, but no router and no DNS server: this network leads nowhere.",
+            vec![
+                "dhcp-authoritative".to_owned(),
+                "no-ping".to_owned(),
+                format!("dhcp-range={range_start},{range_end},{netmask},{lease}"),
+                format!("dhcp-leasefile={}", config.leases_file().display()),
+                "dhcp-option=3".to_owned(),
+                "dhcp-option=6".to_owned(),
+            ],
+        ),
+        (
+            "iPXE waits ten seconds for an IPv6 router before it goes on; this prefix leads nowhere either.",
+            vec![
+                "enable-ra".to_owned(),
+                format!("dhcp-range={},ra-only,64,600", crate::ipv6::PREFIX),
+                format!("ra-param={interface},10,0"),
+            ],
+        ),
+    ]
+}
+
+fn bad(field: &'static str, value: &dyn ToString, problem: &'static str) -> Result<(), NetbootError> {
+    Err(NetbootError::BadConfig { field, value: value.to_string(), problem })
 }
 
 fn is_plain(path: &Path) -> bool {
@@ -252,6 +303,7 @@ mod tests {
             netns: Some("assay".to_owned()),
             address: Ipv4Addr::new(10, 77, 0, 1),
             prefix_len: 24,
+            proxy: false,
             range_start: Ipv4Addr::new(10, 77, 0, 100),
             range_end: Ipv4Addr::new(10, 77, 0, 200),
             lease: Duration::from_hours(1),
@@ -313,6 +365,26 @@ mod tests {
         pxe-service=tag:!known,BC_EFI,"Boot locally",0
         pxe-service=tag:!known,X86-64_EFI,"Boot locally",0
         "##);
+    }
+
+    #[test]
+    fn a_proxy_leases_nothing_and_has_no_word_for_strangers() {
+        // Range and lease are of no meaning then.
+        let config = NetbootConfig { proxy: true, lease: Duration::ZERO, ..config() };
+        config.validate().expect("a sound configuration");
+        let text = render(&config);
+        for line in [
+            "dhcp-range=10.77.0.0,proxy,255.255.255.0",
+            "dhcp-ignore=tag:!known",
+            "dhcp-boot=tag:known,tag:bios,tag:!ipxe,undionly.kpxe,,10.77.0.1",
+            "dhcp-boot=tag:known,tag:ipxe,http://10.77.0.1:8080/boot/${netX/mac:hexhyp}.ipxe,,10.77.0.1",
+            "pxe-service=tag:known,tag:!ipxe,X86-64_EFI,\"Assay\",snponly.efi",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
+        }
+        for word in ["dhcp-authoritative", "10.77.0.100", "enable-ra", "dhcp-option=3", "tag:!known,x86PC"] {
+            assert!(!text.contains(word), "{word} in\n{text}");
+        }
     }
 
     #[test]

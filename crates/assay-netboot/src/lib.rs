@@ -6,6 +6,8 @@
 //! is sent to `/boot/MAC.ipxe` over HTTP → the server renders [`script::boot_script`] or
 //! [`script::local_boot_script`].
 //!
+//! What makes a machine boot at all is [`power`]: its BMC, or a packet that wakes it.
+//!
 //! This crate knows machines by their MAC and nothing of runs, stages or tokens.
 
 mod dnsmasq;
@@ -13,6 +15,7 @@ mod error;
 mod ipv6;
 mod log;
 mod netns;
+pub mod power;
 mod preflight;
 mod relay;
 pub mod script;

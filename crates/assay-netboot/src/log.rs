@@ -54,7 +54,8 @@ fn dhcp(said: &str) -> Option<LogLine<'_>> {
     };
     let mac = mac.parse().ok()?;
     match (kind, address) {
-        ("DHCPDISCOVER", _) => Some(LogLine::Discover(mac)),
+        // A proxy notes those that it answers, and those that it does not, in the same way.
+        ("DHCPDISCOVER" | "PXE", _) => Some(LogLine::Discover(mac)),
         ("DHCPOFFER", Some(address)) => Some(LogLine::Offered(mac, address)),
         ("DHCPACK", Some(address)) => Some(LogLine::Leased(mac, address)),
         _ => None,
@@ -89,6 +90,8 @@ mod tests {
                 "dnsmasq-dhcp[15]: 30 DHCPDISCOVER(b) fa:87:7c:2f:a0:ea no address available",
                 Some(LogLine::Discover(mac)),
             ),
+            ("dnsmasq-dhcp[15]: 30 PXE(nbs0) fa:87:7c:2f:a0:ea proxy", Some(LogLine::Discover(mac))),
+            ("dnsmasq-dhcp[15]: 30 PXE(nbs0) fa:87:7c:2f:a0:ea proxy-ignored", Some(LogLine::Discover(mac))),
             (
                 "dnsmasq-dhcp[15]: 30 DHCPOFFER(nbs0) 10.77.0.132 fa:87:7c:2f:a0:ea ",
                 Some(LogLine::Offered(mac, ip)),

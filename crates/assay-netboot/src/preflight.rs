@@ -34,6 +34,9 @@ pub(crate) async fn check(config: &NetbootConfig) -> Result<(), NetbootError> {
     interface(config).await?;
     leftover(config).await?;
     port_is_free(config, 67, "DHCP", Ipv4Addr::UNSPECIFIED).await?;
+    if config.proxy {
+        port_is_free(config, 4011, "PXE", Ipv4Addr::UNSPECIFIED).await?;
+    }
     port_is_free(config, 69, "TFTP", config.address).await
 }
 

@@ -113,7 +113,10 @@ impl Netboot {
         config.validate()?;
         fs::create_dir_all(&config.state_dir).await.map_err(NetbootError::io(doing))?;
         preflight::check(&config).await?;
-        ipv6::add(&config).await;
+        // A network with a DHCP server of its own has its own idea of IPv6, too.
+        if !config.proxy {
+            ipv6::add(&config).await;
+        }
         replace(&config.conf_file(), &render(&config)).await?;
         write_hosts(&config, &BTreeSet::new()).await?;
 
@@ -309,7 +312,9 @@ impl Supervisor {
     }
 
     async fn finish(&self, reply: Option<oneshot::Sender<()>>) {
-        ipv6::remove(&self.config).await;
+        if !self.config.proxy {
+            ipv6::remove(&self.config).await;
+        }
         self.emit(NetbootEvent::Stopped);
         if let Some(reply) = reply {
             let _ = reply.send(()); // The caller may have been cancelled.

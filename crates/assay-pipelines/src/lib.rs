@@ -7,9 +7,12 @@
 
 pub mod host;
 
+use assay_model::host::order::{Profile, Replacement};
 use assay_model::host::spec::HostSpec;
 use assay_model::sensor::SensorInfo;
 use assay_model::{Judgement, StageName, StagePlan};
+#[cfg(feature = "collect")]
+use assay_model::{Micros, RunId, host::order::StageInput};
 use serde_json::Value;
 
 /// All that a judge may look at.
@@ -22,9 +25,20 @@ pub struct JudgeInput<'a> {
     pub earlier: &'a [(StageName, Value)],
     /// Highest and lowest value of every sensor read so far in this run.
     pub sensors: &'a [SensorSummary],
+    /// How thorough the run is.
+    pub profile: Profile,
+    /// The parts that were replaced before this run.
+    pub replaced: &'a [Replacement],
+    /// The inventory of the last run that the machine passed, and that run's number; given where parts were replaced.
+    pub before: Option<(i64, &'a Value)>,
 }
 
 impl<'a> JudgeInput<'a> {
+    /// Evidence alone: nothing came before, no sensor was read, profile `standard`.
+    pub const fn new(spec: &'a HostSpec, evidence: &'a Value) -> Self {
+        Self { spec, evidence, earlier: &[], sensors: &[], profile: Profile::Standard, replaced: &[], before: None }
+    }
+
     /// The latest evidence of an earlier stage.
     pub fn evidence_of(&self, stage: &str) -> Option<&'a Value> {
         self.earlier.iter().rev().find(|(name, _)| name == stage).map(|(_, value)| value)
@@ -51,6 +65,16 @@ pub trait HostStage: Sync {
     /// Its name, owner, whether it is required by default, and its time limit.
     fn plan(&self) -> StagePlan;
 
+    /// How long one try may take with this spec, in seconds.
+    fn limit_s(&self, _spec: &HostSpec, _profile: Profile) -> u32 {
+        self.plan().timeout_s
+    }
+
+    /// Whether the stage is part of a run only where the spec or the operator asks for it.
+    fn opt_in(&self) -> bool {
+        false
+    }
+
     /// Evidence in, verdict out. Pure.
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement;
 
@@ -69,8 +93,30 @@ pub struct CollectContext<'a> {
     pub machine: &'a assay_probes::Machine,
     /// What is expected, so that missing parts can be asked for by name.
     pub spec: &'a HostSpec,
+    /// What the control plane gave for this try: profile, permit, servers, the last checkpoint.
+    pub input: &'a StageInput,
+    /// Which run, host and try this is, and whose permits count.
+    pub place: &'a Place,
     /// Told of each step as it happens; shown live.
     pub progress: &'a (dyn Fn(&str) + Sync),
+    /// Takes a checkpoint; the next try of the stage finds the last one in its input.
+    pub save: &'a (dyn Fn(Value) + Sync),
+}
+
+/// Where a collector works: what a permit must name.
+#[cfg(feature = "collect")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The run.
+    pub run: RunId,
+    /// The host's name.
+    pub host: String,
+    /// Fencing token of the try.
+    pub generation: i64,
+    /// The control plane's public key (Ed25519, 64 hexadecimal digits).
+    pub verify_key: String,
+    /// Server time now.
+    pub now: Micros,
 }
 
 /// What a collector brings back.
@@ -92,4 +138,30 @@ pub struct CollectError {
     pub stage: StageName,
     /// What went wrong and what to do about it.
     pub problem: String,
+}
+
+/// What tests of collectors need: a context in which nothing special was asked for.
+#[cfg(all(test, feature = "collect"))]
+pub(crate) mod testing {
+    use std::sync::LazyLock;
+
+    use assay_model::host::order::StageInput;
+    use assay_model::host::spec::HostSpec;
+    use assay_model::{Micros, RunId};
+    use assay_probes::Machine;
+
+    use crate::{CollectContext, Place};
+
+    static INPUT: LazyLock<StageInput> = LazyLock::new(StageInput::default);
+    static PLACE: LazyLock<Place> = LazyLock::new(|| Place {
+        run: RunId(uuid::Uuid::nil()),
+        host: "web-3".to_owned(),
+        generation: 1,
+        verify_key: String::new(),
+        now: Micros(0),
+    });
+
+    pub(crate) fn context<'a>(machine: &'a Machine, spec: &'a HostSpec) -> CollectContext<'a> {
+        CollectContext { machine, spec, input: &INPUT, place: &PLACE, progress: &|_| (), save: &|_| () }
+    }
 }

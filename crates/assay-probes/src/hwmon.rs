@@ -100,6 +100,23 @@ impl Hwmon {
         values
     }
 
+    /// The lower limits that each chip gives its sensors (warning, critical), in the order of [`Hwmon::infos`]. Chips
+    /// without such a limit show 0. None at all when a chip hangs.
+    pub async fn low_limits(&self) -> Vec<(Option<f64>, Option<f64>)> {
+        let sources: Vec<Source> = self.sensors.iter().map(|sensor| sensor.source.clone()).collect();
+        let count = sources.len();
+        let (told, limits) = oneshot::channel();
+        let started = thread::Builder::new().name("sensors".to_owned()).spawn(move || {
+            // Nobody may be waiting any more: then the limits are not wanted.
+            let _ = told.send(sources.iter().map(Source::low_limits).collect::<Vec<_>>());
+        });
+        let read = timeout(self.limit.saturating_mul(5), limits).await;
+        match (started, read) {
+            (Ok(_), Ok(Ok(limits))) => limits,
+            _ => vec![(None, None); count],
+        }
+    }
+
     /// Looks for sensors again: new ones are added at the end, and known ones that moved to another hwmon number
     /// are found there. Returns how many are new.
     pub async fn rediscover(&mut self) -> usize {
@@ -165,6 +182,16 @@ fn start_reading(pending: Vec<Pending>) -> mpsc::UnboundedReceiver<Option<f64>> 
 }
 
 impl Source {
+    fn low_limits(&self) -> (Option<f64>, Option<f64>) {
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((channel, _)) = name.rsplit_once('_') else { return (None, None) };
+        let limit = |suffix: &str| {
+            let value = number(&self.file.with_file_name(format!("{channel}_{suffix}")))? / self.divisor;
+            (value > 0.0).then_some(value)
+        };
+        (limit("min"), limit("lcrit"))
+    }
+
     fn read(&self) -> Option<f64> {
         if self.fault.as_ref().and_then(|file| number(file)).is_some_and(|fault| fault != 0.0) {
             return None;

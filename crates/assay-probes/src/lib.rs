@@ -6,10 +6,17 @@
 
 mod block;
 mod bmc;
+pub mod bmc_sensors;
+pub mod counters;
 mod cpu;
+pub mod ethtool;
 mod files;
+pub mod fio;
+pub mod gpu;
 pub mod hwmon;
 mod inventory;
+pub mod iperf;
+pub mod load;
 mod machine;
 mod net;
 mod pci;
@@ -17,6 +24,7 @@ mod settle;
 pub mod smart;
 mod smbios;
 mod tools;
+pub mod wipe_probe;
 
 pub use inventory::{Artifact, facts, inventory};
 pub use machine::Machine;

@@ -74,6 +74,36 @@ impl VmFolder {
         self.0.join(format!("disk-{id}.raw"))
     }
 
+    /// Where the process behind a served disk listens.
+    pub fn disk_socket(&self, id: &str) -> PathBuf {
+        self.0.join(format!("disk-{id}.nbd"))
+    }
+
+    /// What a served disk does wrong.
+    pub fn disk_rules(&self, id: &str) -> PathBuf {
+        self.0.join(format!("disk-{id}.rules"))
+    }
+
+    /// The process behind a served disk.
+    pub(crate) fn disk_process(&self, id: &str) -> PathBuf {
+        self.0.join(format!("disk-{id}.process"))
+    }
+
+    /// What the processes behind the served disks complained about.
+    pub(crate) fn disk_log(&self) -> PathBuf {
+        self.0.join("disks.log")
+    }
+
+    /// The crash records.
+    pub(crate) fn crash_store(&self) -> PathBuf {
+        self.0.join("erst.bin")
+    }
+
+    /// The ACPI table with the sensors, and the one with their readings.
+    pub(crate) fn sensor_tables(&self) -> [PathBuf; 2] {
+        ["sensors.aml", "readings.aml"].map(|name| self.0.join(name))
+    }
+
     /// Whether `path` is the image of some disk.
     pub(crate) fn is_disk(&self, path: &Path) -> bool {
         let id = path.file_stem().and_then(|stem| stem.to_str()?.strip_prefix("disk-"));
@@ -125,7 +155,17 @@ pub fn arguments(
         command.disk(disk, folder, boot.next(), &mut sata_port);
     }
     command.port_device("virtio-rng-pci,id=rng0");
+    command.bench(machine, folder);
+    command.bmc(machine);
     command.list
+}
+
+/// The root port that a part hangs on; SATA disks hang on none.
+pub(crate) fn root_port(machine: &Machine, part: &str) -> Option<String> {
+    let nics = machine.nics.iter().map(|nic| nic.id.as_str());
+    let disks = machine.disks.iter().filter(|disk| disk.bus != DiskBus::Sata).map(|disk| disk.id.as_str());
+    let at = nics.chain(disks).position(|id| id == part)?;
+    Some(format!("port{}", at + 1))
 }
 
 #[derive(Default)]
@@ -148,7 +188,8 @@ impl Arguments {
     fn basics(&mut self, name: &str, machine: &Machine, accel: &Accel) {
         self.pair("-name", format!("guest={name}"));
         self.list.push("-nodefaults".to_owned());
-        self.pair("-machine", "q35");
+        let shared = machine.bench.shares_memory();
+        self.pair("-machine", if shared { "q35,memory-backend=ram0" } else { "q35" });
         match accel {
             Accel::Kvm => {
                 self.pair("-accel", "kvm");
@@ -161,6 +202,10 @@ impl Arguments {
         }
         self.pair("-smp", machine.cpus.to_string());
         self.pair("-m", format!("{}M", machine.memory_mib()));
+        if shared {
+            let size = machine.memory_mib();
+            self.pair("-object", format!("memory-backend-memfd,id=ram0,size={size}M,share=on"));
+        }
         if let Some(rtc) = &machine.rtc {
             // By the machine's own clock: what the host's does meanwhile is not its business.
             self.pair("-rtc", format!("base={rtc},clock=vm"));
@@ -186,6 +231,10 @@ impl Arguments {
             format!("type=2,manufacturer={maker},product={product},serial={board},asset={asset}"),
         );
         self.pair("-smbios", format!("type=3,manufacturer={maker},serial={serial},asset={asset}"));
+        if !machine.oem_strings.is_empty() {
+            let values: Vec<_> = machine.oem_strings.iter().map(|text| escape(text)).collect();
+            self.pair("-smbios", format!("type=11,value={}", values.join(",value=")));
+        }
         for table in memory_tables(&machine.dimms) {
             let path = folder.path().join(table.file_name);
             self.pair("-smbios", format!("file={}", escape_path(&path)));
@@ -277,10 +326,40 @@ impl Arguments {
         }
     }
 
-    /// The block nodes below a disk: the file, then what breaks it, then what slows it down.
+    /// The machine's end of its BMC. It comes back if the BMC is restarted.
+    fn bmc(&mut self, machine: &Machine) {
+        let Some(bmc) = &machine.bmc else { return };
+        let port = bmc.guest_port();
+        self.pair("-chardev", format!("socket,id=kcs0,host=127.0.0.1,port={port},reconnect-ms=1000"));
+        self.pair("-device", "ipmi-bmc-extern,id=bmc0,chardev=kcs0");
+        self.pair("-device", "isa-ipmi-kcs,bmc=bmc0");
+    }
+
+    /// What lets things be done to the machine while it runs.
+    fn bench(&mut self, machine: &Machine, folder: &VmFolder) {
+        if machine.bench.sensors {
+            for table in folder.sensor_tables() {
+                self.pair("-acpitable", format!("file={}", escape_path(&table)));
+            }
+        }
+        if machine.bench.crash_store {
+            let path = escape_path(&folder.crash_store());
+            self.pair("-object", format!("memory-backend-file,id=erst0,size=64K,share=on,mem-path={path}"));
+            self.pair("-device", "acpi-erst,memdev=erst0");
+        }
+    }
+
+    /// The block nodes below a disk: the file or its server, then what breaks it, then what slows it down.
     fn backend(&mut self, disk: &Disk, folder: &VmFolder) {
         let id = &disk.id;
-        let file = format!("driver=file,filename={},discard=unmap", escape_path(&folder.disk(id)));
+        let server = disk.path_to.as_ref().or_else(|| disk.served.then_some(id));
+        let file = match server {
+            None => format!("driver=file,filename={},discard=unmap", escape_path(&folder.disk(id))),
+            Some(server) => {
+                let socket = escape_path(&folder.disk_socket(server));
+                format!("driver=nbd,server.type=unix,server.path={socket}")
+            }
+        };
         let broken = !disk.unreadable_sectors.is_empty();
         let base = if disk.iops_limit.is_some() { format!("fast-{id}") } else { format!("disk-{id}") };
         if broken {

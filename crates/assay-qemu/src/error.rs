@@ -75,6 +75,34 @@ pub enum QemuError {
         /// Bytes of the image.
         have_bytes: u64,
     },
+    /// Nobody was named who serves disks.
+    #[error(
+        "disk `{disk}` must be served, and no program for that was named: set `disk_server` in the lab's configuration"
+    )]
+    NoDiskServer {
+        /// The disk.
+        disk: String,
+    },
+    /// The process behind a served disk did not come up.
+    #[error("the process that serves {socket} did not start: {said}", socket = socket.display())]
+    DiskServer {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// Its last words.
+        said: String,
+    },
+    /// A machine's BMC did not start.
+    #[error(
+        "the BMC of machine `{machine}` did not start ({ports}): {said}; ipmi_sim is in the Debian package openipmi"
+    )]
+    BmcFailed {
+        /// The machine.
+        machine: String,
+        /// What it was to listen on.
+        ports: String,
+        /// Its last words.
+        said: String,
+    },
     /// The state folder's path leaves no room for a socket's name in it.
     #[error("{path} is longer than a socket's path may be ({max} bytes): choose a shorter state folder", path = path.display())]
     PathTooLong {

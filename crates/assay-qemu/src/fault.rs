@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use assay_model::Mac;
 use serde::{Deserialize, Serialize};
 
-use crate::{Machine, QemuError};
+use crate::{Contents, DiskRule, Machine, QemuError};
 
 /// What is different. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct Fault {
     pub disks: BTreeMap<String, DiskFault>,
     /// Network cards by id.
     pub nics: BTreeMap<String, NicFault>,
+    /// What sensors of its BMC read, by name: millivolts, revolutions per minute, degrees Celsius, or bits.
+    pub bmc: BTreeMap<String, u32>,
+    /// Words for stand-ins inside the guest, which make up what no simulated device can do.
+    pub oem_strings: Vec<String>,
 }
 
 /// What is different about the identity.
@@ -83,6 +87,12 @@ pub struct DiskFault {
     pub unreadable_sectors: Option<Vec<u64>>,
     /// Operations per second that it is held to.
     pub iops_limit: Option<u32>,
+    /// There is something on it.
+    pub contents: Option<Contents>,
+    /// What it does wrong from power-on; it must be a served disk.
+    pub rules: Option<Vec<DiskRule>>,
+    /// It is another way to this disk.
+    pub path_to: Option<String>,
 }
 
 /// What is different about a network card.
@@ -117,6 +127,14 @@ impl Fault {
         };
         set(&mut machine.cpus, self.cpus.as_ref());
         set_option(&mut machine.rtc, self.rtc.as_ref());
+        if !self.oem_strings.is_empty() {
+            machine.oem_strings.clone_from(&self.oem_strings);
+        }
+        if !self.bmc.is_empty() {
+            let without =
+                || invalid("bmc".to_owned(), "the machine has none; say bmc = \"ipmi\" in its file");
+            machine.bmc.as_mut().ok_or_else(without)?.sensors.clone_from(&self.bmc);
+        }
         self.smbios.apply(&mut machine);
         for (locator, fault) in &self.dimms {
             let known = names(machine.dimms.iter().map(|dimm| &dimm.locator));
@@ -200,6 +218,13 @@ impl DiskFault {
         set(&mut disk.smart_critical_warning, self.smart_critical_warning.as_ref());
         set(&mut disk.unreadable_sectors, self.unreadable_sectors.as_ref());
         set_option(&mut disk.iops_limit, self.iops_limit.as_ref());
+        set_option(&mut disk.contents, self.contents.as_ref());
+        set(&mut disk.rules, self.rules.as_ref());
+        set_option(&mut disk.path_to, self.path_to.as_ref());
+        if self.path_to.is_some() {
+            // The other one's process serves both.
+            disk.served = false;
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Fault, Firmware, Machine, QemuError, error::io_error, machine::id_problem};
+use crate::{Bmc, BmcKind, Fault, Firmware, Machine, QemuError, error::io_error, machine::id_problem};
 
 /// A machine of the lab: what was ordered, what is different, and what is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,6 +58,11 @@ struct WholeFile {
     disks: Vec<crate::Disk>,
     #[serde(default)]
     nics: Vec<crate::Nic>,
+    #[serde(default)]
+    bench: crate::TestBench,
+    #[serde(default)]
+    oem_strings: Vec<String>,
+    bmc: Option<BmcKind>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +72,7 @@ struct VariationFile {
     description: String,
     unit: Unit,
     firmware: Option<Firmware>,
+    bmc: Option<BmcKind>,
     #[serde(default)]
     fault: Fault,
 }
@@ -124,6 +130,9 @@ impl LabMachine {
         if let Some(firmware) = file.firmware {
             ordered.firmware = firmware;
         }
+        if let Some(kind) = file.bmc {
+            ordered.bmc = Some(Bmc::new(kind, file.unit.number()));
+        }
         ordered.check(name)?;
         Ok(Self {
             name: name.to_owned(),
@@ -132,6 +141,13 @@ impl LabMachine {
             fault: file.fault,
             ordered,
         })
+    }
+}
+
+impl Unit {
+    fn number(&self) -> u8 {
+        // It was checked when it was read.
+        u8::from_str_radix(&self.0, 16).unwrap_or_default()
     }
 }
 
@@ -163,8 +179,24 @@ pub(crate) fn machine_names(folder: &Path) -> Result<Vec<String>, QemuError> {
 
 fn whole(path: &Path, text: &str, unit: &str) -> Result<(String, Machine), QemuError> {
     let file: WholeFile = parse(path, &text.replace("{unit}", unit))?;
-    let WholeFile { description, _unit, firmware, cpus, power_on, rtc, smbios, dimms, disks, nics } = file;
-    let machine = Machine { firmware, cpus, power_on, rtc, smbios, dimms, disks, nics };
+    let WholeFile {
+        description,
+        _unit,
+        firmware,
+        cpus,
+        power_on,
+        rtc,
+        smbios,
+        dimms,
+        disks,
+        nics,
+        bench,
+        oem_strings,
+        bmc,
+    } = file;
+    let bmc = bmc.map(|kind| Bmc::new(kind, Unit(unit.to_owned()).number()));
+    let machine =
+        Machine { firmware, cpus, power_on, rtc, smbios, dimms, disks, nics, bench, bmc, oem_strings };
     Ok((description, machine))
 }
 

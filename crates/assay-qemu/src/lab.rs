@@ -4,8 +4,13 @@
 //! and any [`Lab`] on the same folder finds it. What is known about it is asked of QEMU and the kernel every
 //! time; nothing is remembered that could be wrong after a crash.
 
+mod bmc;
+mod disks;
+mod monitor;
+
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
@@ -19,7 +24,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Accel, AccelProbe, Fault, Firmware, FirmwareFiles, LabMachine, Machine, Network, NetworkConfig,
-    QemuError, Qmp, VmFolder, arguments, error::io_error, file::machine_names, process::VmProcess,
+    QemuError, Qmp, VmFolder, arguments, error::io_error, file::machine_names, process::VmProcess, sensors,
     smbios::memory_tables,
 };
 
@@ -42,6 +47,13 @@ pub struct LabConfig {
     pub firmware: FirmwareFiles,
     /// How machines run; `None` finds out and remembers.
     pub accel: Option<Accel>,
+    /// The program, with its first arguments, that serves a disk when it is given the machine's state folder and
+    /// the disk's id: [`crate::serve_disk`]. Ours is `assay lab serve-disk`.
+    pub disk_server: Vec<OsString>,
+    /// The program, with its first arguments, that a BMC switches its machine with. Ours is `assay lab`.
+    pub bmc_switch: Vec<OsString>,
+    /// More arguments for QEMU, for tests that boot a kernel without firmware and network.
+    pub more_arguments: Vec<String>,
 }
 
 /// What a machine is doing.
@@ -90,6 +102,9 @@ impl LabConfig {
             network: NetworkConfig::default(),
             firmware: FirmwareFiles::default(),
             accel: None,
+            disk_server: own_disk_server(),
+            bmc_switch: own_lab(),
+            more_arguments: Vec::new(),
         }
     }
 }
@@ -248,7 +263,7 @@ impl Lab {
         let entries = fs::read_dir(folder.path()).map_err(io_error("listing", folder.path()))?;
         for entry in entries {
             let path = entry.map_err(io_error("listing", folder.path()))?.path();
-            if path == folder.vars() || folder.is_disk(&path) {
+            if path == folder.vars() || path == folder.crash_store() || folder.is_disk(&path) {
                 fs::remove_file(&path).map_err(io_error("removing", &path))?;
             }
         }
@@ -267,6 +282,8 @@ impl Lab {
             let path = entry.map_err(io_error("listing", &machines))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let folder = VmFolder::new(path);
+            // A BMC first, or it might switch its machine on again.
+            result = result.and(bmc::stop_bmc(&folder).await);
             let off = async {
                 let _lock = lock(&folder).await?;
                 switch_off(&name, &folder).await
@@ -334,18 +351,25 @@ impl Lab {
         if VmProcess::find(&folder.pid()).is_some() {
             return status(&folder).await;
         }
+        disks::stop(&folder).await?;
         clear_remains(&folder)?;
         let accel = self.accel().await?;
         self.network.up().await?;
         for nic in &machine.nics {
             self.network.tap_up(&nic.mac).await?;
         }
-        self.prepare(name, machine, &folder)?;
+        self.prepare(name, machine, &folder).await?;
         let command = Cmd::new("qemu-system-x86_64")
             .args(arguments(name, machine, &folder, &self.config.firmware, accel))
+            .args(&self.config.more_arguments)
             .netns(Some(&self.config.network.netns))
             .timeout(START_LIMIT);
         fs::write(folder.command(), format!("{command}\n")).map_err(io_error("writing", folder.command()))?;
+        self.attach_bmc(name, machine, &folder).await?;
+        if let Err(error) = disks::start(&self.config.disk_server, machine, &folder).await {
+            switch_off(name, &folder).await?;
+            return Err(error);
+        }
         // QEMU goes into the background by itself, once the machine stands or has failed to.
         let output = match command.run().await {
             Ok(output) => output,
@@ -356,6 +380,7 @@ impl Lab {
             }
         };
         if !output.success() {
+            disks::stop(&folder).await?;
             clear_remains(&folder)?;
             return Err(QemuError::StartFailed {
                 machine: name.to_owned(),
@@ -370,12 +395,15 @@ impl Lab {
         status(&folder).await
     }
 
-    fn prepare(&self, name: &str, machine: &Machine, folder: &VmFolder) -> Result<(), QemuError> {
+    async fn prepare(&self, name: &str, machine: &Machine, folder: &VmFolder) -> Result<(), QemuError> {
         for table in memory_tables(&machine.dimms) {
             let path = folder.path().join(table.file_name);
             fs::write(&path, table.bytes).map_err(io_error("writing", &path))?;
         }
-        for disk in &machine.disks {
+        if machine.bench.sensors {
+            sensors::write_tables(folder).await?;
+        }
+        for disk in machine.disks.iter().filter(|disk| disk.path_to.is_none()) {
             let path = folder.disk(&disk.id);
             let want = disk.size_mib * 1024 * 1024;
             match fs::metadata(&path) {
@@ -389,9 +417,7 @@ impl Lab {
                 }
                 Ok(_) => {}
                 // Sparse: it takes room only as it is written.
-                Err(_) => File::create(&path)
-                    .and_then(|file| file.set_len(want))
-                    .map_err(io_error("making", &path))?,
+                Err(_) => disks::make(&path, want, disk.contents).await?,
             }
         }
         if machine.firmware == Firmware::Uefi {
@@ -408,6 +434,24 @@ impl Lab {
         }
         // Only the last start's complaints explain the last start.
         fs::write(folder.log(), "").map_err(io_error("writing", folder.log()))
+    }
+
+    /// The monitor that the lab keeps for itself.
+    pub(crate) async fn monitor(&self, name: &str) -> Result<monitor::Monitor, QemuError> {
+        let folder = self.known_folder(name)?;
+        Self::pid(name, &folder)?;
+        let lock = lock(&folder).await?;
+        Ok(monitor::Monitor::new(Qmp::connect(&folder.control()).await?, lock))
+    }
+
+    /// The process of a machine that is on.
+    pub(crate) fn pid(name: &str, folder: &VmFolder) -> Result<u32, QemuError> {
+        Self::must_be_on(name, folder)?;
+        VmProcess::find(&folder.pid()).map(|process| process.pid()).ok_or_else(|| QemuError::WrongState {
+            machine: name.to_owned(),
+            state: "not on any more",
+            hint: "power it on first",
+        })
     }
 
     /// A machine is known by its file, or by what it left in the state folder.
@@ -434,6 +478,16 @@ impl Lab {
             }),
         }
     }
+}
+
+fn own_disk_server() -> Vec<OsString> {
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("assay"));
+    vec![own.into_os_string(), OsString::from("lab"), OsString::from("serve-disk")]
+}
+
+fn own_lab() -> Vec<OsString> {
+    let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("assay"));
+    vec![own.into_os_string(), OsString::from("lab")]
 }
 
 async fn status(folder: &VmFolder) -> Result<Status, QemuError> {
@@ -490,6 +544,7 @@ async fn switch_off(name: &str, folder: &VmFolder) -> Result<(), QemuError> {
         }
         tracing::info!(machine.name = name, "a lab machine was switched off");
     }
+    disks::stop(folder).await?;
     clear_remains(folder)
 }
 

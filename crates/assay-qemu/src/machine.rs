@@ -10,7 +10,7 @@ use assay_model::Mac;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::QemuError;
+use crate::{Contents, DiskRule, QemuError};
 
 /// A machine as QEMU will present it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,34 @@ pub struct Machine {
     /// Network cards in order.
     #[serde(default)]
     pub nics: Vec<Nic>,
+    /// What can be done to it while it runs.
+    #[serde(default)]
+    pub bench: TestBench,
+    /// The computer beside it that switches it and reads its sensors.
+    #[serde(default)]
+    pub bmc: Option<crate::Bmc>,
+    /// Words that the firmware tells (SMBIOS OEM strings), for stand-ins inside the guest.
+    #[serde(default)]
+    pub oem_strings: Vec<String>,
+}
+
+/// What a machine needs to have from power-on for things to be done to it later. A real machine has none of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestBench {
+    /// Its memory can be written from outside.
+    pub memory: bool,
+    /// It has an ACPI thermal zone and a power meter, which read what they are given from outside.
+    pub sensors: bool,
+    /// Its crash records survive a reset (ACPI ERST).
+    pub crash_store: bool,
+}
+
+impl TestBench {
+    /// Whether its memory must be one that others can reach.
+    pub(crate) fn shares_memory(self) -> bool {
+        self.memory || self.sensors
+    }
 }
 
 /// The firmware.
@@ -136,6 +164,18 @@ pub struct Disk {
     /// Operations per second that it is held to.
     #[serde(default)]
     pub iops_limit: Option<u32>,
+    /// What is on it before the machine is first switched on; nothing without it.
+    #[serde(default)]
+    pub contents: Option<Contents>,
+    /// It is served by a process that can make it fail while the machine runs.
+    #[serde(default)]
+    pub served: bool,
+    /// What a served disk does wrong from power-on.
+    #[serde(default)]
+    pub rules: Vec<DiskRule>,
+    /// It is another way to this served disk: a second path to the same one, or one that two machines share.
+    #[serde(default)]
+    pub path_to: Option<String>,
 }
 
 /// How a disk is attached.
@@ -209,11 +249,18 @@ impl Machine {
         if let Some(rtc) = self.rtc.as_deref().filter(|rtc| !is_rtc(rtc)) {
             return found("rtc", format!("`{rtc}` is not a date and time such as 1970-01-01T00:00:00"));
         }
+        if let Some(problem) = self.oem_strings.iter().find_map(|text| text_problem(text, 64)) {
+            return found("oem_strings", problem);
+        }
         self.smbios
             .problem()
             .or_else(|| self.dimm_problem())
             .or_else(|| self.disk_problem())
             .or_else(|| self.nic_problem())
+            .or_else(|| {
+                let (sensor, problem) = self.bmc.as_ref()?.problem()?;
+                found(&format!("bmc.{sensor}"), problem)
+            })
     }
 
     fn dimm_problem(&self) -> Option<(String, String)> {
@@ -248,6 +295,15 @@ impl Machine {
         for disk in &self.disks {
             if !seen.insert(&disk.id) {
                 return found(&format!("disks.{}", disk.id), "the id is used twice".to_owned());
+            }
+            if let Some(other) = &disk.path_to {
+                let fits = |other: &Disk| other.served && other.size_mib == disk.size_mib;
+                if disk.served || !self.disks.iter().any(|known| known.id == *other && fits(known)) {
+                    let problem = format!(
+                        "`{other}` must be another disk of the same size with served = true, and this one must not be served itself"
+                    );
+                    return found(&format!("disks.{}.path_to", disk.id), problem);
+                }
             }
             if let Some((field, problem)) = disk.problem() {
                 return found(&format!("disks.{}.{field}", disk.id), problem);
@@ -363,7 +419,17 @@ impl Disk {
         if self.iops_limit == Some(0) {
             return Some(("iops_limit", "must be at least 1; leave it out for no limit".to_owned()));
         }
-        None
+        if let Some(least) = self.contents.map(Contents::smallest_mib).filter(|least| self.size_mib < *least)
+        {
+            return Some(("contents", format!("that does not fit on less than {least} MiB")));
+        }
+        if self.path_to.is_some() && self.contents.is_some() {
+            return Some(("contents", "belong to the disk that this one is another way to".to_owned()));
+        }
+        if !self.rules.is_empty() && !self.served {
+            return Some(("rules", "only a disk with served = true can have them".to_owned()));
+        }
+        self.rules.iter().find_map(|rule| rule.problem(self.size_mib)).map(|problem| ("rules", problem))
     }
 }
 

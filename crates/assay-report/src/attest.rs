@@ -32,7 +32,7 @@ pub fn seal(view: &RunView, head: Sha256, key: &SigningKey) -> Sealed {
 
 /// The statement about a run whose journal has this head.
 ///
-/// `result` is `PASSED` only for a pass in which nothing was waived and no check was switched off;
+/// `result` is `PASSED` only for a pass in which nothing was waived, no check was switched off and no stage left out;
 /// such a pass is `WARNED`. Everything else, a run without a result included, is `FAILED`: the
 /// predicate has no fourth word, and what did not pass must not be taken for a pass. `assay` beside
 /// it keeps the exact state and result.
@@ -40,7 +40,7 @@ pub fn statement(view: &RunView, head: Sha256) -> Value {
     let created = &view.created;
     let spec = serde_json::to_vec(&created.spec).expect("a spec is plain JSON");
     let (passed, warned, failed) = stages(view);
-    json!({
+    let mut statement = json!({
         "_type": STATEMENT_TYPE,
         "subject": [{
             "name": format!("assay-run-{}", created.number),
@@ -70,7 +70,11 @@ pub fn statement(view: &RunView, head: Sha256) -> Value {
                 "muted": created.muted,
             },
         },
-    })
+    });
+    if !created.options.left_out.is_empty() {
+        statement["predicate"]["assay"]["leftOut"] = json!(created.options.left_out);
+    }
+    statement
 }
 
 /// Checks an attestation against the accepted keys; returns the statement in it.
@@ -83,6 +87,18 @@ pub fn verify_envelope(envelope: &Value, accepted: &[PublicKey]) -> Result<Value
         return Err(EnvelopeError::Type { expected: STATEMENT_TYPE.to_owned(), found: found.to_owned() });
     }
     Ok(statement)
+}
+
+/// Whether a sealed run's attestation is by an accepted key and says what the run's journal says; what is wrong
+/// otherwise. A run that is not sealed has nothing to check.
+pub fn check_seal(view: &RunView, accepted: &[PublicKey]) -> Result<(), String> {
+    let Some(seal) = &view.seal else { return Ok(()) };
+    let signed = verify_envelope(&seal.envelope, accepted).map_err(|e| e.to_string())?;
+    let differing = differences(&signed, view, seal.head);
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(format!("the signed statement and the journal differ in {}", differing.join(", ")))
 }
 
 /// Where a signed statement and the run that its journal tells of differ: the JSON pointers of the
@@ -104,10 +120,15 @@ pub(crate) fn differences(signed: &Value, view: &RunView, head: Sha256) -> Vec<&
 
 fn result(view: &RunView) -> &'static str {
     match view.result {
-        Some(RunResult::Pass) if view.overridden || !view.created.muted.is_empty() => "WARNED",
+        Some(RunResult::Pass) if view.overridden || !is_whole(view) => "WARNED",
         Some(RunResult::Pass) => "PASSED",
         Some(RunResult::Fail) | None => "FAILED",
     }
+}
+
+/// Whether no check was switched off and no stage left out.
+const fn is_whole(view: &RunView) -> bool {
+    view.created.muted.is_empty() && view.created.options.left_out.is_empty()
 }
 
 /// The stages that passed; those to look at twice (waived, or optional and not verified); those

@@ -119,6 +119,16 @@ impl SigningKey {
         self.public().key_id()
     }
 
+    /// Signs a permit to erase disks: `message` is the permit's bytes after
+    /// [`CONTEXT`](assay_model::host::permit::CONTEXT), so that what is signed here can never pass for a verdict.
+    ///
+    /// # Panics
+    /// When the context is not there: a bug of the caller.
+    pub fn sign_permit(&self, message: &[u8]) -> [u8; 64] {
+        assert!(message.starts_with(assay_model::host::permit::CONTEXT), "a permit is signed under its context");
+        self.sign(message)
+    }
+
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
@@ -154,6 +164,11 @@ impl PublicKey {
     pub fn key_id(&self) -> String {
         let der = self.0.to_public_key_der().expect("an Ed25519 key always encodes");
         Sha256::of(der.as_bytes()).to_string()
+    }
+
+    /// The key's 32 bytes, in hex.
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0.as_bytes())
     }
 
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use assay_api::Problem;
-use assay_api::runner::{Claim, Done, Grant, Order, Seen};
+use assay_api::runner::{Claim, Done, Grant, Order, Seen, Services};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -73,6 +73,12 @@ impl Client {
     pub(crate) async fn done(&self, token: &str, done: &Done) -> Result<(), ClientError> {
         let url = format!("{}/runner/v1/done", self.server);
         send(self.http.post(url).bearer_auth(token).json(done)).await.map(drop)
+    }
+
+    /// Says what stands ready for a run.
+    pub(crate) async fn services(&self, token: &str, services: &Services) -> Result<(), ClientError> {
+        let url = format!("{}/runner/v1/services", self.server);
+        send(self.http.post(url).bearer_auth(token).json(services)).await.map(drop)
     }
 }
 

@@ -6,6 +6,7 @@
 //! lasts, no database, no signing key, and it judges nothing.
 
 mod client;
+mod iperf;
 mod power;
 mod provision;
 mod work;
@@ -18,7 +19,10 @@ use std::sync::Arc;
 use assay_netboot::{NetbootError, RelayError};
 use assay_qemu::QemuError;
 
+pub use power::check as check_power;
+
 use crate::client::Client;
+use crate::iperf::SpeedServers;
 use crate::power::Power;
 use crate::provision::Provision;
 
@@ -44,7 +48,14 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The provisioning network.
     pub network: Network,
+    /// Another DHCP server gives addresses there; ours only says what to boot.
+    pub proxy_dhcp: bool,
+    /// The first port for network speed servers.
+    pub iperf_port: u16,
 }
+
+/// The first port for network speed servers where none is set: `iperf3`'s own.
+pub const IPERF_PORT: u16 = 5201;
 
 /// The network that machines boot from.
 #[derive(Clone, Debug)]
@@ -104,11 +115,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let client = Client::new(&settings.server, &settings.token)?;
     power.bring_up().await?;
     let provision = Arc::new(Provision::start(&settings, client.clone()).await?);
+    let speed = Arc::new(SpeedServers::new(&settings));
     tracing::info!(runner.name = settings.name, "ready: waiting for runs from {}", settings.server);
     tokio::select! {
-        ended = work::claim_forever(&settings.name, &client, &provision, &power) => ended?,
+        ended = work::claim_forever(&settings.name, &client, &provision, &power, &speed) => ended?,
         () = stop => {}
     }
+    speed.close_all().await;
     provision.stop().await;
     Ok(())
 }

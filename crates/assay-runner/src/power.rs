@@ -3,6 +3,10 @@
 //! A job is written down before it is done and its outcome after. A runner that dies in between
 //! does not switch again: it says that it does not know, and the control plane waits for the
 //! machine to show up.
+//!
+//! How a machine is switched stands in its `power` setting; the passwords of BMCs stand in a file of the runner's,
+//! `bmc-secrets.toml`, and the control plane knows their names only. A lab machine that has a BMC is switched
+//! through it, as a real one would be.
 
 use std::fs;
 use std::io;
@@ -10,17 +14,26 @@ use std::path::{Path, PathBuf};
 
 use assay_model::RunId;
 use assay_model::event::PowerAction;
-use assay_qemu::{Lab, LabConfig};
+use assay_netboot::power::{
+    BootMode, Credential, IpmiSettings, PowerDriver, PowerError, PowerSettings, Secret, Site,
+};
+use assay_qemu::{BmcAccess, Firmware, Lab, LabConfig, QemuError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::{Network, RunnerError, Settings};
 
+/// The passwords of BMCs, in the runner's folder.
+const SECRETS: &str = "bmc-secrets.toml";
+
 /// The power methods and the memory of what was done.
 pub(crate) struct Power {
     lab: Option<Lab>,
     jobs: PathBuf,
+    secrets: PathBuf,
+    /// Where BMCs and sleeping network cards are reached from.
+    site: Site,
 }
 
 /// What became of a job.
@@ -30,13 +43,42 @@ pub(crate) struct Outcome {
     pub(crate) message: String,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case")]
+/// A host's `power` setting.
+#[derive(Debug, PartialEq, Eq)]
 enum Method {
     /// A person does it.
     Manual,
     /// A simulated machine.
     Lab { machine: String },
+    /// A driver does it.
+    Driver(PowerSettings),
+}
+
+/// The methods that need no driver.
+#[derive(Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+enum Simple {
+    Manual {},
+    Lab { machine: String },
+}
+
+/// Why a machine was not switched.
+#[derive(Debug, thiserror::Error)]
+enum SwitchError {
+    #[error(transparent)]
+    Driver(#[from] PowerError),
+    #[error(transparent)]
+    Lab(#[from] QemuError),
+    #[error("{0}")]
+    Cannot(&'static str),
+}
+
+/// Whether a host's `power` setting can work, as far as that can be known without asking anybody.
+///
+/// # Errors
+/// What is wrong, naming the setting.
+pub fn check(power: &Value) -> Result<(), String> {
+    Method::read(power).map(drop)
 }
 
 impl Power {
@@ -49,9 +91,13 @@ impl Power {
             }
             Network::Interface { .. } => None,
         };
+        let site = match &settings.network {
+            Network::Lab { .. } => Site::default(),
+            Network::Interface { name, .. } => Site { netns: None, interface: Some(name.clone()) },
+        };
         let jobs = settings.state_dir.join("jobs");
         fs::create_dir_all(&jobs).map_err(|source| RunnerError::File { path: jobs.clone(), source })?;
-        Ok(Self { lab, jobs })
+        Ok(Self { lab, jobs, secrets: settings.state_dir.join(SECRETS), site })
     }
 
     /// Brings up what machines are plugged into.
@@ -66,8 +112,9 @@ impl Power {
 
     /// The methods that work here.
     pub(crate) fn methods(&self) -> Vec<String> {
-        let lab = self.lab.is_some().then(|| "lab".to_owned());
-        std::iter::once("manual".to_owned()).chain(lab).collect()
+        // All of them: a tool that is missing is told by the run that needs it, and not by one that waits.
+        let everywhere = ["manual", "ipmi", "redfish", "wol"];
+        everywhere.into_iter().chain(self.lab.is_some().then_some("lab")).map(str::to_owned).collect()
     }
 
     /// Does a job unless it was done before; either way, says what became of it.
@@ -105,31 +152,51 @@ impl Power {
     }
 
     async fn switch(&self, power: &Value, action: PowerAction) -> Outcome {
-        let fail = |message: String| Outcome { ok: false, message };
-        let method = match serde_json::from_value::<Method>(power.clone()) {
+        let method = match Method::read(power) {
             Ok(method) => method,
-            Err(e) => return fail(format!("the power settings do not read: {e}")),
+            Err(problem) => return Outcome { ok: false, message: problem },
         };
-        match (method, &self.lab) {
-            (Method::Manual, _) => match action {
-                PowerAction::Cycle => Outcome {
-                    ok: true,
-                    message: "switch the machine on by hand; it must boot from the network".to_owned(),
-                },
-                PowerAction::Off => fail("this machine is switched by hand".to_owned()),
+        let done = match method {
+            Method::Manual => by_hand(action),
+            Method::Lab { machine } => self.switch_lab(&machine, action).await,
+            Method::Driver(settings) => match PowerDriver::open(&settings, &self.secrets, &self.site) {
+                Ok(driver) => drive(driver, action).await,
+                Err(problem) => Err(problem.into()),
             },
-            (Method::Lab { .. }, None) => fail("this runner has no lab".to_owned()),
-            (Method::Lab { machine }, Some(lab)) => {
-                let (done, said) = match action {
-                    PowerAction::Cycle => (lab.power_cycle(&machine).await.map(drop), "switched on"),
-                    PowerAction::Off => (lab.power_off(&machine).await, "switched off"),
-                };
-                match done {
-                    Ok(()) => Outcome { ok: true, message: format!("lab machine {machine} {said}") },
-                    Err(e) => fail(e.to_string()),
+        };
+        match done {
+            Ok(message) => Outcome { ok: true, message },
+            Err(problem) => {
+                if let SwitchError::Driver(problem) = &problem {
+                    warn!(power.code = problem.code(), "a machine could not be switched");
                 }
+                Outcome { ok: false, message: problem.to_string() }
             }
         }
+    }
+
+    async fn switch_lab(&self, machine: &str, action: PowerAction) -> Result<String, SwitchError> {
+        let Some(lab) = &self.lab else {
+            return Err(SwitchError::Cannot(
+                "this runner has no lab; start it with --lab, or give the host another power method",
+            ));
+        };
+        if let Some(bmc) = lab.bmc(machine).await? {
+            let driver = lab_driver(lab, machine, &bmc)?;
+            let words = drive(driver, action).await?;
+            return Ok(format!("lab machine {machine}: {words}"));
+        }
+        let said = match action {
+            PowerAction::Cycle => {
+                lab.power_cycle(machine).await?;
+                "switched on"
+            }
+            PowerAction::Off => {
+                lab.power_off(machine).await?;
+                "switched off"
+            }
+        };
+        Ok(format!("lab machine {machine} {said}"))
     }
 
     fn job_file(&self, run: RunId, job: &str) -> PathBuf {
@@ -137,6 +204,57 @@ impl Power {
             job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         self.jobs.join(format!("{run}-{plain}.json"))
     }
+}
+
+impl Method {
+    fn read(power: &Value) -> Result<Self, String> {
+        let unread = |error: serde_json::Error| format!("the power settings do not read: {error}");
+        match power.get("method").and_then(Value::as_str) {
+            Some("manual" | "lab") => Ok(match Simple::deserialize(power).map_err(unread)? {
+                Simple::Manual {} => Self::Manual,
+                Simple::Lab { machine } => Self::Lab { machine },
+            }),
+            Some("ipmi" | "redfish" | "wol") => {
+                let settings = PowerSettings::deserialize(power).map_err(unread)?;
+                settings.check().map_err(|problem| problem.to_string())?;
+                Ok(Self::Driver(settings))
+            }
+            _ => Err("the power settings need a `method`: manual, ipmi, redfish, wol or lab".to_owned()),
+        }
+    }
+}
+
+fn by_hand(action: PowerAction) -> Result<String, SwitchError> {
+    match action {
+        PowerAction::Cycle => Ok("switch the machine on by hand; it must boot from the network".to_owned()),
+        PowerAction::Off => Err(SwitchError::Cannot("this machine is switched by hand")),
+    }
+}
+
+async fn drive(driver: PowerDriver, action: PowerAction) -> Result<String, SwitchError> {
+    let done = match action {
+        PowerAction::Cycle => driver.cycle().await.map(|switched| switched.to_string()),
+        PowerAction::Off => {
+            let name = driver.to_string();
+            driver.off().await.map(|took| format!("{name} switched off in {:.1} s", took.as_secs_f64()))
+        }
+    };
+    driver.close().await;
+    Ok(done?)
+}
+
+/// A lab machine's BMC is a real one to us, in the lab's network.
+fn lab_driver(lab: &Lab, machine: &str, bmc: &BmcAccess) -> Result<PowerDriver, SwitchError> {
+    let mut settings = IpmiSettings::new(bmc.address.to_string(), "lab");
+    settings.port = bmc.port;
+    settings.cipher_suite = Some(bmc.cipher_suite);
+    settings.firmware = Some(match lab.machine(machine)?.actual.firmware {
+        Firmware::Bios => BootMode::Bios,
+        Firmware::Uefi => BootMode::Uefi,
+    });
+    let credential = Credential { user: bmc.user.to_owned(), password: Secret::new(bmc.password) };
+    let site = Site { netns: Some(lab.network().config().netns.clone()), interface: None };
+    Ok(PowerDriver::ipmi(settings, credential, &site)?)
 }
 
 /// What is remembered of a job.
@@ -181,7 +299,7 @@ mod tests {
     fn power(dir: &Path) -> Power {
         let jobs = dir.join("jobs");
         fs::create_dir_all(&jobs).expect("made");
-        Power { lab: None, jobs }
+        Power { lab: None, jobs, secrets: dir.join(SECRETS), site: Site::default() }
     }
 
     fn run() -> RunId {
@@ -209,5 +327,62 @@ mod tests {
         write(&power.job_file(run(), "1-power-1"), None).expect("written");
         let outcome = power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle).await;
         assert!(outcome.message.contains("not known"), "{}", outcome.message);
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_cannot_be_switched_says_why() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let power = power(dir.path());
+        let mut said = Vec::new();
+        for (job, settings, action) in [
+            ("1", json!({"method": "manual"}), PowerAction::Off),
+            ("2", json!({"method": "lab", "machine": "healthy-bios"}), PowerAction::Cycle),
+            ("3", json!({"method": "wol", "mac": "0c:c4:7a:12:34:56"}), PowerAction::Off),
+            (
+                "4",
+                json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1"}),
+                PowerAction::Cycle,
+            ),
+            ("5", json!({"method": "ipmi", "address": "10.0.0.1"}), PowerAction::Cycle),
+            ("6", json!({"method": "pigeon"}), PowerAction::Cycle),
+        ] {
+            let outcome = power.once(run(), job, &settings, action).await;
+            assert!(!outcome.ok, "{settings}");
+            said.push(outcome.message);
+        }
+        let expected = [
+            "this machine is switched by hand",
+            "this runner has no lab",
+            "Wake-on-LAN can only switch on",
+            "bmc-secrets.toml: there is no such file on the runner",
+            "missing field `credential`",
+            "need a `method`",
+        ];
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn settings_are_checked_before_they_are_used() {
+        for good in [
+            json!({"method": "manual"}),
+            json!({"method": "lab", "machine": "healthy-bios"}),
+            json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1"}),
+            json!({"method": "redfish", "url": "https://bmc", "credential": "rack1"}),
+            json!({"method": "wol", "mac": "0c:c4:7a:12:34:56"}),
+        ] {
+            assert_eq!(check(&good), Ok(()), "{good}");
+        }
+        for bad in [
+            json!({}),
+            json!(null),
+            json!({"method": "manual", "machine": "x"}),
+            json!({"method": "lab"}),
+            json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "password": "x"}),
+            json!({"method": "redfish", "url": "http://bmc", "credential": "rack1"}),
+        ] {
+            assert!(check(&bad).is_err(), "{bad}");
+        }
     }
 }

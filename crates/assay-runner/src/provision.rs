@@ -45,6 +45,7 @@ impl Provision {
             netns: netns.clone(),
             address,
             prefix_len,
+            proxy: settings.proxy_dhcp,
             range_start,
             range_end,
             lease: LEASE,
@@ -135,6 +136,11 @@ async fn tell(runner: String, client: Client, mut events: mpsc::Receiver<Netboot
             }
         }
     }
+}
+
+/// The first address that is leased.
+pub(crate) fn leased_from(address: Ipv4Addr, prefix_len: u8) -> Ipv4Addr {
+    range(address, prefix_len).0
 }
 
 /// Addresses to lease: the upper half of the network, away from where people put servers.

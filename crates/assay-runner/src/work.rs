@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_api::runner::{Claim, Done, Grant, Order};
+use assay_api::runner::{Claim, Done, Grant, Order, Services};
 use assay_model::RunId;
 use tracing::{info, warn};
 
 use crate::RunnerError;
 use crate::client::{Client, ClientError};
+use crate::iperf::SpeedServers;
 use crate::power::Power;
 use crate::provision::Provision;
 
@@ -22,6 +23,7 @@ pub(crate) async fn claim_forever(
     client: &Client,
     provision: &Arc<Provision>,
     power: &Arc<Power>,
+    speed: &Arc<SpeedServers>,
 ) -> Result<(), RunnerError> {
     let holding: Arc<Mutex<BTreeSet<RunId>>> = Arc::default();
     let mut was_away = false;
@@ -31,6 +33,7 @@ pub(crate) async fn claim_forever(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             holding: lock(&holding).iter().copied().collect(),
             power: power.methods(),
+            capacity: std::collections::BTreeMap::new(),
         };
         match client.claim(&claim).await {
             Ok(None) => was_away = false,
@@ -40,9 +43,9 @@ pub(crate) async fn claim_forever(
                 let run = grant.run;
                 lock(&holding).insert(run);
                 let (client, provision, power) = (client.clone(), Arc::clone(provision), Arc::clone(power));
-                let holding = Arc::clone(&holding);
+                let (speed, holding) = (Arc::clone(speed), Arc::clone(&holding));
                 tokio::spawn(async move {
-                    follow(&client, &provision, &power, grant).await;
+                    follow(&client, &provision, &power, &speed, grant).await;
                     lock(&holding).remove(&run);
                 });
             }
@@ -63,11 +66,30 @@ pub(crate) async fn claim_forever(
 }
 
 /// Follows one run's orders until it is over or its token is void.
-async fn follow(client: &Client, provision: &Provision, power: &Power, grant: Grant) {
+async fn follow(
+    client: &Client,
+    provision: &Provision,
+    power: &Power,
+    speed: &SpeedServers,
+    grant: Grant,
+) {
     if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
         warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
     }
+    let mut untold = Some(Services { iperf: speed.open(grant.run, grant.speed_servers).await });
     loop {
+        // Not told: tried again with every order; a machine takes longer to boot than a control plane.
+        if let Some(services) = &untold {
+            match client.services(&grant.token, services).await {
+                Err(ClientError::Away(_)) => {}
+                Err(problem) if problem.is_void() => {}
+                Err(problem) => {
+                    warn!(run.number = grant.number, "the speed servers are not wanted: {problem}");
+                    untold = None;
+                }
+                Ok(()) => untold = None,
+            }
+        }
         match client.next(&grant.token).await {
             Ok(Order::Wait) => {}
             Ok(Order::End) => break,
@@ -89,6 +111,7 @@ async fn follow(client: &Client, provision: &Provision, power: &Power, grant: Gr
     }
     info!(run.number = grant.number, "run {} is over", grant.number);
     power.forget(grant.run);
+    speed.close(grant.run).await;
     if let Err(problem) = provision.forbid(grant.run).await {
         warn!(run.number = grant.number, "netboot cannot be closed for the run: {problem}");
     }

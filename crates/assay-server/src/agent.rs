@@ -1,8 +1,8 @@
 //! The agent protocol's endpoints; `assay_api::agent` is the contract.
 
 use assay_api::agent::{
-    Ack, ArtifactQuery, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, MAX_ARTIFACT, MAX_JSON, PROTOCOL,
-    ResultAck, Sensors, StageResult, Welcome,
+    Ack, ArtifactQuery, Checkpoint, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, MAX_ARTIFACT, MAX_JSON,
+    PROTOCOL, PostMortem, ResultAck, Sensors, StageResult, Welcome,
 };
 use assay_engine::agents::{Applicant, Todo, todo};
 use assay_model::{RunId, text};
@@ -34,6 +34,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/agent/v1/heartbeat", post(heartbeat))
         .route("/agent/v1/sensor", post(sensor))
         .route("/agent/v1/log", post(log))
+        .route("/agent/v1/checkpoint", put(checkpoint))
+        .route("/agent/v1/post-mortem", post(post_mortem))
         .route("/agent/v1/result", post(result))
         .route("/agent/v1/off", post(off))
         .layer(DefaultBodyLimit::max(MAX_JSON))
@@ -79,6 +81,7 @@ async fn hello(State(app): State<App>, JsonBody(hello): JsonBody<Hello>) -> Resu
         heartbeat_s: HEARTBEAT_S,
         sensor_s: SENSOR_S,
         spec: run.created.spec.clone(),
+        verify_key: app.shared.key.public().to_hex(),
     }))
 }
 
@@ -93,7 +96,8 @@ async fn next(
         let view = app.engine.view(run).await?;
         let (command, is_news) = match todo(&view) {
             Todo::Stage { stage, attempt, generation, timeout_s } => {
-                (Command::Stage { stage, attempt, generation, timeout_s }, true)
+                let input = Box::new(app.engine.stage_input(&view, &stage, generation).await?);
+                (Command::Stage { stage, attempt, generation, timeout_s, input }, true)
             }
             Todo::Shutdown { reason } => (Command::Shutdown { reason }, true),
             Todo::Hold { message } => (Command::Hold { message }, false),
@@ -159,6 +163,26 @@ async fn result(
         .result(run, result.stage, result.attempt, result.generation, evidence, result.problem)
         .await?;
     Ok(Json(ResultAck { late }))
+}
+
+async fn checkpoint(
+    State(app): State<App>,
+    Agent(run): Agent,
+    JsonBody(saved): JsonBody<Checkpoint>,
+) -> Result<StatusCode, ApiError> {
+    let Checkpoint { stage, attempt, generation, state } = saved;
+    app.engine.checkpoint(run, &stage, attempt, generation, state).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn post_mortem(
+    State(app): State<App>,
+    Agent(run): Agent,
+    JsonBody(told): JsonBody<PostMortem>,
+) -> Result<StatusCode, ApiError> {
+    let records = told.records.into_iter().map(|record| (record.name, record.text)).collect();
+    app.engine.post_mortem(run, records).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn artifact(

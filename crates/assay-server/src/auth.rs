@@ -36,6 +36,11 @@ const MAX_FORM: usize = 1 << 20;
 /// Most sign-in attempts a minute, over all clients: a person needs few, a guesser many.
 const ATTEMPTS_A_MINUTE: usize = 10;
 
+/// What only admins may even look at: people, tokens, and what is thrown away.
+const ADMINS_ONLY: [&str; 3] = ["/api/v1/tokens", "/api/v1/operators", "/api/v1/janitor"];
+/// The one change that everyone may make.
+const SIGN_OUT: &str = "/logout";
+
 /// Someone who may look and decide.
 #[derive(Clone, Debug)]
 pub(crate) struct Operator {
@@ -43,6 +48,8 @@ pub(crate) struct Operator {
     pub(crate) name: String,
     /// The CSRF token of a browser's session.
     pub(crate) csrf: Option<String>,
+    /// What they may do; [`guard`] has looked at it before any handler.
+    pub(crate) role: Role,
 }
 
 /// A runner with the join token.
@@ -60,8 +67,13 @@ pub(crate) fn secret() -> String {
 /// The setting with the digest of the runners' join token.
 const JOIN_TOKEN: &str = "runner.join_token";
 
-/// Sets an operator's password.
+/// Sets the first operator's password: who sets a machine up may do everything.
 pub(crate) async fn set_password(app: &App, name: &str, password: &str) -> Result<(), ApiError> {
+    put_operator(app, name, password, Role::Admin).await
+}
+
+/// Stores an operator, or changes password and role of the one of this name.
+pub(crate) async fn put_operator(app: &App, name: &str, password: &str, role: Role) -> Result<(), ApiError> {
     if password.chars().count() < MIN_PASSWORD {
         return Err(ApiError::invalid(format!("choose a password of at least {MIN_PASSWORD} characters")));
     }
@@ -72,7 +84,7 @@ pub(crate) async fn set_password(app: &App, name: &str, password: &str) -> Resul
     .await
     .map_err(|e| internal(&e))?
     .map_err(|e| internal(&e))?;
-    let row = OperatorRow { name: name.to_owned(), password_hash: hash, role: Role::Admin };
+    let row = OperatorRow { name: name.to_owned(), password_hash: hash, role };
     app.engine.store().operator_put(&row).await?;
     *app.shared.setup_code.write().await = None;
     Ok(())
@@ -140,12 +152,12 @@ pub(crate) async fn sign_out(app: &App, headers: &HeaderMap) -> Result<(), ApiEr
 }
 
 /// Registers an API token and returns it in clear, once.
-pub(crate) async fn mint_token(app: &App, name: &str) -> Result<String, StoreError> {
+pub(crate) async fn mint_token(app: &App, name: &str, role: Role) -> Result<String, StoreError> {
     let secret = secret();
     let row = ApiToken {
         hash: Sha256::of(secret.as_bytes()),
         name: name.to_owned(),
-        role: Role::Admin,
+        role,
         created_at: app.engine.now(),
         revoked_at: None,
     };
@@ -194,17 +206,17 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Op
     if let Some(token) = bearer(headers) {
         let row = app.engine.store().api_token(Sha256::of(token.as_bytes())).await?;
         return Ok(row
-            .filter(|row| row.role >= Role::Operator && row.revoked_at.is_none())
-            .map(|row| Operator { name: format!("token {}", row.name), csrf: None }));
+            .filter(|row| row.revoked_at.is_none())
+            .map(|row| Operator { name: format!("token {}", row.name), csrf: None, role: row.role }));
     }
     let Some(secret) = cookie(headers) else { return Ok(None) };
     let session = app.engine.store().session(Sha256::of(secret.as_bytes())).await?;
-    Ok(session
-        .filter(|s| s.expires > app.engine.now())
-        .map(|s| Operator { name: s.operator, csrf: Some(s.csrf) }))
+    let Some(session) = session.filter(|s| s.expires > app.engine.now()) else { return Ok(None) };
+    let row = app.engine.store().operator(&session.operator).await?;
+    Ok(row.map(|row| Operator { name: row.name, csrf: Some(session.csrf), role: row.role }))
 }
 
-/// Refuses changes from a browser that do not carry the session's CSRF token, in the header
+/// Refuses what the operator's role does not allow, and changes from a browser that do not carry the session's CSRF token, in the header
 /// `x-csrf-token` or as the form field `csrf`, and writes every change that an operator asks for
 /// into the audit trail. It stands before every handler, so none can forget.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -252,8 +264,26 @@ async fn checked(app: &App, mut request: Request) -> Result<Request, ApiError> {
                 .hint("go back, reload the page and try again"));
         }
     }
+    may(&operator, request.method(), request.uri().path())?;
     request.extensions_mut().insert(operator);
     Ok(request)
+}
+
+/// Viewers look, operators start runs and decide about them, admins say who may do what.
+fn may(operator: &Operator, method: &Method, path: &str) -> Result<(), ApiError> {
+    let needed = if ADMINS_ONLY.iter().any(|part| path.starts_with(part)) {
+        Role::Admin
+    } else if is_change(method) && path != SIGN_OUT {
+        Role::Operator
+    } else {
+        Role::Viewer
+    };
+    if operator.role >= needed {
+        return Ok(());
+    }
+    let message = format!("{} is {}; this needs {needed}", operator.name, operator.role);
+    Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message)
+        .hint("ask an admin: `assay operator add NAME --role ROLE`"))
 }
 
 /// The field `csrf` of a plain form, and the request as it was. Empty where there is none.

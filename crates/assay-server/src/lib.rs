@@ -9,7 +9,9 @@ mod api;
 mod auth;
 mod boot;
 mod error;
+mod guard;
 mod live_image;
+mod notify_settings;
 mod outbox;
 mod pages;
 mod runner;
@@ -20,6 +22,8 @@ mod state;
 mod tls;
 mod wire;
 
+pub use guard::{ClusterTokens, ClusterTokensError, ProxmoxGuard};
 pub use live_image::LiveImage;
+pub use notify_settings::NotifySettingsError;
 pub use start::{Addresses, Server, Settings, StartError};
 pub use state::App;

@@ -1,7 +1,8 @@
 //! The runner protocol's endpoints; `assay_api::runner` is the contract.
 
-use assay_api::runner::{Claim, Done, Grant, Order, Seen};
-use assay_engine::runners::order;
+use assay_api::runner::{Claim, Done, Grant, Order, Seen, Services};
+use assay_engine::live::Offer;
+use assay_engine::runners::{order, speed_servers};
 use assay_model::{RunId, text};
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::StatusCode;
@@ -21,6 +22,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runner/v1/seen", post(seen))
         .route("/runner/v1/next", get(next))
         .route("/runner/v1/done", post(done))
+        .route("/runner/v1/services", post(services))
 }
 
 /// The run whose token a runner sends.
@@ -50,7 +52,8 @@ async fn claim(
     store.runner_seen(&name, &text::clean(&claim.version), problem.as_deref(), app.engine.now()).await?;
     let mut changes = store.subscribe();
     let deadline = wait.deadline();
-    let _waiting = app.engine.waiting(&name, &claim.power);
+    let power = claim.power.iter().cloned().collect();
+    let _waiting = app.engine.offering(&name, Offer { power, capacity: claim.capacity });
     loop {
         if let Some((run, token)) = app.engine.grant(&name, &claim.holding).await? {
             return Ok(Json(Grant {
@@ -60,6 +63,7 @@ async fn claim(
                 token,
                 macs: run.created.macs.clone(),
                 power: run.created.power.clone(),
+                speed_servers: speed_servers(&run.created),
             })
             .into_response());
         }
@@ -98,6 +102,15 @@ async fn done(
     JsonBody(done): JsonBody<Done>,
 ) -> Result<StatusCode, ApiError> {
     app.engine.power_done(run, done.job, done.ok, &done.message).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn services(
+    State(app): State<App>,
+    RunToken(run): RunToken,
+    JsonBody(services): JsonBody<Services>,
+) -> Result<StatusCode, ApiError> {
+    app.engine.services_ready(run, services.iperf).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -25,6 +25,14 @@ impl Sealer for ReportSealer {
         assay_report::attest::seal(run, head, &self.key)
     }
 
+    fn check(&self, run: &RunView) -> Result<(), String> {
+        assay_report::attest::check_seal(run, &[self.key.public()])
+    }
+
+    fn sign_permit(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign_permit(message)
+    }
+
     fn reports(&self, facts: &ReportFacts) -> Vec<(String, Vec<u8>)> {
         let report = Report::of(&facts.run);
         let html = assay_report::html(&facts.run, &report, &extras(facts));

@@ -9,9 +9,8 @@ use std::time::Duration;
 use assay_artifacts::{ArtifactError, Artifacts};
 use assay_engine::clock::SystemClock;
 use assay_engine::{Engine, Tuning, dispatcher};
-use assay_notify::{NotifyError, Webhook};
 use assay_report::SigningKey;
-use assay_store::{Store, StoreError};
+use assay_store::{Role, Store, StoreError};
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
@@ -22,11 +21,13 @@ use tower_http::trace::TraceLayer;
 use tracing::info;
 
 use crate::live_image::LiveImage;
+use crate::notify_settings::{NotifySettingsError, Sinks};
+use crate::outbox::Outbox;
 use crate::sealer::ReportSealer;
 use crate::secret_file::write_secret;
 use crate::state::{App, Shared};
 use crate::tls::Identity;
-use crate::{agent, api, auth, boot, outbox, pages, runner};
+use crate::{agent, api, auth, boot, pages, runner};
 
 /// How long open requests may take when the server is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -48,9 +49,11 @@ pub struct Settings {
     pub agent_port: u16,
     /// The folder with the live image.
     pub live_image: PathBuf,
-    /// Where notifications go.
+    /// Who is told what happens: a settings file. Without one, `notify.toml` in the data folder, if there is one.
+    pub notify: Option<PathBuf>,
+    /// More receivers: JSON by POST, everything, unsigned.
     pub webhooks: Vec<String>,
-    /// Whether notifications may go to internal addresses.
+    /// Whether `webhooks` may be internal addresses.
     pub webhook_internal: bool,
     /// Sets the first operator's password at first start.
     pub password: Option<String>,
@@ -91,9 +94,9 @@ pub enum StartError {
     /// The signing key.
     #[error(transparent)]
     Key(#[from] assay_report::key::KeyError),
-    /// A notification receiver.
-    #[error("--webhook: {0}")]
-    Webhook(#[from] NotifyError),
+    /// Who is told what happens.
+    #[error(transparent)]
+    Notify(#[from] NotifySettingsError),
     /// The first password.
     #[error("the first operator's password: {0}")]
     Password(String),
@@ -115,7 +118,6 @@ pub struct Server {
     app: App,
     listeners: [TcpListener; 3],
     tls: RustlsConfig,
-    sinks: Arc<Vec<Webhook>>,
     /// Held as long as the server lives.
     _lock: std::fs::File,
 }
@@ -146,11 +148,12 @@ impl Server {
         let fingerprint = identity.fingerprint();
         let tls =
             RustlsConfig::from_der(vec![identity.certificate], identity.key).await.map_err(file(&tls_dir))?;
-        let sinks = settings
-            .webhooks
-            .iter()
-            .map(|url| Webhook::new(url, settings.webhook_internal))
-            .collect::<Result<Vec<_>, _>>()?;
+        let sinks = Sinks::load(
+            data,
+            settings.notify.as_deref(),
+            &settings.webhooks,
+            settings.webhook_internal,
+        )?;
         let sealer = Arc::new(ReportSealer::new(Arc::clone(&key)));
         let engine = Engine::new(store, artifacts, Arc::new(SystemClock::default()), sealer, settings.tuning);
         let shared = Shared {
@@ -159,13 +162,14 @@ impl Server {
             agent_port: settings.agent_port,
             setup_code: tokio::sync::RwLock::new(None),
             key,
+            sinks: Arc::new(sinks),
             attempts: auth::Attempts::default(),
             data_dir: settings.data_dir.clone(),
         };
         let app = App { engine, shared: Arc::new(shared) };
         first_start(&app, settings.password.as_deref()).await?;
         local_tokens(&app, data).await?;
-        Ok(Self { app, listeners, tls, sinks: Arc::new(sinks), _lock: lock })
+        Ok(Self { app, listeners, tls, _lock: lock })
     }
 
     /// Where it listens; the ports are known even when the system chose them.
@@ -199,7 +203,7 @@ impl Server {
         let handle = Handle::new();
         let app = self.app;
         let dispatcher = tokio::spawn(dispatcher::run(app.engine.clone()));
-        let outbox = tokio::spawn(outbox::run(app.engine.clone(), self.sinks));
+        let outbox = Outbox::start(&app.engine, &app.shared.sinks);
         let serving = async {
             tokio::try_join!(
                 axum_server::from_tcp(operators)?
@@ -218,7 +222,7 @@ impl Server {
             () = async { stop.await; handle.graceful_shutdown(Some(GRACE)); std::future::pending().await } => Ok(()),
         };
         dispatcher.abort();
-        outbox.abort();
+        outbox.stop(GRACE).await;
         info!("stopped");
         ended
     }
@@ -269,7 +273,7 @@ async fn local_tokens(app: &App, data: &Path) -> Result<(), StartError> {
     };
     let (cli, runner) = (data.join("cli.token"), data.join("runner.token"));
     if !cli.exists() {
-        keep(cli, auth::mint_token(app, "cli").await?)?;
+        keep(cli, auth::mint_token(app, "cli", Role::Admin).await?)?;
     }
     if !runner.exists() {
         keep(runner, auth::mint_join_token(app).await?)?;

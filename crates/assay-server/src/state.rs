@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) setup_code: tokio::sync::RwLock<Option<String>>,
     /// The verdicts' key.
     pub(crate) key: Arc<SigningKey>,
+    /// Who is told what happens.
+    pub(crate) sinks: Arc<crate::notify_settings::Sinks>,
     /// Sign-in attempts, for the rate limit.
     pub(crate) attempts: crate::auth::Attempts,
     /// Where everything is kept.

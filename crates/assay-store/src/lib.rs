@@ -8,9 +8,11 @@
 //! Nothing here reads a clock: every time is passed in. Nothing here decides: whether an event may
 //! happen is `assay_model::state::next`, and when it happens is the engine's business.
 
+mod appender;
 mod audit;
 mod bulk;
 mod cache;
+mod checkpoints;
 mod db;
 mod error;
 mod hosts;
@@ -24,6 +26,7 @@ mod operators;
 mod outbox;
 mod packed;
 mod projection;
+mod retention;
 mod rollups;
 mod runners;
 mod runs;
@@ -37,6 +40,7 @@ use tokio::sync::broadcast;
 
 pub use audit::AUDIT_CHAIN;
 pub use bulk::{Bulk, BulkRange};
+pub use checkpoints::CheckpointRow;
 pub use error::{StoreError, StoreErrorKind};
 pub use hosts::{HostError, HostRow};
 pub use journal::{Changed, Changes, Committed, CreateError, TransactError, Write};
@@ -44,12 +48,14 @@ pub use leases::LeaseRow;
 pub use logs::{LogChunk, LogLine};
 pub use measurements::{SensorRow, Summary};
 pub use operators::{ApiToken, Operator, Role, Session, UnknownRole};
-pub use outbox::{OutboxRow, OutboxState, Outgoing};
+pub use outbox::{Claimed, Delivery, OutboxRow, OutboxState, Outcome, Outgoing, SinkTally};
+pub use retention::{PinRow, Swept};
 pub use runners::RunnerRow;
 pub use runs::{RunFilter, RunRow};
 pub use tokens::{BootToken, BootTokenState};
 pub use unknown::UnknownRow;
 
+use crate::appender::Appender;
 use crate::bulk::BulkWriter;
 use crate::cache::Views;
 use crate::db::Db;
@@ -71,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) changes: broadcast::Sender<Changed>,
     pub(crate) kill: KillPoint,
     pub(crate) bulk: BulkWriter,
+    /// Where appends queue; none with PostgreSQL, which has many writers.
+    pub(crate) appender: Option<Appender>,
 }
 
 impl Store {
@@ -82,8 +90,12 @@ impl Store {
         migrations::migrate(&db, None).await?;
         let bulk = BulkWriter::start(db.clone());
         let (changes, _) = broadcast::channel(SUBSCRIBER_BACKLOG);
-        let shared = Shared { db, views: Views::default(), changes, kill, bulk };
-        Ok(Self { shared: Arc::new(shared) })
+        let (appender, queue) = if db.is_postgres() { None } else { Some(Appender::start()) }.unzip();
+        let shared = Arc::new(Shared { db, views: Views::default(), changes, kill, bulk, appender });
+        if let Some(queue) = queue {
+            tokio::spawn(queue.work(Arc::downgrade(&shared)));
+        }
+        Ok(Self { shared })
     }
 
     /// Brings a database through the first steps of its schema only: what an older version left.

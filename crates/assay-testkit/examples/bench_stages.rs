@@ -86,6 +86,7 @@ async fn vet(engine: &Engine, host: &HostRow) -> Result<RunId> {
         hold_s: 60,
         holds: false,
         muted: Vec::new(),
+        options: assay_model::host::order::RunOptions::default(),
         by: "bench".to_owned(),
     };
     let run = engine.vet(host, options).await?.id;

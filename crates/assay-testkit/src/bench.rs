@@ -109,6 +109,8 @@ impl Bench {
             hold_s: 86_400,
             holds: true,
             muted: Vec::new(),
+            options: assay_model::host::order::RunOptions::default(),
+            only: Vec::new(),
             by: "mara".to_owned(),
         }
     }
@@ -161,8 +163,35 @@ impl Bench {
         }
     }
 
-    /// The machine boots and its agent enrols. A turn follows.
+    /// The machine boots, its agent enrols and says that the machine kept no record of a crash. A turn follows.
     pub async fn enrol(&self) -> ScriptedAgent {
+        self.enrol_telling(&[]).await
+    }
+
+    /// As [`Bench::enrol`], with what the machine kept of a crash: names and texts.
+    pub async fn enrol_telling(&self, records: &[(&str, &str)]) -> ScriptedAgent {
+        let agent = self.enrol_silently().await;
+        let records = records.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        self.engine.post_mortem(agent.run, records).await.expect("it is taken");
+        self.turn().await;
+        agent
+    }
+
+    /// As [`Bench::enrol`], for another registered machine.
+    pub async fn enrol_as(&self, mac: Mac) -> ScriptedAgent {
+        let Boot::Live { token, .. } = self.engine.boot(mac).await.expect("an answer") else {
+            panic!("{mac} was told to boot locally")
+        };
+        let credential = Sha256::of(token.as_bytes()).to_string();
+        let applicant = Applicant { macs: vec![mac], ..self.applicant(&token, &credential) };
+        let (run, _) = self.engine.hello(&applicant).await.expect("it may enrol");
+        self.engine.post_mortem(run.id, Vec::new()).await.expect("it is taken");
+        self.turn().await;
+        ScriptedAgent { run: run.id, credential, token }
+    }
+
+    /// As [`Bench::enrol`], for an agent that says nothing of how the boot before it ended.
+    pub async fn enrol_silently(&self) -> ScriptedAgent {
         let token = self.boot().await;
         let credential = Sha256::of(token.as_bytes()).to_string();
         let applicant = self.applicant(&token, &credential);
@@ -216,6 +245,20 @@ impl Bench {
         }
     }
 
+    /// The agent collects what is left, on a healthy machine.
+    pub async fn rest(&self, agent: &ScriptedAgent) {
+        while let Todo::Stage { stage, .. } = self.todo(agent).await {
+            self.collect(agent, stage.as_str(), &canned::evidence(stage.as_str())).await;
+        }
+    }
+
+    /// Another engine over the same database that knows only a key of its own.
+    pub fn with_another_key(&self) -> Engine {
+        let (store, artifacts) = (self.engine.store().clone(), self.engine.artifacts().clone());
+        let sealer = Arc::new(TestSealer::generate());
+        Engine::new(store, artifacts, Arc::new(self.clock.clone()), sealer, Tuning::default())
+    }
+
     /// The agent is heard; what it is to do.
     pub async fn todo(&self, agent: &ScriptedAgent) -> Todo {
         assert!(self.heard(agent).await, "the credential is good");
@@ -244,7 +287,7 @@ impl Bench {
 
     /// An operator decides; a turn follows.
     pub async fn decide(&self, run: RunId, kind: DecisionKind, why: &str) -> Result<(), EngineError> {
-        let decision = Decision { kind, by: "jonas".to_owned(), why: why.to_owned() };
+        let decision = Decision { kind, by: "jonas".to_owned(), why: why.to_owned(), serials: Vec::new() };
         self.engine.decide(run, decision).await?;
         self.turn().await;
         Ok(())

@@ -2,7 +2,12 @@
 //! fits. Each piece passes its judge; a test breaks the one thing that it is about.
 
 use assay_model::Mac;
+use assay_model::host::counters::{
+    CounterPair, Counters, KEY, KernelLog, MemoryErrors, NicCounters, PcieErrors,
+};
 use assay_model::host::inventory::{Cpu, Disk, Inventory, Memory, Nic, System};
+use assay_model::host::network::{Link, NetworkEvidence, NicTest, Transfer};
+use assay_model::host::psu::{Envelope, Load, PsuEvidence, RailKind, RailLimits, RailSensor, RailSource};
 use assay_model::host::smart::{
     DiskClass, DiskCounters, DiskTemperature, NvmeCounters, SelfTest, SelfTestOutcome, SmartDisk,
     SmartEvidence, SmartReading, SmartSupport, SmartctlExit,
@@ -49,14 +54,87 @@ pub fn smart() -> SmartEvidence {
     SmartEvidence { disks: vec![nvme("nvme0n1", "S1"), nvme("nvme1n1", "S2")], ..SmartEvidence::default() }
 }
 
+/// The one port, at line rate in both directions.
+pub fn network() -> NetworkEvidence {
+    let bytes = 1_764_000_000;
+    let way = Transfer {
+        bits_per_second: 941e6,
+        bytes,
+        seconds: 15.0,
+        retransmits: Some(3),
+        segment: Some(1448),
+        total_bytes: bytes,
+        port_bytes: Some(bytes + bytes / 16),
+        cpu_here: Some(12.0),
+        cpu_there: Some(15.0),
+    };
+    let nic = NicTest {
+        name: "eno1".into(),
+        mac: Some(MAC.to_string()),
+        link: Some(Link { speed_mbps: Some(1000), full_duplex: Some(true), max_mbps: Some(1000) }),
+        sent: Some(way.clone()),
+        received: Some(way),
+        flaps: Some(0),
+        ..NicTest::default()
+    };
+    NetworkEvidence { nics: vec![nic], servers: 1, ..NetworkEvidence::default() }
+}
+
+/// One rail, steady under load.
+pub fn psu() -> PsuEvidence {
+    let envelope = |mean, samples| Envelope {
+        samples,
+        missing: 0,
+        min: Some(mean - 0.02),
+        max: Some(mean + 0.02),
+        mean: Some(mean),
+    };
+    let rail = RailSensor {
+        name: "P12V".into(),
+        source: RailSource::Bmc,
+        kind: RailKind::Voltage,
+        unit: "V".into(),
+        limits: RailLimits { low_critical: Some(11.4), high_critical: Some(12.6), ..RailLimits::default() },
+        idle: envelope(12.06, 20),
+        load: envelope(11.98, 280),
+    };
+    let load = Load { what: "processors".into(), ran: true, detail: "stress-ng".into() };
+    PsuEvidence {
+        idle_s: 20.0,
+        load_s: 300.0,
+        loads: vec![load],
+        sensors: vec![rail],
+        ..PsuEvidence::default()
+    }
+}
+
+/// Counters that stand still.
+pub fn counters() -> CounterPair {
+    let reading = Counters {
+        memory: Some(vec![MemoryErrors { id: "mc0".into(), ..MemoryErrors::default() }]),
+        machine_checks: Some(0),
+        pcie: vec![PcieErrors { address: "0000:00:1c.0".into(), ..PcieErrors::default() }],
+        nics: vec![NicCounters { name: "eno1".into(), ..NicCounters::default() }],
+        kernel: Some(KernelLog::default()),
+        ..Counters::default()
+    };
+    CounterPair { before: reading.clone(), after: reading, seconds: 1 }
+}
+
 /// The evidence of a stage on the healthy machine. Stages that need none get `null`.
 pub fn evidence(stage: &str) -> Value {
     let plain = "canned evidence is plain data";
-    match stage {
+    let mut evidence = match stage {
         "Inventory" | "SpecValidate" => serde_json::to_value(inventory()).expect(plain),
         "SMART" => serde_json::to_value(smart()).expect(plain),
+        "Network" => serde_json::to_value(network()).expect(plain),
+        "PSU" => serde_json::to_value(psu()).expect(plain),
         _ => Value::Null,
+    };
+    if let Value::Object(map) = &mut evidence {
+        map.insert(KEY.to_owned(), serde_json::to_value(counters()).expect(plain));
     }
+    evidence
 }
 
 fn nvme(name: &str, serial: &str) -> SmartDisk {

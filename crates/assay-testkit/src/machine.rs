@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use assay_agent::{BootSettings, Bounds, Collector, Evidence, Identity, Pacing, Readings, Settings};
+use assay_agent::{BootSettings, Bounds, Collector, Evidence, Identity, Pacing, Readings, Settings, Task};
 use assay_model::sensor::SensorInfo;
-use assay_model::{Clock, Mac, Micros, StageName};
+use assay_model::{Clock, Mac, Micros};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -101,12 +101,8 @@ impl Collector for CannedMachine {
         async move { Readings { sensors, values } }.boxed()
     }
 
-    fn collect<'a>(
-        &'a self,
-        stage: &'a StageName,
-        _spec: &'a Value,
-        progress: &'a (dyn Fn(&str) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Evidence, String>> {
+    fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>> {
+        let Task { stage, progress, .. } = task;
         async move {
             progress("reading canned evidence");
             let mut open = self.open.subscribe();

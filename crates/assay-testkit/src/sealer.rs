@@ -27,6 +27,14 @@ impl Sealer for TestSealer {
         assay_report::attest::seal(run, head, &self.0)
     }
 
+    fn check(&self, run: &RunView) -> Result<(), String> {
+        assay_report::attest::check_seal(run, &[self.0.public()])
+    }
+
+    fn sign_permit(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign_permit(message)
+    }
+
     fn reports(&self, facts: &ReportFacts) -> Vec<(String, Vec<u8>)> {
         let json = assay_report::json(&Report::of(&facts.run));
         vec![("report.json".to_owned(), json.into_bytes())]

@@ -21,6 +21,8 @@ fn line(body: &EventBody) -> String {
         EventBody::PowerDone { ok, message, .. } => {
             format!("{}: {message}", if *ok { "ok" } else { "failed" })
         }
+        EventBody::ServicesReady { iperf } => format!("{} speed servers", iperf.len()),
+        EventBody::PostMortem { boot, records, .. } => format!("boot {boot}, {} records", records.len()),
         EventBody::BootServed { boot, .. } => format!("boot {boot}"),
         EventBody::Enrolled { boot, generation, .. } => format!("boot {boot}, generation {generation}"),
         EventBody::EnrolmentRefused { reason, .. } => format!("{reason:?}"),

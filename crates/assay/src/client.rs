@@ -65,6 +65,11 @@ impl Client {
         self.read(self.send(Method::PUT, path, Some(body)).await?).await
     }
 
+    /// Where the path says it all, in both directions.
+    pub(crate) async fn put_nothing(&self, path: &str) -> anyhow::Result<()> {
+        self.send(Method::PUT, path, None::<&()>).await.map(drop)
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(Method::DELETE, path, None::<&()>).await.map(drop)
     }

@@ -46,6 +46,18 @@ pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Asks a person; without one at the terminal nobody has agreed.
+pub(crate) fn agreed(question: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        say(&format!("{question} nobody is here to ask; repeat it with --yes"));
+        return Ok(false);
+    }
+    let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// An error with its causes and, when there is one, what to do about it.
 pub(crate) fn error(problem: &anyhow::Error) {
     say(&format!("error: {problem:#}"));

@@ -140,7 +140,10 @@ fn told(outcome: &Outcome) -> Vec<String> {
     let mut all: Vec<_> = lines(&outcome.events)
         .into_iter()
         .filter(|line| !line.starts_with("BootServed"))
-        .map(|line| if line.starts_with("Enrolled") { "Enrolled".to_owned() } else { line })
+        .map(|line| match line.split(' ').next() {
+            Some(told @ ("Enrolled" | "PostMortem")) => told.to_owned(),
+            _ => line,
+        })
         .collect();
     all.sort();
     all

@@ -5,6 +5,7 @@
 //! says the same on a slow machine as on a fast one. What needs time alone (builds) is done before.
 
 mod boot;
+mod scan;
 mod server;
 
 use std::fmt::Write as _;
@@ -27,7 +28,7 @@ pub(crate) struct Bench {
     /// Measure only this; may be given more than once.
     #[arg(long, value_enum)]
     only: Vec<What>,
-    /// Also boot simulated machines (needs root, the live image, and minutes).
+    /// Also boot simulated machines and scan a disk (needs root, the live image, and minutes).
     #[arg(long)]
     lab: bool,
     /// Write one JSON object per line to this file.
@@ -49,6 +50,8 @@ enum What {
     Stages,
     /// From starting the server to its first page.
     Server,
+    /// The surface scan beside fio, badblocks and nwipe, on a loop device.
+    Scan,
     /// From power-on to the agent's enrolment, on simulated machines.
     Boot,
 }
@@ -105,7 +108,7 @@ impl Goal {
 
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let wanted = |what: What| match options.only.as_slice() {
-        [] => what != What::Boot || options.lab,
+        [] => !matches!(what, What::Boot | What::Scan) || options.lab,
         only => only.contains(&what),
     };
     let mut figures = Vec::new();
@@ -121,6 +124,10 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         if wanted(What::Server) {
             figures.push(("server", server::measure(&bench.assay, &folder.sub("server")?, options.rounds)?));
         }
+    }
+    if wanted(What::Scan) {
+        let folder = Folder::make(options.folder.as_deref())?;
+        figures.extend(scan::measure(&folder.0, options.rounds)?.into_iter().map(|figure| ("scan", figure)));
     }
     if wanted(What::Boot) {
         figures.extend(boot::measure()?.into_iter().map(|figure| ("boot", figure)));

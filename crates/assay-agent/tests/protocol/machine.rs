@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_agent::{BootSettings, Bounds, Collector, Evidence, Identity, Pacing, Readings, Settings};
+use assay_agent::{BootSettings, Bounds, Collector, Evidence, Identity, Pacing, Readings, Settings, Task};
 use assay_model::sensor::SensorInfo;
-use assay_model::{Clock, Mac, Micros, StageName};
+use assay_model::{Clock, Mac, Micros};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::plane::Plane;
@@ -59,12 +59,8 @@ impl Collector for Canned {
         async move { Readings { sensors, values: vec![Some(count as f64), None] } }.boxed()
     }
 
-    fn collect<'a>(
-        &'a self,
-        stage: &'a StageName,
-        spec: &'a Value,
-        progress: &'a (dyn Fn(&str) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Evidence, String>> {
+    fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>> {
+        let Task { stage, spec, progress, .. } = task;
         async move {
             self.begun.lock().expect("fine").push(stage.to_string());
             progress("reading SMBIOS");

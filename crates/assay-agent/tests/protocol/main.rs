@@ -43,7 +43,7 @@ impl Running {
 }
 
 fn stage(name: &str, attempt: u32) -> Command {
-    Command::Stage { stage: name.into(), attempt, generation: 8, timeout_s: 500 }
+    Command::Stage { stage: name.into(), attempt, generation: 8, timeout_s: 500, input: Box::default() }
 }
 
 fn shutdown() -> Command {

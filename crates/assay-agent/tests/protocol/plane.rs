@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use assay_api::Problem;
 use assay_api::agent::{
-    Ack, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, ResultAck, Sensors, StageResult, Welcome,
+    Ack, Checkpoint, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, PostMortem, ResultAck, Sensors,
+    StageResult, Welcome,
 };
 use assay_model::{Micros, Sha256};
 use http_body_util::{BodyExt as _, Full};
@@ -56,6 +57,8 @@ pub(crate) struct State {
     pub(crate) hellos: Vec<Hello>,
     pub(crate) polls: usize,
     pub(crate) beats: Vec<Heartbeat>,
+    pub(crate) post_mortems: Vec<PostMortem>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
     pub(crate) sensors: Vec<Sensors>,
     pub(crate) logs: Vec<LogChunk>,
     /// Query and body.
@@ -308,6 +311,14 @@ async fn take(
             state.results.push(result);
             json(&ResultAck { late: false })
         }
+        "post-mortem" => {
+            state.post_mortems.push(parse(body));
+            Response::builder().status(204).body(Full::default()).expect("a response")
+        }
+        "checkpoint" => {
+            state.checkpoints.push(parse(body));
+            Response::builder().status(204).body(Full::default()).expect("a response")
+        }
         "off" => {
             state.offs += 1;
             state.order.push("off".to_owned());
@@ -347,6 +358,7 @@ fn welcome() -> Welcome {
         heartbeat_s: 2,
         sensor_s: 1,
         spec: serde_json::json!({"format": 1}),
+        verify_key: String::new(),
     }
 }
 

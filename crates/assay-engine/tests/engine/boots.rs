@@ -258,7 +258,10 @@ async fn a_machine_that_does_not_come_back_between_stages_fails_the_stage_that_i
     bench.after(600).await;
     let view = bench.check(run).await;
     assert_eq!((view.state(), view.failed_stage()), (RunState::FailedHolding, Some("SpecValidate")));
-    assert_eq!(codes(&bench, run).await, ["MachineDidNotReturn"]);
+    let findings = view.findings();
+    assert_eq!(findings.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["MachineDidNotReturn"]);
+    insta::assert_snapshot!(findings[0].message, @"The machine fell silent and did not come back within 600 s (power: ForceRestart accepted; it never asked for its boot script); it was in SpecValidate");
+    assert_eq!(bench.news(run).await, ["RunStarted", "MachineSuspect", "StageFailed", "RunHeld"], "no SpecMismatch");
     insta::assert_snapshot!(story(&bench, run).await, @r"
         RunCreated web-3
         Admitted bench
@@ -267,15 +270,14 @@ async fn a_machine_that_does_not_come_back_between_stages_fails_the_stage_that_i
         BootServed boot 1
         Enrolled boot 1, generation 1
         StageStarted Inventory 1, generation 2
+        PostMortem boot 1, 0 records
         EvidenceReceived Inventory 1
         StageJudged Inventory 1: pass
         StageStarted SpecValidate 1, generation 3
         AgentSuspect
-        AttemptLost SpecValidate 1: the agent was silent for 123 s
         PowerRequested cycle
         PowerDone ok: ForceRestart accepted
-        FindingRaised MachineDidNotReturn (critical)
-        BootFailed No agent enrolled within 600 s (power: ForceRestart accepted; it never asked for its boot script)
+        StageJudged SpecValidate 1: fail
         Held
     ");
     bench.decide(run, DecisionKind::Abandon, "dead").await.expect("held");

@@ -30,6 +30,7 @@ async fn a_healthy_machine_passes() {
         BootServed boot 1
         Enrolled boot 1, generation 1
         StageStarted Inventory 1, generation 2
+        PostMortem boot 1, 0 records
         EvidenceReceived Inventory 1
         StageJudged Inventory 1: pass
         StageStarted SpecValidate 1, generation 3
@@ -224,6 +225,7 @@ async fn cancelled_while_running_the_target_stays_reserved_until_it_is_off() {
         BootServed boot 1
         Enrolled boot 1, generation 1
         StageStarted Inventory 1, generation 2
+        PostMortem boot 1, 0 records
         Decided cancel by jonas
         PowerRequested off
         PowerDone failed: the BMC does not answer

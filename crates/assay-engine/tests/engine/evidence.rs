@@ -14,9 +14,12 @@ async fn evidence_of_a_closed_attempt_is_kept_and_changes_nothing() {
     let bench = Bench::new().await;
     let (run, agent) = bench.running().await;
     let Todo::Stage { attempt, generation, .. } = bench.todo(&agent).await else { panic!("the first stage") };
+    // Silent, switched off and on, never back: the stage has failed, and then the old boot's evidence comes.
     bench.after(120).await;
+    bench.power(run, true).await;
+    bench.after(600).await;
     let before = bench.view(run).await;
-    assert!(matches!(before.stages[0].attempts[0].outcome, AttemptOutcome::Lost(_)));
+    assert!(matches!(before.stages[0].attempts[0].outcome, AttemptOutcome::Judged(_)));
 
     let evidence = canned::evidence("Inventory");
     for _ in 0..2 {

@@ -6,7 +6,11 @@
 mod boots;
 mod decisions;
 mod evidence;
+mod gate;
+mod janitor;
 mod liveness;
+mod orders;
+mod queue;
 mod restarts;
 
 use assay_testkit::{Bench, canned};

@@ -52,13 +52,13 @@ async fn a_restart_makes_no_silent_agent_heard() {
     let mut bench = Bench::new().await;
     let (run, agent) = bench.running().await;
     bench.after(20).await;
-    assert_eq!(bench.news(run).await, ["RunStarted", "AgentSuspect"]);
+    assert_eq!(bench.news(run).await, ["RunStarted", "MachineSuspect"]);
     bench.restart().await;
     bench.after(20).await;
     bench.after(20).await;
     let view = bench.check(run).await;
     assert!(view.suspect_since.is_some(), "nobody has heard it");
-    assert_eq!(bench.news(run).await, ["RunStarted", "AgentSuspect"], "and nobody is told twice");
+    assert_eq!(bench.news(run).await, ["RunStarted", "MachineSuspect"], "and nobody is told twice");
     assert!(bench.heard(&agent).await);
     assert_eq!(bench.view(run).await.suspect_since, None);
 }

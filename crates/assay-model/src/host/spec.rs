@@ -7,6 +7,7 @@
 
 mod capture;
 mod compare;
+mod limits;
 mod severity;
 mod yaml;
 
@@ -15,6 +16,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use limits::{
+    CounterLimits, CpuLimits, DiskFloors, GpuLimits, LeaveOnDisks, Limits, MemoryLimits, NetworkLimits, PsuLimits, SmartLimits, StorageLimits,
+};
 pub use compare::{Agreed, Comparison, SpecDiff, Unread, compare, diff};
 pub use severity::{DEFAULT_SEVERITIES, FieldPattern, FieldSeverity};
 pub use yaml::SpecError;
@@ -25,8 +29,18 @@ use crate::StageName;
 pub const FORMAT: u32 = 1;
 
 /// The host pipeline's stages, which `stages` may name.
-pub const STAGES: [&str; 9] =
-    ["Inventory", "SpecValidate", "SMART", "CPUStress", "Storage", "Network", "GPU", "PSU", "Reporting"];
+pub const STAGES: [&str; 10] = [
+    "Inventory",
+    "SpecValidate",
+    "SMART",
+    "CPUStress",
+    "Memtest86",
+    "Storage",
+    "Network",
+    "GPU",
+    "PSU",
+    "Reporting",
+];
 
 /// The expected spec of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +72,10 @@ pub struct HostSpec {
     /// Accelerators that must be there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuSpec>,
+    /// Which cluster the host belongs to. Disks are written to only where this is declared and the cluster says that
+    /// the host is no live member; `none` declares that there is no cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterSpec>,
     /// Limits that later stages hold the machine to.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
@@ -81,6 +99,7 @@ impl Default for HostSpec {
             nics: Vec::new(),
             pci: Vec::new(),
             gpus: Vec::new(),
+            cluster: None,
             limits: Limits::default(),
             severity: BTreeMap::new(),
             stages: BTreeMap::new(),
@@ -259,58 +278,27 @@ pub struct GpuSpec {
     pub count: u32,
 }
 
-/// Limits that later stages hold the machine to.
+/// The cluster that a host belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// No temperature sensor of the machine may read more, in °C.
-    pub max_temp_c: u32,
-    /// Disk health.
-    pub smart: SmartLimits,
+#[serde(rename_all = "lowercase")]
+pub enum ClusterSpec {
+    /// None: nobody else counts on its disks.
+    None,
+    /// A Proxmox VE cluster, asked through its API.
+    Proxmox(ProxmoxMember),
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_temp_c: 90, smart: SmartLimits::default() }
-    }
-}
-
-/// What a disk may say about its own health.
+/// A host's place in a Proxmox VE cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SmartLimits {
-    /// Rated endurance used up, in percent, that fails a disk when reached.
-    pub percentage_used_fail: u32,
-    /// Rated endurance used up, in percent, that warns when reached.
-    pub percentage_used_warn: u32,
-    /// Most reallocated sectors (grown defects).
-    pub reallocated_max: u64,
-    /// Most sectors waiting to be reallocated.
-    pub pending_max: u64,
-    /// Most sectors that could not be corrected.
-    pub uncorrectable_max: u64,
-    /// Most NVMe media errors.
-    pub media_errors_max: u64,
-    /// Hottest that a disk may be, in °C; without it, the disk's own limit counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature_max_c: Option<u32>,
-    /// Whether a short self-test is run and awaited.
-    pub self_test: bool,
-}
-
-impl Default for SmartLimits {
-    fn default() -> Self {
-        Self {
-            percentage_used_fail: 100,
-            percentage_used_warn: 80,
-            reallocated_max: 0,
-            pending_max: 0,
-            uncorrectable_max: 0,
-            media_errors_max: 0,
-            temperature_max_c: None,
-            self_test: true,
-        }
-    }
+#[serde(deny_unknown_fields)]
+pub struct ProxmoxMember {
+    /// Base address of the API of any other member: `https://pve1:8006`.
+    pub url: String,
+    /// The node's name in the cluster.
+    pub node: String,
+    /// SHA-256 fingerprint of the API's certificate, where no public authority signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// What a spec says about one stage.

@@ -1,5 +1,6 @@
 //! The real dnsmasq, asked by a real DHCP client over a real (virtual) cable. Needs root.
 
+mod proxy;
 mod relay;
 mod support;
 
@@ -26,6 +27,7 @@ fn config(cable: &Cable) -> NetbootConfig {
         netns: Some(cable.server.clone()),
         address: SERVER_IP,
         prefix_len: 24,
+        proxy: false,
         range_start: Ipv4Addr::new(10, 77, 0, 100),
         range_end: Ipv4Addr::new(10, 77, 0, 200),
         lease: Duration::from_mins(10),

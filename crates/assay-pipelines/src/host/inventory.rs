@@ -6,7 +6,7 @@ use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageNam
 
 use crate::{HostStage, JudgeInput};
 
-const NAME: &str = "Inventory";
+pub(super) const NAME: &str = "Inventory";
 /// Where the parsed inventory is kept.
 const ARTIFACT: &str = "inventory.json";
 

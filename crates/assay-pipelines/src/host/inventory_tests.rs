@@ -24,7 +24,7 @@ fn machine() -> Facts {
 
 fn judged(evidence: &Value) -> Judgement {
     let spec = HostSpec::default();
-    Inventory.judge(&JudgeInput { spec: &spec, evidence, earlier: &[], sensors: &[] })
+    Inventory.judge(&JudgeInput::new(&spec, evidence))
 }
 
 fn judged_facts(facts: &Facts) -> Judgement {

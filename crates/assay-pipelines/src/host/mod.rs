@@ -1,16 +1,37 @@
 //! The host pipeline, in order. A new stage is one file beside this one and one line in [`STAGES`].
 
+mod counters;
 mod inventory;
+mod network;
+mod psu;
+mod repair;
 mod reporting;
 mod smart;
 mod spec_validate;
+mod storage;
 pub mod thermal;
 
-use crate::HostStage;
+use assay_model::Judgement;
+
+use crate::{HostStage, JudgeInput};
 
 /// The stages in the order in which they run.
-pub static STAGES: [&dyn HostStage; 4] =
-    [&inventory::Inventory, &spec_validate::SpecValidate, &smart::Smart, &reporting::Reporting];
+pub static STAGES: [&dyn HostStage; 6] = [
+    &inventory::Inventory,
+    &spec_validate::SpecValidate,
+    &smart::Smart,
+    &network::Network,
+    &psu::Psu,
+    &reporting::Reporting,
+];
+
+/// Judges a stage's evidence: what the stage itself says, and what the machine's counters say of the time in which it
+/// ran.
+pub fn judge(stage: &dyn HostStage, input: &JudgeInput<'_>) -> Judgement {
+    let mut judgement = stage.judge(input);
+    counters::merge(&mut judgement, &stage.plan(), input);
+    judgement
+}
 
 /// The stage with this name.
 pub fn stage(name: &str) -> Option<&'static dyn HostStage> {

@@ -125,7 +125,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn judge(evidence: &Value, sensors: &[SensorSummary]) -> Judgement {
-        Reporting.judge(&JudgeInput { spec: &HostSpec::default(), evidence, earlier: &[], sensors })
+        Reporting.judge(&JudgeInput { sensors, ..JudgeInput::new(&HostSpec::default(), evidence) })
     }
 
     fn evidence(chain_ok: bool, events: u64, missing: &[&str], altered: &[&str]) -> Value {

@@ -4,11 +4,14 @@
 //! repaired machine. A critical difference fails. A critical field that the machine does not tell keeps the stage
 //! from passing (`unverified`, which stops a run that requires the stage): a pass needs positive evidence for every
 //! critical field. A spec that declares nothing proves nothing and is never a pass.
+//!
+//! Told which parts were replaced, it also demands that exactly those have changed since the machine last passed.
 
 use assay_model::host::inventory::Inventory;
 use assay_model::host::spec::{Comparison, SpecDiff, Unread, compare};
 use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict};
 
+use super::repair::{self, Repair};
 use crate::{HostStage, JudgeInput};
 
 const NAME: &str = "SpecValidate";
@@ -25,7 +28,10 @@ impl HostStage for SpecValidate {
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
         match Inventory::from_evidence(input.evidence) {
-            Ok(inventory) => judge(compare(input.spec, &inventory)),
+            Ok(inventory) => judge(
+                compare(input.spec, &inventory),
+                repair::examine(&inventory, input.replaced, input.before),
+            ),
             Err(problem) => Judgement::error(problem.to_string()),
         }
     }
@@ -50,14 +56,14 @@ impl HostStage for SpecValidate {
     }
 }
 
-fn judge(comparison: Comparison) -> Judgement {
+fn judge(comparison: Comparison, repair: Repair) -> Judgement {
     let compared = (comparison.agreed.len() + comparison.diffs.len()) as u64;
     let coverage = Coverage {
         what: "spec fields".into(),
         covered: compared,
         total: compared + comparison.unread.len() as u64,
     };
-    if coverage.total == 0 {
+    if coverage.total == 0 && repair.findings.is_empty() {
         let message =
             "the spec declares nothing to compare: capture one from a known-good inventory, or write one";
         return Judgement::from_evidence(
@@ -69,13 +75,18 @@ fn judge(comparison: Comparison) -> Judgement {
         );
     }
     let critical = comparison.unread.iter().any(|unread| unread.severity == Severity::Critical);
-    let message = message(&comparison, &coverage);
-    let unverified = comparison.unread.iter().map(explain).collect();
+    let message = match repair.findings.as_slice() {
+        [] => message(&comparison, &coverage),
+        [only] => only.message.clone(),
+        [first, ..] => format!("{} faults of the repair; first: {}", repair.findings.len(), first.message),
+    };
+    let unverified = comparison.unread.iter().map(explain).chain(repair.unverified).collect();
     let stage = StageName::from(NAME);
-    let findings = comparison.diffs.iter().map(|diff| finding(diff, &stage)).collect();
-    let mut judgement =
-        Judgement::from_evidence(checks(comparison), findings, vec![coverage], unverified, message);
-    if critical && judgement.verdict == Verdict::Pass {
+    let of_repair = repair.findings.into_iter().map(|finding| finding.stage(&stage).evidence(ARTIFACT));
+    let findings = of_repair.chain(comparison.diffs.iter().map(|diff| finding(diff, &stage))).collect();
+    let checks = repair.checks.into_iter().chain(checks(comparison)).collect();
+    let mut judgement = Judgement::from_evidence(checks, findings, vec![coverage], unverified, message);
+    if (critical || repair.untold) && judgement.verdict == Verdict::Pass {
         judgement.verdict = Verdict::Unverified;
     }
     judgement

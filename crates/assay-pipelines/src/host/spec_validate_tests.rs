@@ -1,6 +1,7 @@
 //! Verdicts over comparisons; the comparing itself is tested with the spec.
 
-use assay_model::host::inventory::{Disk, System};
+use assay_model::host::inventory::{Dimm, Disk, Nic, System};
+use assay_model::host::order::{PartKind, Replacement};
 use assay_model::host::spec::HostSpec;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn machine() -> Inventory {
 
 fn judged(spec: &str, evidence: &Value) -> Judgement {
     let spec = HostSpec::from_yaml(spec).expect("a spec");
-    SpecValidate.judge(&JudgeInput { spec: &spec, evidence, earlier: &[], sensors: &[] })
+    SpecValidate.judge(&JudgeInput::new(&spec, evidence))
 }
 
 fn against(spec: &str) -> Judgement {
@@ -132,6 +133,84 @@ fn evidence_of_another_shape_is_the_runners_fault() {
     }
 }
 
+/// A machine with disks S1 and S2, two modules and a port, judged after a repair.
+fn repaired(replaced: &[Replacement], before: Option<&Inventory>, now: &Inventory) -> Judgement {
+    let spec = HostSpec::from_yaml("format: 1\nsystem: {product: R650}\n").expect("a spec");
+    let evidence = serde_json::to_value(now).expect("serialises");
+    let before = before.map(|inventory| serde_json::to_value(inventory).expect("serialises"));
+    let before = before.as_ref().map(|value| (7, value));
+    SpecValidate.judge(&JudgeInput { replaced, before, ..JudgeInput::new(&spec, &evidence) })
+}
+
+fn with_parts(disks: [&str; 2], dimms: [&str; 2], mac: &str) -> Inventory {
+    let mut machine = machine();
+    for (disk, serial) in machine.disks.iter_mut().zip(disks) {
+        disk.serial = Some(serial.into());
+    }
+    machine.memory.dimms = dimms
+        .iter()
+        .zip(["DIMM_A1", "DIMM_B1"])
+        .map(|(serial, slot)| Dimm {
+            locator: Some(slot.into()),
+            serial: Some((*serial).into()),
+            size_mib: Some(8192),
+            ..Dimm::default()
+        })
+        .collect();
+    machine.nics = vec![Nic { name: "eno1".into(), mac: Some(mac.into()), ..Nic::default() }];
+    machine
+}
+
+const PORT: &str = "02:00:00:00:00:01";
+
+fn swap(kind: PartKind, old: &str, new: &str) -> Replacement {
+    Replacement { kind, old: old.into(), new: new.into() }
+}
+
+#[test]
+fn exactly_the_parts_that_were_replaced_may_have_changed() {
+    let before = with_parts(["S1", "S2"], ["M1", "M2"], PORT);
+    let codes = |replaced: &[Replacement], now: &Inventory| -> Vec<String> {
+        let judgement = repaired(replaced, Some(&before), now);
+        let verdict = if judgement.findings.is_empty() { Verdict::Pass } else { Verdict::Fail };
+        assert_eq!(judgement.verdict, verdict, "{judgement:?}");
+        judgement.findings.iter().map(|f| format!("{} {}", f.code, f.part.as_ref().expect("a part"))).collect()
+    };
+    let disk = [swap(PartKind::Disk, "S2", "S9")];
+    assert_eq!(codes(&disk, &with_parts(["S1", "S9"], ["M1", "M2"], PORT)), Vec::<String>::new());
+    assert_eq!(
+        codes(&disk, &before),
+        ["ReplacedPartMissing disk (serial S9)", "OldPartPresent disk nvme1n1 (serial S2)"],
+        "nothing was done"
+    );
+    assert_eq!(
+        codes(&disk, &with_parts(["S2", "S9"], ["M1", "M2"], PORT)),
+        ["OldPartPresent disk nvme0n1 (serial S2)", "PartChanged disk nvme0n1 (serial S1)"],
+        "the wrong one was taken out"
+    );
+    assert_eq!(
+        codes(&disk, &with_parts(["S1", "S9"], ["M1", "MX"], PORT)),
+        ["PartChanged dimm DIMM_B1 (serial M2)", "PartChanged dimm DIMM_B1 (serial MX)"],
+        "somebody borrowed a module"
+    );
+    let both = [disk[0].clone(), swap(PartKind::Dimm, "M2", "MX")];
+    assert_eq!(codes(&both, &with_parts(["S1", "S9"], ["M1", "MX"], PORT)), Vec::<String>::new());
+    let port = [swap(PartKind::Nic, PORT, "02:00:00:00:00:99")];
+    assert_eq!(codes(&port, &with_parts(["S1", "S2"], ["M1", "M2"], "02:00:00:00:00:99")), Vec::<String>::new());
+    assert_eq!(codes(&[], &with_parts(["S1", "X"], ["M1", "Y"], PORT)), Vec::<String>::new(), "nobody spoke of a repair");
+}
+
+#[test]
+fn what_cannot_be_compared_after_a_repair_is_said() {
+    let now = with_parts(["S1", "S9"], ["M1", "M2"], PORT);
+    let first = repaired(&[swap(PartKind::Disk, "S2", "S9")], None, &now);
+    assert_eq!(first.verdict, Verdict::Pass);
+    assert!(first.unverified[0].starts_with("that no other part has changed: this machine has passed no run"), "{first:?}");
+    let supply = repaired(&[swap(PartKind::Psu, "P1", "P2")], Some(&now), &now);
+    assert_eq!(supply.verdict, Verdict::Unverified, "power supplies tell nothing here, and that is no pass");
+    assert!(supply.unverified[0].contains("compare the label by eye"), "{supply:?}");
+}
+
 #[cfg(feature = "collect")]
 #[test]
 fn a_retry_sees_the_machine_as_it_is_then() {
@@ -147,16 +226,11 @@ fn a_retry_sees_the_machine_as_it_is_then() {
     let spec =
         HostSpec::from_yaml("format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}]\n").expect("a spec");
     let attempt = || {
-        let context = crate::CollectContext { machine: &machine, spec: &spec, progress: &|_| () };
+        let context = crate::testing::context(&machine, &spec);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let collected = runtime.block_on(SpecValidate.collect(&context)).expect("collected");
         assert_eq!(collected.artifacts[0].0, ARTIFACT);
-        SpecValidate.judge(&JudgeInput {
-            spec: &spec,
-            evidence: &collected.evidence,
-            earlier: &[],
-            sensors: &[],
-        })
+        SpecValidate.judge(&JudgeInput::new(&spec, &collected.evidence))
     };
     let before = attempt();
     assert_eq!((before.verdict, before.message.as_str()), (Verdict::Fail, "disk serial S1 is gone"));

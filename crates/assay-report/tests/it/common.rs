@@ -48,6 +48,7 @@ impl Story {
             requested_by: "mara".into(),
             harness: "0.1.0".into(),
             muted: Vec::new(),
+            options: assay_model::host::order::RunOptions::default(),
         };
         change(&mut created);
         let mut story = Self { id, journal: Vec::new(), blobs: BTreeMap::new(), now: START };
@@ -121,7 +122,7 @@ impl Story {
     pub(crate) fn decide(&mut self, kind: DecisionKind, why: &str) -> &mut Self {
         self.add(
             1860,
-            EventBody::Decided { decision: Decision { kind, by: "jonas".into(), why: why.into() } },
+            EventBody::Decided { decision: Decision { kind, by: "jonas".into(), why: why.into(), serials: Vec::new() } },
         )
     }
 

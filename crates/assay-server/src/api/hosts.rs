@@ -1,6 +1,6 @@
 //! `/api/v1/hosts`: registered machines.
 
-use assay_api::operator::{Host, NewHost, RunSummary, Vet};
+use assay_api::operator::{Adopted, Host, NewHost, RunSummary, Vet};
 use assay_engine::requests::VetOptions;
 use assay_model::host::spec::HostSpec;
 use assay_model::{Decision, DecisionKind, HostId};
@@ -30,6 +30,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/api/v1/hosts", get(list).post(add))
         .route("/api/v1/hosts/{name}", get(show).put(replace).delete(remove))
         .route("/api/v1/hosts/{name}/vet", post(vet_host))
+        .route("/api/v1/hosts/{name}/adopt", get(captured).post(adopt))
         .route("/api/v1/hosts/{name}/release", post(release))
 }
 
@@ -65,12 +66,7 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
         power: new.power.unwrap_or_else(|| json!({ "method": "manual" })),
         created_at: known.map_or(app.engine.now(), |k| k.created_at),
     };
-    app.engine.store().host_put(&row).await.map_err(|e| match e {
-        assay_store::HostError::MacTaken { mac, host } => {
-            ApiError::new(StatusCode::CONFLICT, "mac_taken", format!("{mac} belongs to {host} already"))
-        }
-        assay_store::HostError::Store(store) => store.into(),
-    })?;
+    store_host(app, &row).await?;
     for mac in &row.macs {
         app.engine.store().unknown_forget(*mac).await?;
     }
@@ -86,6 +82,8 @@ pub(crate) async fn vet(app: &App, name: &str, vet: Vet, by: &str) -> Result<Run
         hold_s: vet.hold_s.unwrap_or(HOLD_S),
         holds: !vet.no_hold,
         muted: vet.muted,
+        options: vet.options,
+        only: vet.only_stages,
         by: by.to_owned(),
     };
     let run = app.engine.vet(&row, options).await?;
@@ -164,6 +162,51 @@ async fn vet_host(
     Ok((StatusCode::CREATED, Json(vet(&app, &name, options, &operator.name).await?)))
 }
 
+/// What the machine's newest inventory comes to as a spec; changes nothing.
+async fn captured(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Result<Json<Adopted>, ApiError> {
+    let row = find(&app, &name).await?;
+    let (run, spec_yaml) = app.engine.capture(&row).await?;
+    Ok(Json(Adopted { run, spec_yaml, stored: false }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Adopt {
+    /// The run whose inventory was looked at: another one since then is no longer what was agreed to.
+    run: i64,
+}
+
+/// Makes that spec the registered one.
+async fn adopt(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    JsonBody(agreed): JsonBody<Adopt>,
+) -> Result<Json<Adopted>, ApiError> {
+    let mut row = find(&app, &name).await?;
+    let (run, spec_yaml) = app.engine.capture(&row).await?;
+    if run != agreed.run {
+        let message = format!("run {run} has seen the machine since; look at what it comes to now");
+        return Err(ApiError::new(StatusCode::CONFLICT, "newer_inventory", message));
+    }
+    row.spec_yaml.clone_from(&spec_yaml);
+    store_host(&app, &row).await?;
+    Ok(Json(Adopted { run, spec_yaml, stored: true }))
+}
+
+async fn store_host(app: &App, row: &HostRow) -> Result<(), ApiError> {
+    app.engine.store().host_put(row).await.map(drop).map_err(|e| match e {
+        assay_store::HostError::MacTaken { mac, host } => {
+            ApiError::new(StatusCode::CONFLICT, "mac_taken", format!("{mac} belongs to {host} already"))
+        }
+        assay_store::HostError::Store(store) => store.into(),
+    })
+}
+
 #[derive(Deserialize)]
 struct Release {
     #[serde(default)]
@@ -183,12 +226,12 @@ async fn release(
         .open_run_of(row.id)
         .await?
         .ok_or_else(|| ApiError::not_found(format!("open run of {name}")))?;
-    let decision = Decision { kind: DecisionKind::Abandon, by: operator.name, why: release.why };
+    let decision = Decision { kind: DecisionKind::Abandon, by: operator.name, why: release.why, serials: Vec::new() };
     let view = app.engine.decide(run, decision).await?;
     Ok(Json(summary(&app, &view)))
 }
 
-async fn find(app: &App, name: &str) -> Result<HostRow, ApiError> {
+pub(super) async fn find(app: &App, name: &str) -> Result<HostRow, ApiError> {
     app.engine.store().host_by_name(name).await?.ok_or_else(|| {
         ApiError::not_found(format!("host `{name}`"))
             .hint("see `assay host list`, or register it with `assay host add`")

@@ -1,10 +1,14 @@
 //! The operators' API: one file per resource; `assay_api::operator` is the contract.
 
 mod audit;
+mod gate;
 mod hosts;
+mod janitor;
 mod key;
 mod live;
 mod network;
+mod notify;
+mod operators;
 mod runs;
 mod tokens;
 
@@ -12,17 +16,22 @@ use axum::Router;
 
 use crate::state::App;
 
-pub(crate) use runs::{detail, summary};
+pub(crate) use runs::{decided, detail, summary};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .merge(key::routes())
         .merge(audit::routes())
         .merge(tokens::routes())
+        .merge(operators::routes())
         .merge(hosts::routes())
+        .merge(gate::routes())
+        .merge(janitor::routes())
         .merge(runs::routes())
         .merge(live::routes())
         .merge(network::routes())
+        .merge(notify::routes())
 }
 
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
+pub(crate) use notify::{status as notifications, test as test_sinks};

@@ -5,21 +5,24 @@ use std::sync::Arc;
 
 use assay_api::operator::{Decide, RunDetail, RunSummary};
 use assay_model::report::Report;
-use assay_model::{Decision, RunState, RunView, Sha256};
+use assay_model::{Decision, DecisionKind, RunId, RunState, RunView, Sha256, text};
 use assay_store::{RunFilter, RunRow};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
 use crate::wire::JsonBody;
 
+/// Most disks in one permit.
+const MAX_DISKS: usize = 256;
 /// Most runs in one answer.
 const MAX_LIST: u32 = 500;
 
@@ -28,6 +31,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/api/v1/runs", get(list))
         .route("/api/v1/runs/{number}", get(show))
         .route("/api/v1/runs/{number}/decisions", post(decide))
+        .route("/api/v1/runs/{number}/pin", put(pin).delete(unpin))
         .route("/api/v1/runs/{number}/report.json", get(report_json))
         .route("/api/v1/runs/{number}/report.html", get(report_html))
         .route("/api/v1/runs/{number}/bundle", get(bundle))
@@ -94,10 +98,48 @@ async fn decide(
     JsonBody(decide): JsonBody<Decide>,
 ) -> Result<Json<RunSummary>, ApiError> {
     let run = detail(&app, number).await?;
-    let why = assay_model::text::clean_to(&decide.why, 1000);
-    let decision = Decision { kind: decide.kind, by: operator.name, why };
-    let view = app.engine.decide(run.id, decision).await?;
+    let view = decided(&app, run.id, &operator, decide).await?;
     Ok(Json(summary(&app, &view)))
+}
+
+/// Keeps the run's files whatever retention says.
+async fn pin(
+    State(app): State<App>,
+    operator: Operator,
+    Path(number): Path<i64>,
+) -> Result<StatusCode, ApiError> {
+    let run = detail(&app, number).await?;
+    app.engine.pin(run.id, Some(&operator.name)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn unpin(State(app): State<App>, _: Operator, Path(number): Path<i64>) -> Result<StatusCode, ApiError> {
+    let run = detail(&app, number).await?;
+    app.engine.pin(run.id, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Records a decision; one that names disks stands in the audit trail with their serial numbers.
+pub(crate) async fn decided(
+    app: &App,
+    run: RunId,
+    operator: &Operator,
+    decide: Decide,
+) -> Result<Arc<RunView>, ApiError> {
+    if decide.serials.len() > MAX_DISKS || decide.serials.iter().any(|serial| serial.len() > 128) {
+        return Err(ApiError::invalid(format!("a permit names at most {MAX_DISKS} disks, each with at most 128 letters")));
+    }
+    let why = text::clean_to(&decide.why, 1000);
+    let decision = Decision { kind: decide.kind, by: operator.name.clone(), why, serials: decide.serials };
+    let view = app.engine.decide(run, decision).await?;
+    if decide.kind == DecisionKind::Permit
+        && let Some(made) = view.decisions.last()
+    {
+        let Decision { by, why, serials, .. } = &made.decision;
+        let detail = json!({ "run": view.created.number, "host": view.created.target.name, "disks": serials, "why": why });
+        app.engine.store().audit(app.engine.now(), by, "permit to erase", &detail).await?;
+    }
+    Ok(view)
 }
 
 async fn report_json(
@@ -185,7 +227,7 @@ pub(crate) fn summary(app: &App, run: &RunView) -> RunSummary {
         failed_stage: run.failed_stage().map(str::to_owned),
         created_at: run.created_at,
         completed_at: run.completed_at,
-        waiting: (run.state() == RunState::Queued).then(|| app.engine.waiting_reason(run)),
+        waiting: app.engine.waits_for(run),
     }
 }
 

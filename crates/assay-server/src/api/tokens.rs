@@ -1,5 +1,6 @@
 //! `/api/v1/tokens`: API tokens for scripts. Shown in clear once, kept as digests.
 
+use assay_store::{Role, UnknownRole};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
@@ -22,6 +23,9 @@ pub(super) fn routes() -> Router<App> {
 #[serde(deny_unknown_fields)]
 struct NewToken {
     name: String,
+    /// `viewer`, `operator` (without it) or `admin`.
+    #[serde(default)]
+    role: Option<String>,
 }
 
 async fn list(State(app): State<App>, _: Operator) -> Result<Json<Value>, ApiError> {
@@ -48,8 +52,10 @@ async fn create(
             format!("there is a token `{}` already", new.name),
         ));
     }
-    let token = auth::mint_token(&app, &new.name).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "name": new.name, "token": token }))))
+    let role = new.role.as_deref().map_or(Ok(Role::Operator), str::parse);
+    let role = role.map_err(|e: UnknownRole| ApiError::invalid(e.to_string()))?;
+    let token = auth::mint_token(&app, &new.name, role).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "name": new.name, "role": role.as_str(), "token": token }))))
 }
 
 async fn revoke(

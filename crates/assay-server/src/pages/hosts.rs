@@ -2,7 +2,7 @@
 
 use askama::Template;
 use assay_api::operator::{Host, NewHost, Vet};
-use assay_engine::requests::PROFILES;
+use assay_model::host::order::Profile;
 use assay_model::host::spec::HostSpec;
 use assay_model::{Mac, RunState};
 use assay_store::RunFilter;
@@ -166,7 +166,7 @@ pub(super) async fn page(
         power: told_power(&host.power),
         spec: host.spec_yaml,
         runs,
-        profiles: PROFILES.map(|p| (p, about(p))),
+        profiles: Profile::ALL.map(|p| (p.as_str(), about(p.as_str()))),
         name: host.name,
     })
 }

@@ -7,6 +7,7 @@ mod assets;
 mod fleet;
 mod format;
 mod hosts;
+mod notify;
 mod run;
 mod run_model;
 mod runs;
@@ -39,6 +40,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runs/{number}/decide", post(run::decide))
         .route("/runs/{number}/report", get(run::report))
         .route("/runs/{number}/log.txt", get(run::log))
+        .route("/notifications", get(notify::page))
+        .route("/notifications/test", post(notify::test))
         .route("/logout", post(session::sign_out))
         .fallback(nowhere)
 }

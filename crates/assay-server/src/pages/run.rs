@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use askama::Template;
+use assay_api::operator::Decide;
 use assay_model::host::spec::Limits;
-use assay_model::{Decision, DecisionKind, RunState, RunView, text};
+use assay_model::{DecisionKind, RunView, text};
 use axum::Form;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 
 use super::run_model::{Now, RunModel};
 use super::shell::{PageError, Shell, Signed, page as finished, see_other};
-use crate::api::detail;
+use crate::api::{decided, detail};
 use crate::error::ApiError;
 use crate::state::App;
 
@@ -43,6 +44,9 @@ pub(super) struct DecideForm {
     kind: String,
     #[serde(default)]
     why: String,
+    /// For a permit: serial numbers as they were typed, one a line.
+    #[serde(default)]
+    disks: String,
 }
 
 pub(super) async fn page(
@@ -75,8 +79,8 @@ pub(super) async fn decide(
         .kind
         .parse()
         .map_err(|e: assay_model::decision::UnknownDecision| ApiError::invalid(e.to_string()))?;
-    let decision = Decision { kind, by: operator.name, why: text::clean_to(&form.why, 1000) };
-    app.engine.decide(run.id, decision).await?;
+    let serials = form.disks.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    decided(&app, run.id, &operator, Decide { kind, why: form.why, serials }).await?;
     Ok(see_other(&format!("/runs/{}", run.created.number)))
 }
 
@@ -117,7 +121,7 @@ async fn drawn(app: &App, shell: Shell, number: &str) -> Result<RunPage, PageErr
     let now = Now {
         at: app.engine.now(),
         step: app.engine.live().step(run.id).filter(|_| run.status.open),
-        waiting: (run.state() == RunState::Queued).then(|| app.engine.waiting_reason(&run)),
+        waiting: app.engine.waits_for(&run),
     };
     let from = run.seq.saturating_sub(i64::from(JOURNAL_LINES)).max(0);
     let mut events = app.engine.store().events_after(run.id, from, JOURNAL_LINES).await?;

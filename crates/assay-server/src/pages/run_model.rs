@@ -61,6 +61,8 @@ pub(super) struct DecidePanel {
     pub(super) id: String,
     pub(super) until: Option<When>,
     pub(super) can_waive: bool,
+    /// The disks with data at which the run stopped, as their findings name them: a permit may name these.
+    pub(super) with_data: Vec<String>,
 }
 
 pub(super) struct DecisionModel {
@@ -176,6 +178,9 @@ fn headline(run: &RunView, now: &Now) -> String {
         RunState::Booting => "Waiting for the machine to ask for its boot script.".to_owned(),
         // What the agent does within the stage stands there: this line is read out when it changes.
         RunState::Running => match run.current_stage() {
+            Some(stage) if now.waiting.is_some() => {
+                format!("{} waits: {}.", stage.plan.name, now.waiting.as_deref().unwrap_or_default())
+            }
             Some(stage) => format!("{} is in progress.", stage.plan.name),
             None => "All stages are done; the report is being drawn up.".to_owned(),
         },
@@ -276,13 +281,22 @@ fn decide(run: &RunView, now: Micros) -> Option<DecidePanel> {
         id: format!("decide-{stage}-{}", run.decisions.len()),
         until: run.hold_until.map(|until| When::new(until, now)),
         can_waive: !at_boot,
+        with_data: with_data(run, &stage),
         stage,
     })
+}
+
+fn with_data(run: &RunView, stage: &str) -> Vec<String> {
+    let judgement = run.stages.iter().find(|s| s.plan.name == stage).and_then(|s| s.judgement());
+    let findings = judgement.map_or(&[][..], |judgement| &judgement.findings);
+    let stopped = findings.iter().filter(|finding| finding.code == "UnexpectedData");
+    stopped.filter_map(|finding| finding.part.as_ref().map(ToString::to_string)).collect()
 }
 
 fn decision(d: &assay_model::view::DecisionView, now: Micros) -> DecisionModel {
     let what = match d.decision.kind {
         DecisionKind::Retry => "ran it again",
+        DecisionKind::Permit => "permitted to erase disks and ran it again",
         DecisionKind::Waive => "waived the failure",
         DecisionKind::Abandon => "abandoned the run",
         DecisionKind::Cancel => "cancelled the run",

@@ -32,6 +32,7 @@ pub(crate) async fn open(data: &Path, listen: SocketAddr, password: Option<&str>
         agent_listen: any,
         agent_port: 8443,
         live_image: data.join("no-live-image"),
+        notify: None,
         webhooks: Vec::new(),
         webhook_internal: false,
         password: password.map(str::to_owned),
@@ -89,6 +90,7 @@ impl Story {
             requested_by: "operator".into(),
             harness: "0.1.0".into(),
             muted: Vec::new(),
+            options: assay_model::host::order::RunOptions::default(),
         };
         let id = RunId(uuid::Uuid::now_v7());
         let view = engine.store().create_run(id, at, created).await.expect("creates");
@@ -162,7 +164,7 @@ impl Story {
 
     /// An operator decides.
     pub(crate) async fn decided(&mut self, kind: DecisionKind, why: &str) {
-        let decision = Decision { kind, by: "ada".into(), why: why.into() };
+        let decision = Decision { kind, by: "ada".into(), why: why.into(), serials: Vec::new() };
         self.then(600, EventBody::Decided { decision }).await;
     }
 

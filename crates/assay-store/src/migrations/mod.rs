@@ -14,6 +14,8 @@ mod m0002_access;
 mod m0003_hosts;
 mod m0004_bulk;
 mod m0005_side;
+mod m0006_deliveries;
+mod m0007_stages;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -31,6 +33,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_hosts::STEP),
             Box::new(m0004_bulk::STEP),
             Box::new(m0005_side::STEP),
+            Box::new(m0006_deliveries::STEP),
+            Box::new(m0007_stages::STEP),
         ]
     }
 }

@@ -3,8 +3,8 @@
 use assay_model::journal::verify;
 use assay_model::{HostId, Micros, RunId, Sha256};
 use assay_store::{
-    AUDIT_CHAIN, ApiToken, BootTokenState, Changes, Committed, HostError, HostRow, Operator, OutboxState,
-    Role, Session, Store, StoreErrorKind, TransactError, Write,
+    AUDIT_CHAIN, ApiToken, BootTokenState, Changes, Committed, HostError, HostRow, Operator, Role, Session,
+    Store, StoreErrorKind, TransactError, Write,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -93,38 +93,6 @@ pub(crate) async fn leases_are_fenced(store: Store, _url: String) {
     assert!(store.lease_drop(run, 3).await.expect("given back"));
     assert_eq!(store.leases().await.expect("read"), []);
     assert!(store.lease_put(run_id(9), 1, "x", at(1)).await.is_err(), "a lease on no run");
-}
-
-pub(crate) async fn notifications_leave_once(store: Store, url: String) {
-    let run = run_id(1);
-    create(&store, run, 1).await;
-    let notify = |id: &str, n: i64| Write::Notify {
-        id: id.into(),
-        event: "RunCompleted".into(),
-        payload: json!({"n": n}),
-    };
-    write(&store, run, vec![notify("a", 1), notify("b", 2)]).await.expect("put");
-    write(&store, run, vec![notify("a", 3)]).await.expect("ignored");
-    let first = store.outbox_claim(at(2)).await.expect("claimed").expect("one");
-    assert_eq!((first.id.as_str(), &first.payload, first.run), ("a", &json!({"n": 1}), run));
-    assert!(store.outbox_done("a", true, "200 OK").await.expect("closed"));
-    assert!(!store.outbox_done("a", false, "again").await.expect("closed already"));
-    assert_eq!(store.outbox_claim(at(3)).await.expect("claimed").map(|o| o.id), Some("b".into()));
-    assert_eq!(store.outbox_claim(at(3)).await.expect("claimed"), None, "claimed is not pending");
-
-    // The server dies between claiming and sending; the next one does not send it again.
-    let restarted = crate::open(&url).await;
-    let stuck = restarted.outbox_stuck().await.expect("marked");
-    assert_eq!(
-        stuck.iter().map(|r| (r.outgoing.id.as_str(), r.state)).collect::<Vec<_>>(),
-        [("b", OutboxState::Unknown)]
-    );
-    assert_eq!(restarted.outbox_stuck().await.expect("marked"), []);
-    assert_eq!(restarted.outbox_claim(at(4)).await.expect("claimed"), None);
-    let all: Vec<_> =
-        restarted.outbox_of(run).await.expect("read").into_iter().map(|r| (r.state, r.message)).collect();
-    assert_eq!(all, [(OutboxState::Sent, Some("200 OK".into())), (OutboxState::Unknown, None)]);
-    restarted.close().await.expect("closes");
 }
 
 pub(crate) async fn hosts_own_their_addresses(store: Store, _url: String) {

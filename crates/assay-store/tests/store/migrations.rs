@@ -2,7 +2,7 @@
 //! step must carry them over.
 
 use assay_model::journal::StoredEvent;
-use assay_model::{EventBody, Sha256};
+use assay_model::{EventBody, Micros, Sha256};
 use assay_store::{BootTokenState, OutboxState, Role, RunFilter, Store, StoreErrorKind};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, Value};
 use serde_json::json;
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 5] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 7] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -58,7 +58,13 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 5] {
         ],
         vec![
             ("INSERT INTO outbox VALUES ('n', $1, 'RunCompleted', '{\"a\":1}', 1, 'sent', 1, 'ok')", vec![run.0.into()]),
+            ("INSERT INTO outbox VALUES ('s', $1, 'RunHeld', '{}', 2, 'sending', 2, NULL)", vec![run.0.into()]),
             ("INSERT INTO settings VALUES ('k', '1')", vec![]),
+        ],
+        vec![("INSERT INTO deliveries VALUES ('n', 'ops', 'sent', 1, 1, 1, 'ok')", vec![])],
+        vec![
+            ("INSERT INTO checkpoints VALUES ($1, 'Storage', 1, 3, 1, '{\"pass\":2}')", vec![run.0.into()]),
+            ("INSERT INTO pins VALUES ($1, 'ada', 1)", vec![run.0.into()]),
         ],
     ]
 }
@@ -87,8 +93,13 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     assert_eq!(store.runners().await.expect("read").len(), 1);
     let summary = store.sensor_summaries(run).await.expect("read").remove(0);
     assert_eq!((summary.samples, summary.missing, summary.max), (2, 1, Some(4.5)));
-    assert_eq!(store.outbox_of(run).await.expect("read")[0].state, OutboxState::Sent);
+    let told: Vec<_> = store.outbox_of(run).await.expect("read").into_iter().map(|row| row.state).collect();
+    assert_eq!(told, [OutboxState::Sent, OutboxState::Unknown], "what was being sent may have gone out");
+    assert_eq!(store.outbox_tally("ops").await.expect("read").last_success, Some(Micros(1)));
     assert_eq!(store.setting("k").await.expect("read"), Some(json!(1)));
+    let checkpoint = store.checkpoint(run, &"Storage".into()).await.expect("read").expect("there");
+    assert_eq!((checkpoint.generation, checkpoint.state), (3, json!({"pass": 2})));
+    assert_eq!(store.pins().await.expect("read")[0].by, "ada");
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);

@@ -44,6 +44,7 @@ pub(crate) fn created(host: u128) -> RunCreated {
         requested_by: "ada".into(),
         harness: "0.1.0".into(),
         muted: Vec::new(),
+        options: assay_model::host::order::RunOptions::default(),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
-use assay_api::operator::{Host as HostInfo, NewHost, RunSummary, UnknownMac, Vet};
-use assay_model::Mac;
+use anyhow::{Context as _, Result, anyhow, bail};
+use assay_api::operator::{Adopted, Host as HostInfo, NewHost, RunSummary, UnknownMac, Vet};
+use assay_model::host::order::{PartKind, Replacement, RunOptions};
+use assay_model::{Mac, StageName};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::commands::{Remote, run};
 use crate::exit::Exit;
@@ -22,6 +23,8 @@ pub(crate) enum Host {
     Show(Named),
     /// Vet a machine: boot it from the network and run the pipeline
     Vet(VetArgs),
+    /// Make what the machine was last seen to be its expected spec
+    Adopt(Adopt),
     /// Give a held machine back (abandons its run)
     Release(Release),
     /// Unregister a machine
@@ -38,9 +41,16 @@ pub(crate) struct Add {
     /// The expected spec, a YAML file. Write one from a good machine with `assay report RUN --format spec`.
     #[arg(long)]
     spec: Option<PathBuf>,
-    /// How it is switched on: `manual`, or `lab:MACHINE` for a simulated one.
+    /// How it is switched: `manual`, `ipmi:ADDRESS`, `redfish:URL`, `wol:MAC`, or `lab:MACHINE` for a simulated one.
     #[arg(long, default_value = "manual")]
     power: String,
+    /// The name of the BMC's password in the runner's bmc-secrets.toml.
+    #[arg(long, value_name = "NAME")]
+    power_credential: Option<String>,
+    /// More about power: `firmware=uefi`, `port=6230`, `fingerprint=…`; see docs/guide/power.md. May be given more
+    /// than once.
+    #[arg(long, value_name = "KEY=VALUE")]
+    power_set: Vec<String>,
     /// Change a machine that is registered already.
     #[arg(long)]
     replace: bool,
@@ -78,9 +88,31 @@ pub(crate) struct VetArgs {
     /// Do not hold the machine on failure.
     #[arg(long)]
     no_hold: bool,
+    /// A part that was replaced: `disk:OLD=NEW` with serial numbers; also dimm, psu, board, and nic with hardware
+    /// addresses. May be given more than once. The new part must be there, the old one gone, and all others as they
+    /// were when the machine last passed.
+    #[arg(long, value_name = "KIND:OLD=NEW", value_parser = replacement)]
+    replaced: Vec<Replacement>,
+    /// Only these stages (and Reporting); such a run can never open the gate.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    only_stages: Vec<String>,
+    /// All stages but this one; may be given more than once. Such a run can never open the gate.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    without: Vec<String>,
     /// Watch the run to its verdict.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Args)]
+pub(crate) struct Adopt {
+    /// Its name.
+    name: String,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -103,6 +135,7 @@ impl Host {
             Self::List(list) => list.run().await,
             Self::Show(named) => named.show().await,
             Self::Vet(vet) => vet.run().await,
+            Self::Adopt(adopt) => adopt.run().await,
             Self::Release(release) => release.run().await,
             Self::Remove(named) => {
                 named.remote.client()?.delete(&format!("/api/v1/hosts/{}", named.name)).await?;
@@ -119,10 +152,7 @@ impl Add {
             Some(path) => Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?),
             None => None,
         };
-        let power = match self.power.split_once(':') {
-            Some((method @ "lab", machine)) => json!({ "method": method, "machine": machine }),
-            _ => json!({ "method": self.power }),
-        };
+        let power = power_settings(&self.power, self.power_credential.as_deref(), &self.power_set)?;
         let new = NewHost { name: self.name, macs: self.macs, spec_yaml, power: Some(power) };
         let client = self.remote.client()?;
         let host: HostInfo = if self.replace {
@@ -137,6 +167,36 @@ impl Add {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// A host's `power` setting from what was typed, checked as the runner will check it.
+fn power_settings(power: &str, credential: Option<&str>, set: &[String]) -> Result<Value> {
+    let (method, place) = power.split_once(':').unwrap_or((power, ""));
+    let mut settings = json!({ "method": method });
+    let field = match method {
+        "ipmi" => Some("address"),
+        "redfish" => Some("url"),
+        "wol" => Some("mac"),
+        "lab" => Some("machine"),
+        _ => None,
+    };
+    match field {
+        Some(field) => settings[field] = place.into(),
+        None if !place.is_empty() => bail!("--power {method} takes nothing behind a colon"),
+        None => {}
+    }
+    if let Some(name) = credential {
+        settings["credential"] = name.into();
+    }
+    for pair in set {
+        let (key, text) = pair.split_once('=').with_context(|| format!("`{pair}` is not KEY=VALUE"))?;
+        // By name: a system may be called `1`, and a fingerprint may be all digits.
+        let is_plain = !["port", "cipher_suite", "timeout_s", "insecure"].contains(&key);
+        let value = serde_json::from_str::<Value>(text).ok().filter(|_| !is_plain);
+        settings[key] = value.unwrap_or_else(|| text.into());
+    }
+    assay_runner::check_power(&settings).map_err(|problem| anyhow!("{problem}"))?;
+    Ok(settings)
 }
 
 impl List {
@@ -211,6 +271,11 @@ impl VetArgs {
             profile: Some(self.profile),
             boot_timeout_s: self.boot_timeout,
             no_hold: self.no_hold,
+            options: RunOptions {
+                replaced: self.replaced,
+                left_out: self.without.into_iter().map(StageName).collect(),
+            },
+            only_stages: self.only_stages.into_iter().map(StageName).collect(),
             ..Vet::default()
         };
         let run: RunSummary = client.post(&format!("/api/v1/hosts/{}/vet", self.name), &vet).await?;
@@ -231,6 +296,44 @@ impl VetArgs {
     }
 }
 
+impl Adopt {
+    async fn run(self) -> Result<Exit> {
+        let client = self.remote.client()?;
+        let path = format!("/api/v1/hosts/{}/adopt", self.name);
+        let found: Adopted = client.get(&path).await?;
+        if !self.remote.json {
+            ui::line(found.spec_yaml.trim_end());
+        }
+        ui::say(&format!("this is what {} was in run {}", self.name, found.run));
+        if !self.yes && !ui::agreed("make it the expected spec?")? {
+            ui::say("nothing was changed");
+            return Ok(Exit::Fail);
+        }
+        let stored: Adopted = client.post(&path, &json!({ "run": found.run })).await?;
+        if self.remote.json {
+            ui::json(&stored)?;
+        } else {
+            ui::say(&format!("it is the expected spec of {} from its next run on", self.name));
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// Reads `disk:OLD=NEW`.
+fn replacement(text: &str) -> Result<Replacement, String> {
+    let expected = || "write KIND:OLD=NEW, such as disk:S1=S2".to_owned();
+    let (kind, parts) = text.split_once(':').ok_or_else(expected)?;
+    let kinds = [PartKind::Disk, PartKind::Dimm, PartKind::Nic, PartKind::Psu, PartKind::Board];
+    let kind = kinds.into_iter().find(|known| known.as_str() == kind).ok_or_else(|| {
+        format!("`{kind}` is not a kind of part; there are {}", kinds.map(PartKind::as_str).join(", "))
+    })?;
+    let (old, new) = parts.split_once('=').ok_or_else(expected)?;
+    if old.trim().is_empty() || new.trim().is_empty() {
+        return Err(expected());
+    }
+    Ok(Replacement { kind, old: old.trim().to_owned(), new: new.trim().to_owned() })
+}
+
 impl Release {
     async fn run(self) -> Result<Exit> {
         let path = format!("/api/v1/hosts/{}/release", self.name);
@@ -241,5 +344,45 @@ impl Release {
             ui::say(&format!("{} is released; run {} is {}", self.name, run.number, run.state));
         }
         Ok(Exit::Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaced_parts_are_read_and_mistakes_are_named() {
+        let read = |text: &str| replacement(text).map(|r| (r.kind.as_str(), r.old, r.new));
+        let pair = |kind, old: &str, new: &str| Ok((kind, old.to_owned(), new.to_owned()));
+        assert_eq!(read("disk:S1=S2"), pair("disk", "S1", "S2"));
+        assert_eq!(read("nic:02:00:00:00:00:01=02:00:00:00:00:02"), pair("nic", "02:00:00:00:00:01", "02:00:00:00:00:02"));
+        for bad in ["", "disk", "disk:S1", "disk:=S2", "disk:S1=", "S1=S2"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read("fan:1=2").expect_err("unknown").contains("disk, dimm, nic, psu, board"));
+    }
+
+    #[test]
+    fn power_settings_are_read_as_the_runner_reads_them() {
+        let set = |pairs: &[&str]| pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>();
+        let good = |power, credential, pairs: &[&str]| power_settings(power, credential, &set(pairs)).expect("good");
+        assert_eq!(good("manual", None, &[]), json!({"method": "manual"}));
+        assert_eq!(good("lab:healthy-bios", None, &[]), json!({"method": "lab", "machine": "healthy-bios"}));
+        assert_eq!(
+            good("ipmi:fd00::31", Some("rack1"), &["firmware=uefi", "port=6230"]),
+            json!({"method": "ipmi", "address": "fd00::31", "credential": "rack1", "firmware": "uefi", "port": 6230})
+        );
+        assert_eq!(
+            good("redfish:https://10.20.0.31", Some("rack1"), &["system=1", "timeout_s=300"]),
+            json!({"method": "redfish", "url": "https://10.20.0.31", "credential": "rack1", "system": "1", "timeout_s": 300})
+        );
+        assert_eq!(good("wol:0c:c4:7a:12:34:56", None, &[]), json!({"method": "wol", "mac": "0c:c4:7a:12:34:56"}));
+        let bad = |power, pairs: &[&str]| power_settings(power, None, &set(pairs)).expect_err("bad").to_string();
+        assert!(bad("ipmi:10.20.0.31", &[]).contains("missing field `credential`"));
+        assert!(bad("ipmi:10.20.0.31", &["password=x"]).contains("unknown field `password`"));
+        assert!(bad("pigeon:x", &[]).contains("need a `method`"));
+        assert!(bad("manual:x", &[]).contains("takes nothing behind a colon"));
+        assert!(bad("manual", &["x"]).contains("is not KEY=VALUE"));
     }
 }

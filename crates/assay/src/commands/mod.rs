@@ -1,9 +1,13 @@
 //! The subcommands: one file each.
 
 mod doctor;
+mod gate;
 mod host;
+mod janitor;
 mod key;
 mod lab;
+mod notify;
+mod operator;
 mod prove;
 mod report;
 mod run;
@@ -50,6 +54,9 @@ pub(crate) enum Command {
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
+    /// Ask whether a machine may go back to work; the exit code is the answer
+    #[command(subcommand)]
+    Gate(gate::Gate),
     /// Fetch a run's report or evidence bundle
     Report(report::Report),
     /// Check an evidence bundle offline: chain, digests, signature
@@ -61,6 +68,15 @@ pub(crate) enum Command {
     /// Simulated machines
     #[command(subcommand)]
     Lab(lab::Lab),
+    /// Notifications: who is told what happens
+    #[command(subcommand)]
+    Notify(notify::Notify),
+    /// What is thrown away, and when
+    #[command(subcommand)]
+    Janitor(janitor::Janitor),
+    /// The people who may sign in, and what each may do
+    #[command(subcommand)]
+    Operator(operator::Operator),
     /// API tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -118,11 +134,15 @@ impl Cli {
             Command::Doctor(doctor) => doctor.run().await,
             Command::Host(host) => host.run().await,
             Command::Run(run) => run.run().await,
+            Command::Gate(gate) => gate.run().await,
+            Command::Janitor(janitor) => janitor.run().await,
+            Command::Operator(operator) => operator.run().await,
             Command::Report(report) => report.run().await,
             Command::Verify(verify) => verify.run(),
             Command::Key(key) => key.run().await,
             Command::Prove(prove) => prove.run().await,
             Command::Lab(lab) => lab.run().await,
+            Command::Notify(notify) => notify.run().await,
             Command::Token(token) => token.run().await,
             Command::Completions { shell } => {
                 clap_complete::generate(shell, &mut Self::command(), "assay", &mut std::io::stdout());

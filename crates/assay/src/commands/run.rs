@@ -28,10 +28,16 @@ pub(crate) enum Run {
     Retry(Decision),
     /// Accept the failure of a held run and go on; stays on the report for ever
     Waive(Decision),
+    /// Run the failed stage again and let it erase the named disks although they hold data
+    Permit(Permit),
     /// Give a held run up; the machine is released
     Abandon(Decision),
     /// Stop a run
     Cancel(Decision),
+    /// Keep a run's files whatever retention says
+    Pin(Numbered),
+    /// Let retention have a run's files again
+    Unpin(Numbered),
 }
 
 #[derive(Args)]
@@ -76,6 +82,21 @@ pub(crate) struct Decision {
     remote: Remote,
 }
 
+#[derive(Args)]
+pub(crate) struct Permit {
+    /// The run's number.
+    number: i64,
+    /// Serial number of a disk that may be erased with what it holds, as it stands in the finding; may be given more
+    /// than once.
+    #[arg(long = "disk", value_name = "SERIAL", required = true)]
+    disks: Vec<String>,
+    /// Why nobody needs what is on them. Stands in the journal and on the report.
+    #[arg(long, alias = "why")]
+    reason: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
 impl Run {
     pub(crate) async fn run(self) -> Result<Exit> {
         match self {
@@ -83,10 +104,24 @@ impl Run {
             Self::Show(show) => show.run().await,
             Self::Watch(n) => watch(&n.remote.client()?, n.number, n.remote.json).await,
             Self::Logs(logs) => logs.run().await,
+            Self::Permit(permit) => {
+                let Permit { number, disks, reason, remote } = permit;
+                decide(&remote, number, Decide { kind: DecisionKind::Permit, why: reason, serials: disks }).await
+            }
             Self::Retry(d) => d.run(DecisionKind::Retry).await,
             Self::Waive(d) => d.run(DecisionKind::Waive).await,
             Self::Abandon(d) => d.run(DecisionKind::Abandon).await,
             Self::Cancel(d) => d.run(DecisionKind::Cancel).await,
+            Self::Pin(n) => {
+                n.remote.client()?.put_nothing(&format!("/api/v1/runs/{}/pin", n.number)).await?;
+                ui::say(&format!("run {} keeps its files", n.number));
+                Ok(Exit::Ok)
+            }
+            Self::Unpin(n) => {
+                n.remote.client()?.delete(&format!("/api/v1/runs/{}/pin", n.number)).await?;
+                ui::say(&format!("run {} keeps its files as long as any other", n.number));
+                Ok(Exit::Ok)
+            }
         }
     }
 }
@@ -157,16 +192,19 @@ impl Logs {
 
 impl Decision {
     async fn run(self, kind: DecisionKind) -> Result<Exit> {
-        let body = Decide { kind, why: self.why };
-        let path = format!("/api/v1/runs/{}/decisions", self.number);
-        let run: RunSummary = self.remote.client()?.post(&path, &body).await?;
-        if self.remote.json {
-            ui::json(&run)?;
-        } else {
-            ui::say(&format!("run {}: {kind} recorded; it is {}", run.number, run.state));
-        }
-        Ok(Exit::Ok)
+        decide(&self.remote, self.number, Decide { kind, why: self.why, serials: Vec::new() }).await
     }
+}
+
+async fn decide(remote: &Remote, number: i64, body: Decide) -> Result<Exit> {
+    let path = format!("/api/v1/runs/{number}/decisions");
+    let run: RunSummary = remote.client()?.post(&path, &body).await?;
+    if remote.json {
+        ui::json(&run)?;
+    } else {
+        ui::say(&format!("run {}: {} recorded; it is {}", run.number, body.kind, run.state));
+    }
+    Ok(Exit::Ok)
 }
 
 /// Follows a run until it ends or is held. Plain lines: they read well on a terminal and in CI.
@@ -213,7 +251,10 @@ pub(crate) fn verdict_words(run: &RunSummary) -> String {
     let at = run.failed_stage.as_deref().map(|s| format!(" at {s}")).unwrap_or_default();
     match (run.state, run.result, run.overridden) {
         (RunState::FailedHolding, ..) => format!("fail{at}, held for you"),
-        (RunState::Running, ..) => format!("running {}", run.stage.as_deref().unwrap_or("")),
+        (RunState::Running, ..) => {
+            let waits = run.waiting.as_deref().map(|why| format!(" (waits: {why})")).unwrap_or_default();
+            format!("running {}{waits}", run.stage.as_deref().unwrap_or(""))
+        }
         (RunState::Queued, ..) => format!("waits: {}", run.waiting.as_deref().unwrap_or("its turn")),
         (_, Some(RunResult::Pass), true) => "pass, overridden".to_owned(),
         (_, Some(RunResult::Pass), false) => "pass".to_owned(),
@@ -279,6 +320,11 @@ pub(crate) fn print_detail(detail: &RunDetail) {
             "  held until {}: `assay run retry {n}`, `assay run waive {n} --why …` or `assay run abandon {n}`",
             until.rfc3339()
         ));
+        if detail.report.findings.iter().any(|f| f.code == "UnexpectedData") {
+            ui::line(&format!(
+                "  if nobody needs that data: `assay run permit {n} --disk SERIAL --reason …` erases it for ever"
+            ));
+        }
     }
 }
 

@@ -34,12 +34,19 @@ pub(crate) struct Runner {
     /// A folder of the runner's own.
     #[arg(long, default_value = "/var/lib/assay-runner")]
     state: PathBuf,
-    /// The network interface of the provisioning network; it must belong to Assay alone.
+    /// The network interface of the provisioning network; it must belong to Assay alone (but see
+    /// --proxy-dhcp).
     #[arg(long, conflicts_with = "lab")]
     interface: Option<String>,
     /// Our address on it, with its prefix: 10.77.0.1/24.
     #[arg(long, requires = "interface")]
     address: Option<String>,
+    /// Another DHCP server gives addresses on that network: only say to machines with an open run what to boot.
+    #[arg(long, requires = "interface")]
+    proxy_dhcp: bool,
+    /// The first port for network speed servers (iperf3) on that network; runs take ports from there upwards.
+    #[arg(long, default_value_t = assay_runner::IPERF_PORT)]
+    iperf_port: u16,
     /// Serve simulated machines instead: a folder with machine files.
     #[arg(long)]
     lab: Option<PathBuf>,
@@ -69,6 +76,8 @@ impl Runner {
             agents: self.agents.map_or_else(|| local().map(|a| a.agents), Ok)?,
             state_dir: self.state.clone(),
             network,
+            proxy_dhcp: self.proxy_dhcp,
+            iperf_port: self.iperf_port,
         };
         assay_runner::run(settings, told_to_stop()).await?;
         Ok(Exit::Ok)

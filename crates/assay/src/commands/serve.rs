@@ -35,10 +35,13 @@ pub(crate) struct Serve {
     /// The folder with the live image [default: `live-image` in the data folder].
     #[arg(long, env = "ASSAY_LIVE_IMAGE")]
     pub(crate) live_image: Option<PathBuf>,
-    /// Where notifications are sent, as JSON by POST; may be given more than once.
+    /// Who is told what happens: a settings file [default: `notify.toml` in the data folder, if there is one].
+    #[arg(long, env = "ASSAY_NOTIFY")]
+    notify: Option<PathBuf>,
+    /// Where notifications are sent, too, as JSON by POST; may be given more than once.
     #[arg(long)]
     webhook: Vec<String>,
-    /// Let notifications go to internal addresses.
+    /// Let --webhook name internal addresses.
     #[arg(long)]
     webhook_allow_internal: bool,
     /// The first operator's password, for unattended set-up.
@@ -60,6 +63,7 @@ impl Serve {
             agent_listen: self.agent_listen,
             agent_port: self.agent_port,
             live_image,
+            notify: self.notify,
             webhooks: self.webhook,
             webhook_internal: self.webhook_allow_internal,
             password: self.operator_password,

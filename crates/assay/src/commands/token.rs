@@ -22,6 +22,9 @@ pub(crate) enum Token {
     Create {
         /// What it is for; stands beside its decisions.
         name: String,
+        /// viewer (looks), operator (starts runs and decides) or admin (people and tokens, too).
+        #[arg(long, default_value = "operator")]
+        role: String,
         #[command(flatten)]
         remote: Remote,
     },
@@ -38,8 +41,8 @@ impl Token {
     pub(crate) async fn run(self) -> Result<Exit> {
         match self {
             Self::Show { name, data } => ui::line(&place::token(&data, &name)?),
-            Self::Create { name, remote } => {
-                let body = serde_json::json!({ "name": name });
+            Self::Create { name, role, remote } => {
+                let body = serde_json::json!({ "name": name, "role": role });
                 let made: serde_json::Value = remote.client()?.post("/api/v1/tokens", &body).await?;
                 if remote.json {
                     ui::json(&made)?;

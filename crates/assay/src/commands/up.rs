@@ -40,6 +40,9 @@ pub(crate) struct Up {
     /// Our address on it, with its prefix: 10.77.0.1/24.
     #[arg(long)]
     pub(crate) address: Option<String>,
+    /// Another DHCP server gives addresses on that network: only say to machines with an open run what to boot.
+    #[arg(long, requires = "interface")]
+    pub(crate) proxy_dhcp: bool,
     /// The folder with the live image [default: `live-image` in the data folder].
     #[arg(long, env = "ASSAY_LIVE_IMAGE")]
     pub(crate) live_image: Option<PathBuf>,
@@ -118,6 +121,9 @@ impl Stack {
         }
         if let (Some(interface), Some(address)) = (&up.interface, &up.address) {
             runner = runner.args(["--interface", interface, "--address", address]);
+            if up.proxy_dhcp {
+                runner = runner.arg("--proxy-dhcp");
+            }
         }
         let mut runner = runner.spawn().await?;
         echo(&mut runner, "runner", &talk);

@@ -121,7 +121,7 @@ fn expecting(serials: &[&str]) -> HostSpec {
 fn verdict_on(disks: Vec<SmartDisk>, spec: &HostSpec) -> Judgement {
     let evidence = SmartEvidence { disks, ..SmartEvidence::default() };
     let evidence = serde_json::to_value(evidence).expect("plain data");
-    let judgement = Smart.judge(&JudgeInput { spec, evidence: &evidence, earlier: &[], sensors: &[] });
+    let judgement = Smart.judge(&JudgeInput::new(spec, &evidence));
     let critical = judgement.findings.iter().any(|f| f.severity == Severity::Critical);
     let failed = judgement.checks.iter().any(|c| c.verdict == Verdict::Fail);
     assert_eq!(critical, failed, "a failed check has a critical finding beside it: {judgement:#?}");
@@ -390,9 +390,8 @@ fn virtual_disks_have_nothing_to_tell() {
 #[test]
 fn evidence_that_does_not_fit_is_the_runner_s_failure() {
     for evidence in [json!({}), json!(null), json!({"disks": [{"name": "sda"}]}), json!({"disks": "none"})] {
-        let input =
-            JudgeInput { spec: &HostSpec::default(), evidence: &evidence, earlier: &[], sensors: &[] };
-        assert_eq!(Smart.judge(&input).verdict, Verdict::Error, "{evidence}");
+        let spec = HostSpec::default();
+        assert_eq!(Smart.judge(&JudgeInput::new(&spec, &evidence)).verdict, Verdict::Error, "{evidence}");
     }
 }
 
@@ -488,7 +487,8 @@ fn the_lab_s_critical_warning_has_one_code_and_blames_one_of_two_equal_disks() {
 fn collecting_without_smartctl_is_no_evidence_at_all() {
     let nowhere = std::path::PathBuf::from("/nonexistent/root");
     let machine = assay_probes::Machine::captured(&nowhere, Some(nowhere.join("bin")));
-    let context = crate::CollectContext { machine: &machine, spec: &HostSpec::default(), progress: &|_| {} };
+    let spec = HostSpec::default();
+    let context = crate::testing::context(&machine, &spec);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let problem = runtime.block_on(Smart.collect(&context)).expect_err("there is no smartctl");
     assert_eq!(problem.stage, NAME);

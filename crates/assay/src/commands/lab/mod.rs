@@ -41,6 +41,9 @@ pub(crate) enum Lab {
     Screenshot(Screenshot),
     /// Print the expected spec of a machine as it was ordered (YAML), for `assay host add --spec`
     Spec(Named),
+    /// Serve a machine's disk to QEMU. The lab starts it by itself.
+    #[command(hide = true)]
+    ServeDisk(ServeDisk),
 }
 
 #[derive(Subcommand)]
@@ -102,6 +105,14 @@ pub(crate) struct Screenshot {
     place: Place,
 }
 
+#[derive(Args)]
+pub(crate) struct ServeDisk {
+    /// The machine's state folder.
+    folder: PathBuf,
+    /// The disk's id.
+    disk: String,
+}
+
 #[derive(Serialize)]
 struct Line {
     name: String,
@@ -124,6 +135,10 @@ impl Lab {
             Self::Screenshot(shot) => {
                 shot.place.open()?.screenshot(&shot.name, &shot.file).await?;
                 ui::say(&shot.file.display().to_string());
+            }
+            // It answers until its machine is off, with threads of its own, and does nothing beside that.
+            Self::ServeDisk(disk) => {
+                assay_qemu::serve_disk(&assay_qemu::VmFolder::new(disk.folder), &disk.disk)?
             }
             Self::Spec(named) => {
                 let spec = spec::expected(&named.place.open()?.machine(&named.name)?.ordered);

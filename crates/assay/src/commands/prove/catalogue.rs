@@ -3,70 +3,19 @@
 //! An entry that expects something impossible would be red for ever, and one that expects too little green for
 //! ever, so a file is held against what the pipeline's judges can say before any machine is started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use assay_model::host::spec::HostSpec;
+use assay_model::host::order::Profile;
+use assay_model::host::spec::{FieldPattern, FieldSeverity, HostSpec, Limits};
+use assay_qemu::Injection;
 use serde::{Deserialize, Serialize};
 
-/// Every code that a judge of the host pipeline can raise, by stage. `--mute` works on these; what the engine
-/// itself raises (a machine that never boots) belongs to no check and cannot be switched off.
-pub(super) const CODES: [(&str, &[&str]); 4] = [
-    ("Inventory", &["DriverMissing", "ProbeProblem", "SizeImplausible", "ToolMissing"]),
-    (
-        "SpecValidate",
-        &[
-            "CpuMismatch",
-            "DimmMismatch",
-            "DimmMissing",
-            "DimmUnexpected",
-            "DiskMismatch",
-            "DiskMissing",
-            "DiskUnexpected",
-            "FirmwareDiffers",
-            "GpuMissing",
-            "MemoryTotal",
-            "NicMismatch",
-            "NicMissing",
-            "NicUnexpected",
-            "PciMissing",
-            "SystemMismatch",
-        ],
-    ),
-    (
-        "SMART",
-        &[
-            "CommandTimeouts",
-            "CrcErrors",
-            "DiskAbsent",
-            "DiskTooHot",
-            "EndToEndErrors",
-            "ErrorLogGrew",
-            "ErrorLogHistory",
-            "GrownDefects",
-            "MediaErrors",
-            "NonMediumErrors",
-            "NvmeCriticalWarning",
-            "PendingSectors",
-            "ReallocatedSectors",
-            "SelfTestFailed",
-            "SelfTestFailedBefore",
-            "SelfTestNotRun",
-            "SmartAttributeBefore",
-            "SmartCommandFailed",
-            "SmartHealthFailed",
-            "SmartPrefailAttribute",
-            "SmartUnreadable",
-            "SpareBelowThreshold",
-            "SpinRetries",
-            "UncorrectableSectors",
-            "WearExceeded",
-            "WearHigh",
-        ],
-    ),
-    ("Reporting", &["ArtifactAltered", "ArtifactMissing", "ChainBroken", "SensorLost", "TemperatureLimit"]),
-];
+use super::codes::{can_be_muted, can_raise, check_stage, is_known};
+
+/// The stages that every run needs: what a machine is, whether it is the right one, and the report.
+const ALWAYS: [&str; 3] = ["Inventory", "SpecValidate", "Reporting"];
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +64,30 @@ pub(super) struct Expected {
     /// Codes that must be raised too, however severe.
     #[serde(default, skip_serializing)]
     pub(super) beside: Vec<String>,
+    /// Serial numbers (or places) of the parts that the code must blame, each of them.
+    #[serde(default, skip_serializing)]
+    pub(super) parts: Vec<String>,
+}
+
+/// A fault that is made while the machine runs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct Inject {
+    /// When.
+    pub(super) when: When,
+    /// What. It refuses keys that it does not know, for both.
+    #[serde(flatten)]
+    pub(super) fault: Injection,
+}
+
+/// A moment of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct When {
+    /// Once this stage has begun.
+    pub(super) stage: String,
+    /// So many seconds later.
+    #[serde(default)]
+    pub(super) after_s: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -129,6 +102,16 @@ struct File {
     control: Option<String>,
     #[serde(default)]
     spec: Option<String>,
+    #[serde(default)]
+    limits: Option<Limits>,
+    #[serde(default)]
+    severity: BTreeMap<FieldPattern, FieldSeverity>,
+    #[serde(default)]
+    profile: Profile,
+    #[serde(default)]
+    stages: Vec<String>,
+    #[serde(default)]
+    inject: Vec<Inject>,
     expected: Expected,
 }
 
@@ -159,6 +142,16 @@ pub(super) struct Entry {
     pub(super) control: Option<String>,
     /// The expected spec (YAML); that of the machine as ordered without it.
     pub(super) spec: Option<String>,
+    /// Other limits in that spec.
+    pub(super) limits: Option<Limits>,
+    /// Other severities in that spec.
+    pub(super) severity: BTreeMap<FieldPattern, FieldSeverity>,
+    /// How thorough the run is.
+    pub(super) profile: Profile,
+    /// Stages that it needs beyond those that the rest of the file names.
+    pub(super) stages: Vec<String>,
+    /// What is done to the machine while it runs.
+    pub(super) inject: Vec<Inject>,
     /// What must be seen.
     pub(super) expected: Expected,
 }
@@ -177,6 +170,8 @@ pub(super) struct Selection<'a> {
     /// Everything else.
     pub(super) others: Vec<&'a Entry>,
     asked: Vec<&'a str>,
+    /// By entry: the stages that its run needs; all of them where there is no set.
+    stages: BTreeMap<&'a str, BTreeSet<&'a str>>,
 }
 
 impl Catalogue {
@@ -219,6 +214,15 @@ impl Catalogue {
         };
         let mut healthy = BTreeMap::new();
         let mut others = BTreeMap::new();
+        let mut stages: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for entry in asked.iter().filter(|entry| entry.kind != Kind::Healthy) {
+            let needed = entry.needs();
+            // A control is run once, with everything that those need whose control it is.
+            let of_control = entry.control.iter().map(String::as_str).filter(|name| !asked_for(&asked, name));
+            for name in of_control.chain([entry.name.as_str()]) {
+                stages.entry(name).or_default().extend(&needed);
+            }
+        }
         for entry in &asked {
             let into = if entry.kind == Kind::Healthy { &mut healthy } else { &mut others };
             into.insert(entry.name.as_str(), *entry);
@@ -230,6 +234,7 @@ impl Catalogue {
             healthy: healthy.into_values().collect(),
             others: others.into_values().collect(),
             asked: asked.iter().map(|entry| entry.name.as_str()).collect(),
+            stages,
         })
     }
 
@@ -244,11 +249,15 @@ impl Catalogue {
     /// Refuses a code whose loss nothing could notice.
     pub(super) fn check_muted(&self, code: &str) -> Result<()> {
         let proven = self.codes();
+        ensure!(
+            can_be_muted(code),
+            "`{code}` is what the engine itself sees; no check can be switched off for it"
+        );
         if proven.contains(&code) {
             return Ok(());
         }
         let proven = proven.join(", ");
-        if CODES.iter().any(|(_, codes)| codes.contains(&code)) {
+        if is_known(code) {
             bail!(
                 "no entry of the catalogue expects `{code}`, so nothing could notice its loss; entries expect {proven}"
             );
@@ -283,16 +292,36 @@ impl Catalogue {
                     entry.name,
                     control.name
                 );
+                ensure!(
+                    control.profile == entry.profile,
+                    "`{}` runs with profile {} and its control `{}` with {}; they must be the same",
+                    entry.name,
+                    entry.profile,
+                    control.name,
+                    control.profile
+                );
             }
         }
         Ok(())
     }
 }
 
-impl Selection<'_> {
+impl<'a> Selection<'a> {
     /// Whether this entry was asked for, and is not only the control of another.
     pub(super) fn asked_for(&self, entry: &Entry) -> bool {
         self.asked.contains(&entry.name.as_str())
+    }
+
+    /// The only stages of an entry's run, in any order; none named for all of them. What an entry does not need would
+    /// only cost time.
+    pub(super) fn only(&self, entry: &Entry) -> Vec<&'a str> {
+        let Some(needed) = self.stages.get(entry.name.as_str()) else { return Vec::new() };
+        needed.iter().copied().chain(ALWAYS).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Every entry that will be run, controls first.
+    pub(super) fn machines(&self) -> impl Iterator<Item = &Entry> {
+        self.healthy.iter().chain(&self.others).copied()
     }
 
     /// How many machines will be run.
@@ -313,18 +342,22 @@ impl Selection<'_> {
 
 impl Entry {
     fn read(name: &str, text: &str) -> Result<Self> {
-        let File { description, pipeline, kind, made_by, machine, control, spec, expected } =
-            toml::from_str(text)?;
+        let file: File = toml::from_str(text)?;
         let entry = Self {
             name: name.to_owned(),
-            description,
-            pipeline,
-            kind,
-            made_by,
-            machine,
-            control,
-            spec,
-            expected,
+            description: file.description,
+            pipeline: file.pipeline,
+            kind: file.kind,
+            made_by: file.made_by,
+            machine: file.machine,
+            control: file.control,
+            spec: file.spec,
+            limits: file.limits,
+            severity: file.severity,
+            profile: file.profile,
+            stages: file.stages,
+            inject: file.inject,
+            expected: file.expected,
         };
         entry.check()?;
         Ok(entry)
@@ -340,10 +373,19 @@ impl Entry {
             _ => {}
         }
         match (expected.verdict, &expected.stage, &expected.code) {
-            (Conclusion::Pass, None, None) if expected.beside.is_empty() => {
+            // A canary may be odd in a way that is told and forgiven.
+            (Conclusion::Pass, None, None) if expected.parts.is_empty() => {
                 ensure!(self.kind != Kind::Fault, "a fault must expect `verdict = \"fail\"`");
+                ensure!(
+                    self.kind == Kind::Canary || expected.beside.is_empty(),
+                    "a healthy machine has no codes beside its pass"
+                );
+                ensure!(
+                    expected.beside.iter().all(|code| is_known(code)),
+                    "`beside` names a code that is not known"
+                );
             }
-            (Conclusion::Pass, ..) => bail!("a pass has no stage and no codes"),
+            (Conclusion::Pass, ..) => bail!("a pass has no stage, code or parts"),
             (Conclusion::Fail, Some(stage), Some(code)) => {
                 ensure!(self.kind != Kind::Healthy, "a healthy entry must expect `verdict = \"pass\"`");
                 for code in expected.beside.iter().chain([code]) {
@@ -357,17 +399,25 @@ impl Entry {
         if let Some(spec) = &self.spec {
             HostSpec::from_yaml(spec).context("spec")?;
         }
+        ensure!(
+            self.kind != Kind::Healthy || self.inject.is_empty(),
+            "nothing is done to a healthy machine; remove `inject`"
+        );
+        for stage in self.inject.iter().map(|inject| &inject.when.stage).chain(&self.stages) {
+            check_stage(stage)?;
+        }
         Ok(())
+    }
+
+    /// The stages that it cannot do without.
+    fn needs(&self) -> BTreeSet<&str> {
+        let named = self.inject.iter().map(|inject| &inject.when.stage).chain(&self.stages);
+        named.chain(&self.expected.stage).map(String::as_str).collect()
     }
 }
 
-fn can_raise(stage: &str, code: &str) -> Result<()> {
-    let Some((_, codes)) = CODES.iter().find(|(name, _)| *name == stage) else {
-        let stages: Vec<_> = CODES.iter().map(|(name, _)| *name).collect();
-        bail!("no stage `{stage}` raises codes; there are {}", stages.join(", "));
-    };
-    ensure!(codes.contains(&code), "stage {stage} cannot raise `{code}`; it can raise {}", codes.join(", "));
-    Ok(())
+fn asked_for(asked: &[&Entry], name: &str) -> bool {
+    asked.iter().any(|entry| entry.name == name)
 }
 
 #[cfg(test)]

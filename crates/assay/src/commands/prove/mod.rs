@@ -6,6 +6,9 @@
 //! plane, runner and lab ([`stand`]), and leaves nothing behind.
 
 mod catalogue;
+mod codes;
+mod edge;
+mod page;
 mod stand;
 mod verdict;
 
@@ -18,7 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
 
-use self::catalogue::{Catalogue, Entry, Selection};
+use self::catalogue::{Catalogue, Entry, MadeBy, Selection};
 use self::stand::{Prover, Settings, Stand};
 use self::verdict::{Line, unnoticed};
 use crate::commands::told_to_stop;
@@ -52,6 +55,9 @@ pub(crate) struct Prove {
     /// Print the catalogue and run nothing.
     #[arg(long, conflicts_with_all = ["json", "mute"])]
     list: bool,
+    /// Write the catalogue's table, with what was seen, into this page; with --list, what is expected only.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "mute"])]
+    write_page: Option<PathBuf>,
     /// How many machines run at once. In software emulation they take each other's time.
     #[arg(long, default_value = "1")]
     jobs: NonZeroUsize,
@@ -82,6 +88,9 @@ impl Prove {
                 return Ok(Exit::Usage);
             }
         };
+        if let (Some(page), true) = (&self.write_page, self.list) {
+            page::write(page, &selection, &[])?;
+        }
         if self.list {
             ui::table(&["ENTRY", "KIND", "EXPECTED", "CONTROL", "WHAT IT IS"], &listed(&selection));
             return Ok(Exit::Ok);
@@ -95,13 +104,22 @@ impl Prove {
         let stand = Stand::new(Settings {
             machines: absolute(&self.machines)?,
             live_image: absolute(&live_image(self.live_image.clone()))?,
+            edge: selection.machines().any(|entry| entry.made_by == MadeBy::Edge),
             user: self.user.clone(),
             evidence: self.evidence.clone(),
         })?;
         let mut stack = None;
         let outcome = self.prove(&stand, &mut stack, &selection, &mut output).await;
         stand.clear(stack).await;
-        Ok(self.judge(&outcome?))
+        let lines = outcome?;
+        if !output.to_stdout() {
+            ui::line("");
+            ui::table(&page::HEADS, &page::matrix(&lines));
+        }
+        if let Some(page) = &self.write_page {
+            page::write(page, &selection, &lines)?;
+        }
+        Ok(self.judge(&lines))
     }
 
     fn select<'a>(&self, catalogue: &'a Catalogue) -> Result<Selection<'a>> {
@@ -183,7 +201,7 @@ async fn run_all(
     let mut lines = BTreeMap::new();
     for group in [&selection.healthy, &selection.others] {
         let mut running = futures::stream::iter(group)
-            .map(async |entry: &&Entry| (*entry, prover.prove(entry).await))
+            .map(async |entry: &&Entry| (*entry, prover.prove(entry, &selection.only(entry)).await))
             .buffer_unordered(jobs);
         while let Some((entry, (seen, seconds))) = running.next().await {
             let control = entry.control.as_ref().and_then(|control| lines.get(control));
@@ -237,6 +255,10 @@ impl Output {
         }
         widths[2] = widths[2].max(widths[1]);
         Ok(Self { json, table: !to_stdout, widths })
+    }
+
+    fn to_stdout(&self) -> bool {
+        !self.table
     }
 
     fn begin(&self) {

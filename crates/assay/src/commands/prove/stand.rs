@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use assay_api::operator::{Host, NewHost, RunDetail, RunSummary, Vet};
-use assay_model::{EventBody, Mac};
+use assay_model::host::spec::{ClusterSpec, HostSpec};
+use assay_model::{EventBody, Mac, StageName};
 use assay_process::Cmd;
-use assay_qemu::{Lab, LabConfig};
+use assay_qemu::{Injected, Lab, LabConfig};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
-use super::catalogue::Entry;
+use super::catalogue::{Entry, Inject};
+use super::edge;
 use super::verdict::Seen;
 use crate::client::Client;
 use crate::commands::lab::spec;
@@ -35,6 +39,8 @@ pub(super) struct Settings {
     pub(super) machines: PathBuf,
     /// The live image.
     pub(super) live_image: PathBuf,
+    /// Whether machines get the stand-ins for what no simulated device can do wrong.
+    pub(super) edge: bool,
     /// The control plane's user.
     pub(super) user: String,
     /// Where evidence is kept, if it is.
@@ -78,13 +84,17 @@ impl Stand {
 
     /// Starts control plane and runner.
     pub(super) async fn start(&self) -> Result<Stack> {
+        if self.settings.edge {
+            edge::beside_the_image(&self.settings.live_image, &self.image())?;
+        }
         let up = Up {
             data: self.data(),
             lab: Some(self.settings.machines.clone()),
             lab_netns: self.netns.clone(),
             interface: None,
             address: None,
-            live_image: Some(self.settings.live_image.clone()),
+            proxy_dhcp: false,
+            live_image: Some(self.image()),
             user: self.settings.user.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
             serve_arg: Vec::new(),
@@ -146,7 +156,7 @@ impl Stand {
 
     /// Asks as the control plane's user, because root may read everything.
     async fn image_is_readable(&self) -> Result<()> {
-        let (folder, user) = (&self.settings.live_image, &self.settings.user);
+        let (folder, user) = (&self.image(), &self.settings.user);
         let as_user = Cmd::new("setpriv").args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
         for file in ["manifest.json", "vmlinuz", "base.initrd", "agent.initrd"] {
             let path = folder.join(file);
@@ -158,6 +168,11 @@ impl Stand {
             }
         }
         Ok(())
+    }
+
+    /// The folder that the control plane serves the live image from.
+    fn image(&self) -> PathBuf {
+        if self.settings.edge { self.scratch.path().join("image") } else { self.settings.live_image.clone() }
     }
 
     fn data(&self) -> PathBuf {
@@ -172,55 +187,103 @@ impl Stand {
 impl Prover<'_> {
     /// Vets an entry's machine to its verdict, and says what was seen and how many seconds it took. A problem on our
     /// side is what was seen, too: the other entries still have something to tell.
-    pub(super) async fn prove(&self, entry: &Entry) -> (Seen, f64) {
-        let outcome = tokio::time::timeout(RUN_LIMIT, self.vet(entry)).await;
+    pub(super) async fn prove(&self, entry: &Entry, only: &[&str]) -> (Seen, f64) {
+        let outcome = tokio::time::timeout(RUN_LIMIT, self.vet(entry, only)).await;
         match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("no verdict within {} s", RUN_LIMIT.as_secs())))
         {
-            Ok(detail) => {
+            Ok((detail, not_made)) => {
                 let ended = detail.summary.completed_at.unwrap_or(detail.summary.created_at);
                 let seconds = ended.since(detail.summary.created_at).0 as f64 / 1e6;
-                (Seen::of(&detail, entry.expected.code.as_deref()), seconds)
+                let mut seen = Seen::of(&detail, entry.expected.code.as_deref());
+                seen.not_made = not_made;
+                (seen, seconds)
             }
             Err(problem) => (Seen::error(format!("{problem:#}")), 0.0),
         }
     }
 
-    async fn vet(&self, entry: &Entry) -> Result<RunDetail> {
+    /// The finished run, and what of the entry's faults could not be made.
+    async fn vet(&self, entry: &Entry, only: &[&str]) -> Result<(RunDetail, Vec<String>)> {
         let machine = self.stand.lab.machine(&entry.machine)?;
         let macs: Vec<Mac> = machine.ordered.nics.iter().filter(|nic| nic.boot).map(|nic| nic.mac).collect();
-        let spec = entry.spec.clone().unwrap_or_else(|| spec::expected(&machine.ordered).to_yaml());
         let host = NewHost {
             name: entry.name.clone(),
             macs,
-            spec_yaml: Some(spec),
+            spec_yaml: Some(spec_of(entry, spec::expected(&machine.ordered))),
             power: Some(json!({ "method": "lab", "machine": entry.machine })),
         };
         let _: Host = self.client.post("/api/v1/hosts", &host).await?;
         let vet = Vet {
-            profile: Some("standard".to_owned()),
+            profile: Some(entry.profile.to_string()),
             boot_timeout_s: Some(BOOT_TIMEOUT_S),
-            hold_s: None,
             no_hold: true,
             muted: self.muted.clone(),
+            only_stages: only.iter().map(|stage| StageName::from(*stage)).collect(),
+            ..Vet::default()
         };
         let run: RunSummary = self.client.post(&format!("/api/v1/hosts/{}/vet", entry.name), &vet).await?;
-        let mut live = Live::open(&self.client, run.number).await?;
-        while let Some(event) = live.next().await {
-            let event = event?;
-            if event.kind != "journal" {
-                continue;
-            }
-            if let EventBody::Sealed(_) =
-                serde_json::from_value(event.data).context("a journal event does not read")?
-            {
-                break;
-            }
-        }
+        let not_made = self.follow(entry, run.number).await?;
         let detail: RunDetail = self.client.get(&format!("/api/v1/runs/{}", run.number)).await?;
         if let Some(folder) = &self.stand.settings.evidence {
             self.keep(entry, run.number, folder).await?;
         }
-        Ok(detail)
+        // The machine has said all that it can say, and the next one wants its time.
+        self.stand.lab.power_off(&entry.machine).await?;
+        Ok((detail, not_made))
+    }
+
+    /// Watches a run to its end and makes the entry's faults at their moments.
+    async fn follow(&self, entry: &Entry, number: i64) -> Result<Vec<String>> {
+        let mut waiting: Vec<&Inject> = entry.inject.iter().collect();
+        let mut coming = FuturesUnordered::new();
+        let mut not_made = Vec::new();
+        // Held to the end: some last only as long.
+        let mut made: Vec<(&Inject, Injected)> = Vec::new();
+        let mut live = Live::open(&self.client, number).await?;
+        loop {
+            let event = tokio::select! {
+                event = live.next() => event,
+                Some((inject, outcome)) = coming.next() => {
+                    match outcome {
+                        Ok(injected) => made.push((inject, injected)),
+                        Err(problem) => not_made.push(format!("the fault was not made: {problem}")),
+                    }
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
+            let event = event?;
+            if event.kind != "journal" {
+                continue;
+            }
+            match serde_json::from_value(event.data).context("a journal event does not read")? {
+                EventBody::StageStarted { stage, .. } => {
+                    for inject in waiting.extract_if(.., |inject| stage.as_str() == inject.when.stage) {
+                        coming.push(self.inject(entry, inject));
+                    }
+                }
+                EventBody::Sealed(_) => break,
+                _ => {}
+            }
+        }
+        for (inject, injected) in &made {
+            if !injected.happened() {
+                not_made.push(format!("`{}` waited for its moment in vain", inject.fault.word()));
+            }
+        }
+        if !waiting.is_empty() || !coming.is_empty() {
+            not_made.push("the run ended before the fault was made".to_owned());
+        }
+        Ok(not_made)
+    }
+
+    async fn inject<'a>(
+        &self,
+        entry: &Entry,
+        inject: &'a Inject,
+    ) -> (&'a Inject, Result<Injected, assay_qemu::QemuError>) {
+        tokio::time::sleep(Duration::from_secs(inject.when.after_s.into())).await;
+        (inject, self.stand.lab.inject(&entry.machine, &inject.fault).await)
     }
 
     /// The evidence bundle and the machine's console.
@@ -236,6 +299,20 @@ impl Prover<'_> {
         }
         Ok(())
     }
+}
+
+/// The spec that an entry's machine is held against, as YAML.
+fn spec_of(entry: &Entry, ordered: HostSpec) -> String {
+    if let Some(spec) = &entry.spec {
+        return spec.clone();
+    }
+    // Nobody else counts on a lab machine's disks, and they may be erased.
+    let mut spec = HostSpec { cluster: Some(ClusterSpec::None), ..ordered };
+    if let Some(limits) = &entry.limits {
+        spec.limits.clone_from(limits);
+    }
+    spec.severity.extend(entry.severity.iter().map(|(field, severity)| (field.clone(), *severity)));
+    spec.to_yaml()
 }
 
 /// The processes with `folder` in their command line. Its name is random, so nobody else's has it.
@@ -262,8 +339,13 @@ mod tests {
 
     fn stand(evidence: Option<PathBuf>) -> Stand {
         let machines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/machines");
-        let settings =
-            Settings { machines, live_image: "/nonexistent".into(), user: "daemon".into(), evidence };
+        let settings = Settings {
+            machines,
+            live_image: "/nonexistent".into(),
+            edge: false,
+            user: "daemon".into(),
+            evidence,
+        };
         Stand::new(settings).expect("the ground is made")
     }
 

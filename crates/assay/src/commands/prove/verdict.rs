@@ -27,9 +27,21 @@ pub(super) struct Seen {
     pub(super) judged: Vec<String>,
     /// What became of the control.
     pub(super) control: Option<Control>,
-    /// Critical codes with their stages.
+    /// What went wrong with making the fault, if something did.
     #[serde(skip)]
-    critical: Vec<(Option<String>, String)>,
+    pub(super) not_made: Vec<String>,
+    /// Critical findings.
+    #[serde(skip)]
+    critical: Vec<Critical>,
+}
+
+/// A critical finding, as far as it is held against what is expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Critical {
+    stage: Option<String>,
+    code: String,
+    /// Serial number and place of the part that it blames.
+    part: Vec<String>,
 }
 
 /// A control, as its entry's line has it.
@@ -63,12 +75,22 @@ impl Seen {
     pub(super) fn of(detail: &RunDetail, code: Option<&str>) -> Self {
         let report = &detail.report;
         let of_severity = |critical: bool| {
-            let found =
-                report.findings.iter().filter(move |f| (f.severity == Severity::Critical) == critical);
-            found.map(|finding| (finding.stage.as_ref().map(|stage| stage.0.clone()), finding.code.clone()))
+            report.findings.iter().filter(move |f| (f.severity == Severity::Critical) == critical)
         };
-        let critical: Vec<_> = of_severity(true).collect();
-        let codes = unique(critical.iter().map(|(_, code)| code.clone()));
+        let critical: Vec<_> = of_severity(true)
+            .map(|finding| Critical {
+                stage: finding.stage.as_ref().map(|stage| stage.0.clone()),
+                code: finding.code.clone(),
+                part: finding
+                    .part
+                    .iter()
+                    .flat_map(|part| [&part.serial, &part.location])
+                    .flatten()
+                    .cloned()
+                    .collect(),
+            })
+            .collect();
+        let codes = unique(critical.iter().map(|finding| finding.code.clone()));
         let expected = code.filter(|code| codes.iter().any(|seen| seen == code)).map(str::to_owned);
         let failed = detail.summary.failed_stage.clone();
         let verdict = match detail.summary.result {
@@ -84,7 +106,7 @@ impl Seen {
             stage: failed,
             code: expected.or_else(|| codes.first().cloned()),
             codes,
-            lesser: unique(of_severity(false).map(|(_, code)| code)),
+            lesser: unique(of_severity(false).map(|finding| finding.code.clone())),
             run: Some(detail.summary.number),
             message: message.cloned().unwrap_or_else(|| format!("the run is {}", detail.summary.state)),
             judged: report
@@ -94,6 +116,7 @@ impl Seen {
                 .map(|stage| stage.name.clone())
                 .collect(),
             control: None,
+            not_made: Vec::new(),
             critical,
         }
     }
@@ -110,7 +133,13 @@ impl Seen {
 
     fn raised(&self, stage: Option<&str>, code: &str) -> bool {
         // A finding about the run as a whole belongs to no stage; then its code alone decides.
-        self.critical.iter().any(|(of, seen)| seen == code && (of.is_none() || of.as_deref() == stage))
+        let here = |of: &Option<String>| of.is_none() || of.as_deref() == stage;
+        self.critical.iter().any(|finding| finding.code == code && here(&finding.stage))
+    }
+
+    fn blamed(&self, code: &str, part: &str) -> bool {
+        let names = |finding: &&Critical| finding.part.iter().any(|name| name.trim() == part);
+        self.critical.iter().filter(names).any(|finding| finding.code == code)
     }
 }
 
@@ -140,6 +169,12 @@ impl Expected {
             let codes = if seen.codes.is_empty() { "none".to_owned() } else { seen.codes.join(", ") };
             out.push(format!("`{code}` was not raised as critical; critical codes: {codes}"));
         }
+        for part in &self.parts {
+            let code = self.code.as_deref().unwrap_or_default();
+            if seen.raised(self.stage.as_deref(), code) && !seen.blamed(code, part) {
+                out.push(format!("no critical `{code}` blames {part}"));
+            }
+        }
         for code in &self.beside {
             if !seen.codes.contains(code) && !seen.lesser.contains(code) {
                 out.push(format!("`{code}` was not raised beside it"));
@@ -164,7 +199,8 @@ impl Conclusion {
 impl Line {
     /// The outcome of an entry. `control` is the outcome of its control, where it has one.
     pub(super) fn of(entry: &Entry, mut seen: Seen, seconds: f64, control: Option<&Self>) -> Self {
-        let mut problems = entry.expected.differences(&seen);
+        let mut problems = seen.not_made.clone();
+        problems.extend(entry.expected.differences(&seen));
         if let Some(name) = &entry.control {
             let ok = control.is_some_and(|line| line.name == *name && line.ok);
             if !ok {

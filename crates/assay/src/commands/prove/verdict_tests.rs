@@ -1,6 +1,9 @@
 //! Tables: what counts as proven, and what as a loss that was noticed.
 
+use std::collections::BTreeMap;
+
 use assay_api::operator::RunSummary;
+use assay_model::host::order::Profile;
 use assay_model::report::{Report, ReportRun, ReportStage};
 use assay_model::{Finding, Micros, RunState, StageName, Verdict};
 
@@ -16,12 +19,17 @@ fn entry(name: &str, expected: Expected, control: Option<&str>) -> Entry {
         machine: name.into(),
         control: control.map(str::to_owned),
         spec: None,
+        limits: None,
+        severity: BTreeMap::new(),
+        profile: Profile::Standard,
+        stages: Vec::new(),
+        inject: Vec::new(),
         expected,
     }
 }
 
 fn pass() -> Expected {
-    Expected { verdict: Conclusion::Pass, stage: None, code: None, beside: Vec::new() }
+    Expected { verdict: Conclusion::Pass, stage: None, code: None, beside: Vec::new(), parts: Vec::new() }
 }
 
 fn fail(stage: &str, code: &str, beside: &[&str]) -> Expected {
@@ -30,6 +38,7 @@ fn fail(stage: &str, code: &str, beside: &[&str]) -> Expected {
         stage: Some(stage.into()),
         code: Some(code.into()),
         beside: beside.iter().map(|code| (*code).to_owned()).collect(),
+        parts: Vec::new(),
     }
 }
 
@@ -150,6 +159,34 @@ fn a_fault_is_proven_by_its_result_its_stage_and_its_code() {
         assert_eq!(differences.is_empty(), says.is_empty(), "{case}: {differences}");
         assert!(differences.contains(says), "{case}: {differences}");
     }
+}
+
+#[test]
+fn every_part_that_is_named_must_be_blamed() {
+    let mut expected = fail("Storage", "UnexpectedData", &[]);
+    expected.parts = vec!["SC1".into(), "SA2".into()];
+    let mut detail = run(Some(RunResult::Fail), &["Inventory", "Storage"], &[]);
+    let blame = |serial: &str, severity| {
+        let finding = Finding::new("UnexpectedData", severity, "data!", "look");
+        finding.stage(&StageName::from("Storage")).part("disk", None, Some(serial))
+    };
+    detail.report.findings = vec![blame("SC1", Critical), blame("SA2", Warning)];
+    let differences = expected.differences(&Seen::of(&detail, Some("UnexpectedData")));
+    assert_eq!(differences, ["no critical `UnexpectedData` blames SA2"]);
+    detail.report.findings.push(blame("SA2 ", Critical));
+    assert!(expected.differences(&Seen::of(&detail, Some("UnexpectedData"))).is_empty());
+}
+
+#[test]
+fn a_fault_that_was_not_made_proves_nothing() {
+    let seen = Seen::of(&run(Some(RunResult::Fail), &AT_SPEC, &[MISSING]), Some("DimmMissing"));
+    let seen = Seen { not_made: vec!["the run ended before the fault was made".into()], ..seen };
+    let entry = entry("dimm", fail("SpecValidate", "DimmMissing", &[]), Some("healthy"));
+    let line = Line::of(&entry, seen, 60.0, Some(&healthy()));
+    assert_eq!(
+        (line.ok, &line.problems[..]),
+        (false, &["the run ended before the fault was made".to_owned()][..])
+    );
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! The evidence of the opt-in stage `Memtest86`.

@@ -1,0 +1,146 @@
+//! The words, for each kind of news.
+
+use assay_model::{Finding, Micros, RunResult, Severity};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::news::About;
+
+fn news(event: &str, payload: Value) -> Notification {
+    let mut all = json!({ "run": 12, "host": "web-3" });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, payload) {
+        all.extend(more);
+    }
+    Notification {
+        id: "r:E:1".into(),
+        event: event.into(),
+        at: Micros::seconds(1_795_253_400),
+        payload: all,
+        about: About { profile: Some("standard".into()), ..About::default() },
+        base_url: Some("https://assay.example.net/".into()),
+    }
+}
+
+fn dimm() -> Finding {
+    Finding::new("DimmMissing", Severity::Critical, "slot DIMM_B1 is empty", "Reseat the module in DIMM_B1.")
+        .part("dimm", Some("DIMM_B1"), None)
+}
+
+#[test]
+fn a_held_run_is_one_sentence_to_act_on_then_the_findings_then_the_link() {
+    let mut held = news("RunHeld", json!({ "hold_until": 1_795_339_800_000_000_i64 }));
+    held.about.stage = Some("SpecValidate".into());
+    held.about.findings = vec![dimm()];
+    held.about.more_findings = 2;
+    let message = Message::of(&held);
+    assert_eq!(message.title, "web-3: failed at SpecValidate, held for a decision");
+    assert_eq!(
+        message.body,
+        "web-3 failed run 12 at SpecValidate [DimmMissing] and is held until 2026-11-22 09:30 UTC: \
+         Reseat the module in DIMM_B1; then retry, waive or abandon.\n\
+         • critical DimmMissing (dimm DIMM_B1): slot DIMM_B1 is empty → Reseat the module in DIMM_B1.\n\
+         … and 2 more\n\
+         https://assay.example.net/runs/12"
+    );
+    assert_eq!(message.level, Level::Urgent);
+}
+
+#[test]
+fn a_machine_that_could_not_be_tested_is_not_said_to_have_failed() {
+    for event in ["RunHeld", "StageFailed", "RunReleased"] {
+        let mut held = news(event, json!({}));
+        held.about.stage = Some("Storage".into());
+        held.about.reason = Some("the runner lost its network.".into());
+        for (verdict, words) in [
+            (Verdict::Error, "web-3 could not be tested in run 12 at Storage"),
+            (Verdict::Unverified, "web-3 was not verified in run 12 at Storage"),
+            (Verdict::Fail, "web-3 failed run 12 at Storage"),
+        ] {
+            held.about.verdict = Some(verdict);
+            let message = Message::of(&held);
+            assert!(message.body.starts_with(words), "{event}: {}", message.body);
+            assert!(
+                verdict == Verdict::Fail || !message.title.contains("failed"),
+                "{event}: {}",
+                message.title
+            );
+            if event != "RunReleased" {
+                assert!(
+                    message.body.contains(": the runner lost its network; then retry"),
+                    "{}",
+                    message.body
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_whole_pass_says_that_the_machine_can_be_used() {
+    let body = |result, overridden| {
+        let mut done = news("RunCompleted", json!({}));
+        (done.about.result, done.about.overridden) = (result, overridden);
+        Message::of(&done).body
+    };
+    assert!(
+        body(Some(RunResult::Pass), false).starts_with("web-3 passed run 12 (standard): it can be used.")
+    );
+    for (result, overridden) in [
+        (Some(RunResult::Pass), true),
+        (Some(RunResult::Fail), false),
+        (Some(RunResult::Fail), true),
+        (None, false),
+        (None, true),
+    ] {
+        assert!(!body(result, overridden).contains("can be used"), "{result:?} {overridden}");
+    }
+}
+
+#[test]
+fn every_known_event_has_words_of_its_own_and_names_host_and_run() {
+    for kind in crate::EVENTS {
+        let message = Message::of(&news(kind.name, json!({})));
+        assert!(
+            message.body.contains("web-3") && message.body.contains("run 12"),
+            "{}: {}",
+            kind.name,
+            message.body
+        );
+        assert!(!message.title.contains(kind.name), "{}: the title is the fallback's", kind.name);
+        assert!(message.body.ends_with("\nhttps://assay.example.net/runs/12"), "{}", message.body);
+    }
+    let unknown = Message::of(&news("FromTheFuture", json!({})));
+    assert_eq!(unknown.title, "web-3: FromTheFuture");
+}
+
+#[test]
+fn a_test_says_that_it_is_one() {
+    let test = Notification::test("test:1".into(), Micros::seconds(1), "ada", None);
+    let message = Message::of(&test);
+    assert_eq!(message.title, "Assay: a test");
+    assert_eq!(message.body, "ada asked for this test; nothing happened to any machine.");
+    assert_eq!(message.link, None);
+}
+
+#[test]
+fn what_a_machine_says_is_defused_and_bounded() {
+    let mut held = news("RunHeld", json!({}));
+    let evil = format!("\u{1b}[2J<script>\u{202e}{}", "x".repeat(5000));
+    held.about.findings = vec![Finding::new("X", Severity::Critical, evil.clone(), evil)];
+    let message = Message::of(&held);
+    assert!(message.body.chars().count() < 1500, "{}", message.body.len());
+    assert!(!message.body.contains(['\u{1b}', '\u{202e}']));
+    let html = message.html();
+    assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"), "{html}");
+    assert!(html.contains("<a href=\"https://assay.example.net/runs/12\">"), "{html}");
+}
+
+#[test]
+fn other_words_replace_ours_and_empty_ones_do_not() {
+    let mut message = Message::of(&news("RunStarted", json!({})));
+    let ours = message.clone();
+    message.reworded(Some("  \n "), Some(""));
+    assert_eq!(message, ours);
+    message.reworded(Some("one\ntwo\u{7}"), Some("a\nb"));
+    assert_eq!((message.title.as_str(), message.body.as_str()), ("one two\u{fffd}", "a\nb"));
+}
