@@ -68,9 +68,19 @@ impl Client {
     }
 
     pub(crate) async fn next(&self, wait_s: u32) -> Answer<Command> {
+        self.poll("next", &[("wait_s", wait_s.to_string())], wait_s).await
+    }
+
+    /// Asks for news that may be `wait_s` seconds in coming.
+    pub(crate) async fn poll<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        query: &[(&str, String)],
+        wait_s: u32,
+    ) -> Answer<T> {
         let limit = self.request + Duration::from_secs(wait_s.into());
-        let mut url = self.url("next");
-        url.query_pairs_mut().append_pair("wait_s", &wait_s.to_string());
+        let mut url = self.url(what);
+        url.query_pairs_mut().extend_pairs(query);
         json(self.send(self.authorised(self.http.get(url)), limit).await)
     }
 

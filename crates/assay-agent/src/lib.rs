@@ -21,6 +21,7 @@ mod machine;
 mod post_mortem;
 mod session;
 mod settings;
+mod shell;
 mod shipping;
 mod sidecar;
 mod spool;

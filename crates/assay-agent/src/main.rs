@@ -3,12 +3,13 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use assay_agent::{Agent, BootSettings, Bounds, ExitReason, MachineCollector, Pacing, Settings};
 use assay_model::{Clock, Micros};
 use assay_probes::Machine;
+use assay_probes::stress::memory;
 
 const USAGE: &str = "\
 assay-agent: collects evidence on the machine under test and delivers it to the control plane
@@ -19,6 +20,7 @@ assay-agent: collects evidence on the machine under test and delivers it to the 
   --spool DIR            undelivered items             [/var/spool/assay]
   --run-dir DIR          the credential; on a tmpfs    [/run/assay]
   --poweroff-command C   what switches off, split at spaces; empty for none [systemctl poweroff]
+  --memory-test ORDER    test memory and say what comes of it; started by the agent itself
   --version, --help
 
 Exit codes: 0 the machine goes off; 1 failed, start again; 2 wrong use; 3 refused or replaced, do not start again.";
@@ -35,6 +37,10 @@ fn main() -> ExitCode {
             } else {
                 ExitCode::FAILURE
             };
+        }
+        // A process of its own, so that the kernel takes memory away from it and not from the agent.
+        Ok(Asked::MemoryTest(order)) => {
+            return ExitCode::from(memory::child(&order, &Mutex::new(std::io::stdout())));
         }
         Err(problem) => {
             say(&format!("assay: {problem}\n{USAGE}"));
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
 enum Asked {
     Run(Options),
     Print(String),
+    MemoryTest(String),
 }
 
 struct Options {
@@ -104,6 +111,7 @@ impl Options {
                 "--version" | "-V" => {
                     return Ok(Asked::Print(concat!("assay-agent ", env!("CARGO_PKG_VERSION")).to_owned()));
                 }
+                memory::OPTION => return Ok(Asked::MemoryTest(value()?)),
                 "--root" => options.root = Some(value()?.into()),
                 "--tools" => options.tools = Some(value()?.into()),
                 "--cmdline" => options.cmdline = value()?.into(),

@@ -73,13 +73,17 @@ pub(crate) fn pass(settings: &Settings, console: &Console) -> Result<Pass, Strin
     if let Some(pass) = load(settings) {
         return Ok(pass);
     }
+    let pass = Pass { token: token_digest(settings), credential: secret()?, session: None };
+    save(settings, console, &pass);
+    Ok(pass)
+}
+
+/// 32 random bytes as 64 hex digits.
+pub(crate) fn secret() -> Result<String, String> {
     let mut secret = [0; 32];
     let random = rustls::crypto::ring::default_provider().secure_random;
     random.fill(&mut secret).map_err(|_| "the kernel gives no random numbers for a credential".to_owned())?;
-    let credential = secret.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    let pass = Pass { token: token_digest(settings), credential, session: None };
-    save(settings, console, &pass);
-    Ok(pass)
+    Ok(secret.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
 }
 
 /// Takes up the enrolment of an agent that ended before this one, or enrols, however long that takes.

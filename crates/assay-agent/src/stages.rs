@@ -14,6 +14,7 @@ use crate::agent::{Context, Status};
 use crate::backoff::Backoff;
 use crate::client::Answer;
 use crate::deliver::Void;
+use crate::shell::Shells;
 use crate::spool::{Header, Try};
 use crate::{Collector, Evidence, Task};
 
@@ -38,6 +39,7 @@ pub(crate) async fn obey(context: &Arc<Context>, collector: &Arc<dyn Collector>)
     let tries = Arc::new(Tries::load(context));
     let (mut failing, mut again) = (Backoff::new(pacing), Backoff::again(pacing));
     let mut job = JoinSet::new();
+    let mut shells = Shells::default();
     let mut last = None;
     loop {
         let asked = Instant::now();
@@ -56,10 +58,15 @@ pub(crate) async fn obey(context: &Arc<Context>, collector: &Arc<dyn Collector>)
         if news {
             again.reset();
         }
+        let shell = match &command {
+            Command::Hold { shell, .. } => shell.as_deref(),
+            _ => None,
+        };
+        shells.follow(context, shell).await;
         match &command {
             Command::Wait => {}
-            Command::Hold { message } => {
-                if news {
+            Command::Hold { message, .. } => {
+                if !matches!(&last, Some(Command::Hold { message: said, .. }) if said == message) {
                     context.console.say(&format!("held: {message}"));
                 }
             }

@@ -92,6 +92,9 @@ pub enum Command {
     Hold {
         /// For the console: why, and until when.
         message: String,
+        /// An operator wants a terminal: the session to take ([`crate::shell`]). As long as it is named here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shell: Option<String>,
     },
     /// Deliver what is spooled, say `/off`, power off.
     Shutdown {

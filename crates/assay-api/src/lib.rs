@@ -8,6 +8,7 @@ pub mod agent;
 pub mod notify;
 pub mod operator;
 pub mod runner;
+pub mod shell;
 
 use serde::{Deserialize, Serialize};
 

@@ -154,8 +154,9 @@ impl Engine {
             (None, None) => Judgement::error(format!("this Assay knows no stage {}", stage.plan.name)),
             (None, Some(judge)) => {
                 let facts = self.facts(run, evidence.digest).await?;
-                let judged =
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| host::judge(judge, &facts.input())));
+                let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    host::judge(judge, &facts.input())
+                }));
                 judged.unwrap_or_else(|_| {
                     Judgement::error("the judge stumbled over this evidence; please report it")
                 })
@@ -176,13 +177,16 @@ impl Engine {
         let mut findings = Vec::new();
         for id in self.store.open_runs().await? {
             let other = self.view(id).await?;
-            let Some(digest) = inventory_of(&other).filter(|_| other.created.target.host != run.created.target.host)
+            let Some(digest) =
+                inventory_of(&other).filter(|_| other.created.target.host != run.created.target.host)
             else {
                 continue;
             };
             let Ok(theirs) = Inventory::from_evidence(&self.json(digest).await?) else { continue };
             let theirs = parts(&theirs);
-            let shared = |part: &&PartId| theirs.iter().any(|t| t.kind == part.kind && part.ids.iter().any(|id| t.is(id)));
+            let shared = |part: &&PartId| {
+                theirs.iter().any(|t| t.kind == part.kind && part.ids.iter().any(|id| t.is(id)))
+            };
             for part in own.iter().filter(shared) {
                 let kind = part.kind.as_str();
                 let message = format!(
@@ -192,10 +196,11 @@ impl Engine {
                     other.created.number
                 );
                 let next = "Compare the labels of both machines: the number is misread, or one part is connected to both.";
-                findings.push(
-                    Finding::new("PartSeenTwice", Severity::Warning, message, next)
-                        .part(kind, part.place.as_deref(), Some(part.name())),
-                );
+                findings.push(Finding::new("PartSeenTwice", Severity::Warning, message, next).part(
+                    kind,
+                    part.place.as_deref(),
+                    Some(part.name()),
+                ));
             }
         }
         findings.truncate(MAX_TWINS);
@@ -208,7 +213,11 @@ impl Engine {
         let mut events = self.bind(run).await?;
         let mut writes = Vec::new();
         if judgement.verdict.blocks(plan.required) {
-            writes.push(notify(run, failure_news(&judgement, &plan.name), failure_facts(&judgement, &plan.name)));
+            writes.push(notify(
+                run,
+                failure_news(&judgement, &plan.name),
+                failure_facts(&judgement, &plan.name),
+            ));
         }
         events.push(EventBody::StageJudged {
             stage: plan.name.clone(),

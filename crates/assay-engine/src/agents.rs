@@ -166,13 +166,16 @@ impl Engine {
         stage: &StageName,
         attempt: u32,
         generation: i64,
-        state: serde_json::Value,
+        saved: serde_json::Value,
     ) -> Result<(), EngineError> {
         let view = self.view(run).await?;
         let open = view.open_attempt().is_some_and(|(s, a)| {
-            s.plan.name == *stage && a.attempt == attempt && a.generation == generation && a.evidence.is_none()
+            s.plan.name == *stage
+                && a.attempt == attempt
+                && a.generation == generation
+                && a.evidence.is_none()
         });
-        let row = CheckpointRow { attempt, generation, saved_at: self.now(), state };
+        let row = CheckpointRow { attempt, generation, saved_at: self.now(), state: saved };
         if !open || !self.store.checkpoint_put(run, stage, &row).await? {
             return Err(EngineError::Refused(format!(
                 "try {attempt} of {stage} is over; its checkpoint is not wanted any more"

@@ -47,7 +47,8 @@ impl Engine {
             return Ok(());
         }
         let boot = view.enrolled.as_ref().map_or(0, |e| e.boot);
-        let cause = cause(records.iter().map(|(_, text)| text.as_str()));
+        let texts: Vec<&str> = records.iter().map(|(_, text)| text.as_str()).collect();
+        let cause = cause(&texts);
         let about = view.open_attempt().map(|(stage, attempt)| (stage.plan.name.clone(), attempt.attempt));
         let (mut told, mut events) = (Vec::new(), Vec::new());
         for (place, (name, text)) in records.into_iter().take(MAX_RECORDS).enumerate() {
@@ -87,8 +88,9 @@ pub(crate) fn judgement(run: &RunView, stage: &StageView, attempt: &AttemptView,
     let records: &[CrashRecord] = told.map_or(&[], |told| &told.records);
     let cause = told.and_then(|told| told.cause.as_deref());
     let (message, next_step) = sentences(name, how, cause, !records.is_empty());
-    let mut finding =
-        Finding::new(how.code(), Severity::Critical, &message, next_step).stage(name).part("system", None, None);
+    let mut finding = Finding::new(how.code(), Severity::Critical, &message, next_step)
+        .stage(name)
+        .part("system", None, None);
     finding.evidence = match how {
         // Nothing came back: what an earlier boot told is not about this death.
         Death::Gone { .. } => Vec::new(),
@@ -133,7 +135,9 @@ fn sentences(stage: &StageName, how: &Death, cause: Option<&str>, kept: bool) ->
              memory, and repair it before it is vetted again.",
         ),
         Death::Hung => (
-            format!("The machine fell silent during {stage} and answered only after its power was cycled{said}"),
+            format!(
+                "The machine fell silent during {stage} and answered only after its power was cycled{said}"
+            ),
             "Unless its network was cut, treat it as a hang: read the records and the console log, suspect memory, \
              processor or firmware, and repair it before it is vetted again.",
         ),
@@ -155,9 +159,9 @@ fn boot_of(run: &RunView, attempt: &AttemptView) -> u32 {
 }
 
 /// The line that says most, over all records.
-fn cause<'a>(records: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+fn cause(records: &[&str]) -> Option<String> {
     TELLING.iter().find_map(|sign| {
-        let line = records.clone().flat_map(str::lines).find(|line| line.contains(sign))?;
+        let line = records.iter().flat_map(|text| text.lines()).find(|line| line.contains(sign))?;
         Some(text::clean_to(without_stamp(line), MAX_CAUSE))
     })
 }
@@ -189,7 +193,7 @@ mod tests {
         let dmesg = "Panic#1 Part1\n<6>[   10.000001] thermal thermal_zone0: 45 C\n\
             <0>[   12.345678] mce: [Hardware Error]: CPU 1: Machine Check Exception: 5 Bank 8\n\
             <0>[   12.400000] Kernel panic - not syncing: Fatal machine check\n";
-        let quoted = |records: &[&str]| cause(records.iter().copied());
+        let quoted = |records: &[&str]| cause(records);
         assert_eq!(
             quoted(&["nothing here", dmesg]).as_deref(),
             Some("Kernel panic - not syncing: Fatal machine check")
@@ -198,14 +202,20 @@ mod tests {
             quoted(&["[    1.0] BUG: unable to handle page fault for address: 0"]).as_deref(),
             Some("BUG: unable to handle page fault for address: 0")
         );
-        assert_eq!(quoted(&["mce: [Hardware Error]: CPU 1"]).as_deref(), Some("mce: [Hardware Error]: CPU 1"));
+        assert_eq!(
+            quoted(&["mce: [Hardware Error]: CPU 1"]).as_deref(),
+            Some("mce: [Hardware Error]: CPU 1")
+        );
         assert_eq!(quoted(&["all is well", ""]), None);
         assert_eq!(quoted(&[]), None);
     }
 
     #[test]
     fn a_record_s_name_becomes_one_plain_file() {
-        assert_eq!(file_name(2, 0, "dmesg-erst-7000000000000001"), "crash-2-1-dmesg-erst-7000000000000001.txt");
+        assert_eq!(
+            file_name(2, 0, "dmesg-erst-7000000000000001"),
+            "crash-2-1-dmesg-erst-7000000000000001.txt"
+        );
         let hostile = file_name(1, 1, &format!("../../etc/{}", "x".repeat(300)));
         assert!(hostile.starts_with("crash-1-2-.._.._etc_xxx") && hostile.len() < 128, "{hostile}");
     }

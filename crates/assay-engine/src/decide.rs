@@ -244,24 +244,25 @@ fn liveness(s: &Snapshot<'_>, now: Micros) -> Option<Action> {
 /// What people should be told by now, whether or not they were.
 fn news(s: &Snapshot<'_>, now: Micros) -> Option<News> {
     let run = s.run;
-    let stale = |since: Micros| {
-        (now.since(since) >= s.tuning.stale_after).then_some(News::RunStale { since })
-    };
+    let stuck =
+        |since: Micros| (now.since(since) >= s.tuning.stale_after).then_some(News::RunStale { since });
     match run.state() {
         RunState::FailedHolding => {
             let until = run.hold_until?;
-            let (hour, tenth) = (Micros::seconds(3600), Micros::seconds(i64::from(run.created.hold_s)).0 / 10);
+            let (hour, tenth) =
+                (Micros::seconds(3600), Micros::seconds(i64::from(run.created.hold_s)).0 / 10);
             // A short hold is told of at nine tenths, not from its beginning on.
             let before = hour.0.min(tenth);
             (now.0 >= until.0 - before && now < until).then_some(News::HoldExpiring { until })
         }
-        RunState::Queued => stale(run.created_at),
-        RunState::Cancelling => stale(run.decisions.last().map_or(run.created_at, |d| d.at)),
+        RunState::Queued => stuck(run.created_at),
+        RunState::Cancelling => stuck(run.decisions.last().map_or(run.created_at, |d| d.at)),
         RunState::Running => {
-            let (stage, attempt) = run.open_attempt().filter(|(stage, _)| stage.plan.owner == Owner::Agent)?;
+            let (stage, attempt) =
+                run.open_attempt().filter(|(stage, _)| stage.plan.owner == Owner::Agent)?;
             // What has no more time than that anyway is not stale but over soon.
             let long = Micros::seconds(i64::from(stage.plan.timeout_s)) > s.tuning.stale_after;
-            if long { stale(attempt.started_at.max(s.step_since)) } else { None }
+            if long { stuck(attempt.started_at.max(s.step_since)) } else { None }
         }
         _ => None,
     }

@@ -189,7 +189,9 @@ impl Story {
     fn decided(self, after_s: i64, kind: DecisionKind) -> Self {
         self.then(
             after_s,
-            EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into(), serials: Vec::new() } },
+            EventBody::Decided {
+                decision: Decision { kind, by: "mara".into(), why: "w".into(), serials: Vec::new() },
+            },
         )
     }
 
@@ -372,7 +374,11 @@ fn a_new_boot_after_our_power_cycle_is_a_hang() {
     assert_eq!(back.just_before(10), wait(&back, 10));
     assert_eq!(back.decides(10), Action::Died { how: Death::Hung }, "an agent that does not tell");
     assert_eq!(silent().enrolled().told_of_death(0).decides(0), Action::Died { how: Death::Hung });
-    assert_eq!(silent().enrolled().told_of_death(2).decides(0), Action::Died { how: Death::Hung }, "whatever it kept");
+    assert_eq!(
+        silent().enrolled().told_of_death(2).decides(0),
+        Action::Died { how: Death::Hung },
+        "whatever it kept"
+    );
 }
 
 #[test]
@@ -411,7 +417,10 @@ fn a_machine_that_never_comes_back_has_failed_its_stage() {
     };
     let start = "The machine fell silent and did not come back within 600 s";
     let never = "it never asked for its boot script)";
-    assert_eq!(said(&silent()), format!("{start} (the runner never said what became of the power request; {never}"));
+    assert_eq!(
+        said(&silent()),
+        format!("{start} (the runner never said what became of the power request; {never}")
+    );
     let refused = silent().power_done(false);
     let message = match refused.decides(599) {
         Action::Died { how: Death::Gone { message } } => message,

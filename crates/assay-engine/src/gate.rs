@@ -8,7 +8,7 @@ use assay_model::host::order::Profile;
 use assay_model::host::parts::{PartId, missing, parts};
 use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
-use assay_model::{HostId, Micros, RunResult, RunState, RunView, Sha256, Verdict, journal};
+use assay_model::{HostId, Micros, RunResult, RunState, RunView, Sha256, StageName, Verdict, journal};
 use assay_store::{HostRow, RunFilter};
 
 use crate::act::inventory_of;
@@ -64,7 +64,8 @@ impl Engine {
     pub async fn gate(&self, host: &HostRow, rule: GateRule) -> Result<GateAnswer, EngineError> {
         let filter = RunFilter { host: Some(host.id), limit: RECENT, ..RunFilter::default() };
         let rows = self.store.list_runs(filter).await?;
-        let counts = |state| !matches!(state, RunState::Cancelled | RunState::Superseded | RunState::Cancelling);
+        let counts =
+            |state| !matches!(state, RunState::Cancelled | RunState::Superseded | RunState::Cancelling);
         let Some(row) = rows.iter().find(|row| counts(row.state)) else {
             let message = format!("{} was never vetted", host.name);
             let reasons = vec![reason("NeverVetted", message)];
@@ -93,12 +94,12 @@ impl Engine {
         })?;
         let mut spec = HostSpec::capture(&inventory);
         if !host.spec_yaml.trim().is_empty() {
-            let known = HostSpec::from_yaml(&host.spec_yaml).map_err(|e| EngineError::Invalid(e.to_string()))?;
+            let known =
+                HostSpec::from_yaml(&host.spec_yaml).map_err(|e| EngineError::Invalid(e.to_string()))?;
             for disk in &mut spec.disks {
-                let same = |a: &Option<String>, b: &Option<String>| {
-                    matches!((a, b), (Some(a), Some(b)) if same_identity(a, b))
-                };
-                let was = known.disks.iter().find(|d| same(&d.serial, &disk.serial) || same(&d.wwn, &disk.wwn));
+                let same = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if same_identity(a, b));
+                let was =
+                    known.disks.iter().find(|d| same(&d.serial, &disk.serial) || same(&d.wwn, &disk.wwn));
                 disk.bay = was.and_then(|was| was.bay.clone());
             }
             (spec.limits, spec.severity, spec.stages) = (known.limits, known.severity, known.stages);
@@ -169,9 +170,12 @@ fn reasons(seen: &Seen<'_>, rule: GateRule, now: Micros) -> Vec<GateReason> {
         closed("Waived", format!("an operator waived a failure in run {number}"));
     }
     if !run.created.muted.is_empty() {
-        closed("ChecksOff", format!("checks were switched off in run {number}: {}", run.created.muted.join(", ")));
+        closed(
+            "ChecksOff",
+            format!("checks were switched off in run {number}: {}", run.created.muted.join(", ")),
+        );
     }
-    let left_out: Vec<&str> = run.created.options.left_out.iter().map(|name| name.as_str()).collect();
+    let left_out: Vec<&str> = run.created.options.left_out.iter().map(StageName::as_str).collect();
     if !left_out.is_empty() {
         closed("StagesLeftOut", format!("stages were left out of run {number}: {}", left_out.join(", ")));
     }
@@ -195,11 +199,16 @@ fn reasons(seen: &Seen<'_>, rule: GateRule, now: Micros) -> Vec<GateReason> {
             if !changed.is_empty() {
                 closed(
                     "PartsChanged",
-                    format!("since run {number} the machine was seen with other parts (run {last}): {changed}"),
+                    format!(
+                        "since run {number} the machine was seen with other parts (run {last}): {changed}"
+                    ),
                 );
             }
         }
-        _ => closed("InventoryUnknown", format!("what the machine was in run {number} cannot be read any more")),
+        _ => closed(
+            "InventoryUnknown",
+            format!("what the machine was in run {number} cannot be read any more"),
+        ),
     }
     out
 }

@@ -88,8 +88,9 @@ impl Engine {
     /// What is kept.
     pub async fn retention(&self) -> Result<Retention, EngineError> {
         let Some(stored) = self.store.setting(SETTING).await? else { return Ok(Retention::default()) };
-        serde_json::from_value(stored)
-            .map_err(|e| EngineError::Invalid(format!("the retention settings do not read ({e}); set them again")))
+        serde_json::from_value(stored).map_err(|e| {
+            EngineError::Invalid(format!("the retention settings do not read ({e}); set them again"))
+        })
     }
 
     /// Changes what is kept.
@@ -135,7 +136,10 @@ impl Engine {
         let (mut candidates, mut kept) = (Vec::new(), BTreeMap::new());
         let mut before_number = None;
         loop {
-            let rows = self.store.list_runs(RunFilter { limit: PAGE, before_number, ..RunFilter::default() }).await?;
+            let rows = self
+                .store
+                .list_runs(RunFilter { limit: PAGE, before_number, ..RunFilter::default() })
+                .await?;
             let Some(last) = rows.last() else { break };
             before_number = Some(last.number);
             for row in rows {

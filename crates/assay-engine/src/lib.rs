@@ -22,6 +22,7 @@ pub mod permits;
 pub mod queue;
 pub mod requests;
 pub mod runners;
+mod shells;
 
 use std::sync::Arc;
 

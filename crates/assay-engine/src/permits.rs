@@ -139,3 +139,7 @@ fn limit_s(run: &RunView, spec: &HostSpec) -> i64 {
     let asked = host::stage(STAGE).map_or(planned, |stage| stage.limit_s(spec, profile));
     i64::from(planned.max(asked))
 }
+
+#[cfg(test)]
+#[path = "permits_tests.rs"]
+mod tests;

@@ -83,7 +83,8 @@ impl Using {
         if !matches!(run.state(), S::Booting | S::Running | S::Failed | S::Cancelling) {
             return None;
         }
-        let stage = run.current_stage().filter(|_| run.state() == S::Running).map(|s| s.plan.name.to_string());
+        let stage =
+            run.current_stage().filter(|_| run.state() == S::Running).map(|s| s.plan.name.to_string());
         Some(Self {
             number: run.created.number,
             target: run.created.target.name.clone(),
@@ -121,7 +122,9 @@ pub fn place(offers: &BTreeMap<String, Offer>, using: &[Using], queue: &[Waiting
             Ok(runners) => {
                 let ahead: Vec<_> = line.iter().filter(|(_, theirs)| !theirs.is_disjoint(&runners)).collect();
                 let taken: BTreeSet<&str> = ahead.iter().flat_map(|(_, theirs)| theirs).copied().collect();
-                let fits = runners.iter().find(|name| !taken.contains(**name) && short(&free[**name], run).is_empty());
+                let fits = runners
+                    .iter()
+                    .find(|name| !taken.contains(**name) && short(&free[**name], run).is_empty());
                 if let Some(name) = fits {
                     let slots = free.entry(name).or_default();
                     for (pool, n) in &run.needs {
@@ -174,19 +177,23 @@ fn reachable<'a>(offers: &'a BTreeMap<String, Offer>, run: &Waiting) -> Result<B
     if runners.is_empty() {
         let (name, offer) = knowing[0];
         let lacks = said(&short(&capacity(offer), run), "in all");
-        return Err(format!("it can never start: needs {lacks} (runner {name}); declare more there, or need less"));
+        return Err(format!(
+            "it can never start: needs {lacks} (runner {name}); declare more there, or need less"
+        ));
     }
     Ok(runners)
 }
 
 /// The pools that do not have what a run needs: what is needed, and what there is.
 fn short<'a>(slots: &Slots, run: &'a Waiting) -> Vec<(&'a str, u64, u64)> {
-    let lacking = run.needs.iter().map(|(pool, n)| (pool.as_str(), *n, slots.get(pool).copied().unwrap_or(0)));
+    let lacking =
+        run.needs.iter().map(|(pool, n)| (pool.as_str(), *n, slots.get(pool).copied().unwrap_or(0)));
     lacking.filter(|(_, needed, there)| needed > there).collect()
 }
 
 fn said(short: &[(&str, u64, u64)], word: &str) -> String {
-    let each: Vec<_> = short.iter().map(|(pool, needed, there)| format!("{needed} {pool}, {there} {word}")).collect();
+    let each: Vec<_> =
+        short.iter().map(|(pool, needed, there)| format!("{needed} {pool}, {there} {word}")).collect();
     each.join("; ")
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
-use assay_model::host::parts::read_as_replaced;
 use assay_model::host::order::{Profile, Replacement, RunOptions, UnknownProfile};
+use assay_model::host::parts::read_as_replaced;
 use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
 use assay_model::view::StageView;
@@ -208,13 +208,16 @@ fn check_replaced(replaced: &[Replacement]) -> Result<(), EngineError> {
     for (place, part) in replaced.iter().enumerate() {
         let kind = part.kind.as_str();
         if [&part.old, &part.new].into_iter().any(|id| id.trim().is_empty() || id.len() > 128) {
-            return invalid(format!("a replaced {kind} needs the old and the new serial number, each at most 128 long"));
+            return invalid(format!(
+                "a replaced {kind} needs the old and the new serial number, each at most 128 long"
+            ));
         }
         if same_identity(&part.old, &part.new) {
             return invalid(format!("{kind} {} cannot replace itself", part.old));
         }
         let twice = replaced[..place].iter().any(|other| {
-            other.kind == part.kind && (same_identity(&other.old, &part.old) || same_identity(&other.new, &part.new))
+            other.kind == part.kind
+                && (same_identity(&other.old, &part.old) || same_identity(&other.new, &part.new))
         });
         if twice {
             return invalid(format!("{kind} {} or {} is named twice", part.old, part.new));
@@ -239,7 +242,10 @@ fn permitted(run: &RunView, typed: &[String]) -> Result<Vec<String>, EngineError
         )));
     }
     if typed.is_empty() {
-        return Err(EngineError::Invalid(format!("name the disks by serial number; data is on {}", holding.join(", "))));
+        return Err(EngineError::Invalid(format!(
+            "name the disks by serial number; data is on {}",
+            holding.join(", ")
+        )));
     }
     let mut serials = Vec::new();
     for one in typed {

@@ -23,6 +23,8 @@ mod pci;
 mod settle;
 pub mod smart;
 mod smbios;
+pub mod stress;
+pub mod throttle;
 mod tools;
 pub mod wipe_probe;
 

@@ -18,10 +18,11 @@ use tokio::{
 };
 
 use crate::{
-    Child, Detached, Output, ProcessError,
+    Child, Detached, Output, ProcessError, Size, Terminal, TerminalKind,
     group::Group,
     output::{Collector, Keep, tail},
     resolve::find_on,
+    terminal,
 };
 
 /// Kept per stream unless [`Cmd::max_output`] says otherwise.
@@ -214,6 +215,40 @@ impl Cmd {
         let pid =
             child.id().ok_or_else(|| self.io("reading its process id", io::Error::other("it has ended")))?;
         Detached::of(pid).map_err(|source| self.io("reading its start time", source))
+    }
+
+    /// Starts a child that leads a session of its own on a terminal of its own.
+    ///
+    /// # Errors
+    /// [`ProcessError`] when it cannot be started or the system gives no terminal.
+    #[expect(
+        clippy::unused_async,
+        reason = "starting needs a runtime; an async signature makes that visible"
+    )]
+    pub async fn spawn_terminal(&self, size: Size, kind: TerminalKind) -> Result<Terminal, ProcessError> {
+        let (mut wrap, path) = self.prepare()?;
+        let failed = |source| self.io("opening a terminal", source);
+        let (pty, pts) = terminal::open(size, kind).map_err(failed)?;
+        let std = wrap.command_mut().as_std();
+        let mut command = pty_process::Command::new(std.get_program()).args(std.get_args()).kill_on_drop(true);
+        if self.env_cleared {
+            command = command.env_clear();
+        }
+        for (name, value) in std.get_envs() {
+            command = match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = &self.cwd {
+            command = command.current_dir(folder);
+        }
+        if kind == TerminalKind::Output {
+            command = command.stdin(Stdio::null());
+        }
+        let child = command.spawn(pts).map_err(|problem| self.spawn_error(path, terminal::io_error(problem)))?;
+        let group = Group::new(Box::new(child)).map_err(|source| self.io("reading its process id", source))?;
+        Ok(Terminal::new(self.program_name(), group, pty))
     }
 
     fn start(&self) -> Result<Group, ProcessError> {

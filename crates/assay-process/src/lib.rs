@@ -10,8 +10,9 @@
 //! - a missing program is an error that names the Debian package to install;
 //! - the locale is `C.UTF-8` unless the caller sets another.
 //!
-//! Three ways to start: [`Cmd::run`] for a command with an end, [`Cmd::spawn`] for a supervised service that
-//! talks in lines, [`Cmd::spawn_detached`] for what must outlive this process.
+//! Four ways to start: [`Cmd::run`] for a command with an end, [`Cmd::spawn`] for a supervised service that
+//! talks in lines, [`Cmd::spawn_terminal`] for what wants a terminal, [`Cmd::spawn_detached`] for what must outlive
+//! this process.
 //!
 //! Not covered: if this process itself is killed with SIGKILL, its children live on; finding them again is the
 //! janitor's work.
@@ -24,6 +25,7 @@ mod group;
 mod output;
 mod procfs;
 mod resolve;
+mod terminal;
 
 pub use child::{Child, Line, Stream};
 pub use cmd::Cmd;
@@ -32,3 +34,4 @@ pub use error::ProcessError;
 pub use output::Output;
 pub use resolve::{find_program, package_of};
 pub use rustix::process::Signal;
+pub use terminal::{Size, Terminal, TerminalInput, TerminalKind, TerminalOutput, TerminalProcess};

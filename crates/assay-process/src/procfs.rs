@@ -9,6 +9,7 @@ use std::{fs, io};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) group: u32,
+    pub(crate) session: u32,
     pub(crate) start_ticks: u64,
     pub(crate) ended: bool,
 }
@@ -21,13 +22,18 @@ pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
 
 /// Whether a process of this group still runs.
 pub(crate) fn group_runs(group: u32) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return false;
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| stat(pid).ok())
-        .any(|stat| stat.group == group && !stat.ended)
+    all().any(|(_, stat)| stat.group == group && !stat.ended)
+}
+
+/// The processes of a session that still run: the jobs of a shell are groups of their own, and its session holds all.
+pub(crate) fn of_session(session: u32) -> Vec<u32> {
+    all().filter(|(_, stat)| stat.session == session && !stat.ended).map(|(pid, _)| pid).collect()
+}
+
+fn all() -> impl Iterator<Item = (u32, Stat)> {
+    let pids = fs::read_dir("/proc").into_iter().flatten();
+    pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, stat(pid).ok()?)))
 }
 
 /// The command name in parentheses may hold spaces and parentheses: fields are counted after the last one.
@@ -35,8 +41,9 @@ fn parse(text: &str) -> Option<Stat> {
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X");
     let group = fields.nth(1)?.parse().ok()?;
-    let start_ticks = fields.nth(16)?.parse().ok()?;
-    Some(Stat { group, start_ticks, ended })
+    let session = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(15)?.parse().ok()?;
+    Some(Stat { group, session, start_ticks, ended })
 }
 
 #[cfg(test)]
@@ -45,8 +52,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let text = "7 (a) b (c)) S 1 77 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 200";
-        assert_eq!(parse(text), Some(Stat { group: 77, start_ticks: 4242, ended: false }));
+        let text = "7 (a) b (c)) S 1 77 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 200";
+        assert_eq!(parse(text), Some(Stat { group: 77, session: 70, start_ticks: 4242, ended: false }));
         let zombie = parse("7 (zombie) Z 1 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 9 1").expect("a stat line");
         assert!(zombie.ended);
         assert_eq!(parse("garbage"), None);

@@ -163,7 +163,10 @@ async fn listening(command: &Cmd) -> Result<Child, NotListening> {
             if line.text.contains("Server listening") {
                 return true;
             }
-            said = line.text;
+            // The reason, and after it that it ends.
+            if line.text.contains("error") || said.is_empty() {
+                said = line.text;
+            }
         }
         false
     };
@@ -184,7 +187,7 @@ async fn supervise(command: Cmd, mut child: Child, port: u16, mut stopped: watch
     loop {
         tokio::select! {
             _ = child.wait() => {}
-            _ = stopped.wait_for(|stop| *stop) => {
+            () = told_to_stop(&mut stopped) => {
                 if let Err(problem) = child.stop(GRACE).await {
                     warn!("the network speed server on port {port} cannot be stopped: {problem}");
                 }
@@ -195,7 +198,7 @@ async fn supervise(command: Cmd, mut child: Child, port: u16, mut stopped: watch
         child = loop {
             tokio::select! {
                 () = sleep(AGAIN) => {}
-                _ = stopped.wait_for(|stop| *stop) => return,
+                () = told_to_stop(&mut stopped) => return,
             }
             match listening(&command).await {
                 Ok(child) => break child,
@@ -204,6 +207,11 @@ async fn supervise(command: Cmd, mut child: Child, port: u16, mut stopped: watch
             }
         };
     }
+}
+
+/// Also when nobody is left who could tell.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 async fn stop(servers: impl Iterator<Item = Server>) {

@@ -141,14 +141,16 @@ impl Meminfo {
     /// Reads `/proc/meminfo`.
     pub fn read() -> io::Result<Self> {
         let text = std::fs::read_to_string("/proc/meminfo")?;
+        Self::parse(&text).ok_or_else(|| io::Error::other("MemTotal or MemAvailable is missing"))
+    }
+
+    /// Reads the text of `/proc/meminfo`; `None` where one of the two is missing.
+    pub fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
         };
-        match (field("MemTotal:"), field("MemAvailable:")) {
-            (Some(total), Some(available)) => Ok(Self { total, available }),
-            _ => Err(io::Error::other("MemTotal or MemAvailable is missing")),
-        }
+        Some(Self { total: field("MemTotal:")?, available: field("MemAvailable:")? })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The agent protocol's endpoints; `assay_api::agent` is the contract.
 
 use assay_api::agent::{
-    Ack, ArtifactQuery, Checkpoint, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, MAX_ARTIFACT, MAX_JSON,
-    PROTOCOL, PostMortem, ResultAck, Sensors, StageResult, Welcome,
+    Ack, ArtifactQuery, Checkpoint, Command, Heartbeat, HeartbeatAck, Hello, LogChunk, MAX_ARTIFACT,
+    MAX_JSON, PROTOCOL, PostMortem, ResultAck, Sensors, StageResult, Welcome,
 };
 use assay_engine::agents::{Applicant, Todo, todo};
 use assay_model::{RunId, text};
@@ -38,12 +38,13 @@ pub(crate) fn routes() -> Router<App> {
         .route("/agent/v1/post-mortem", post(post_mortem))
         .route("/agent/v1/result", post(result))
         .route("/agent/v1/off", post(off))
+        .merge(crate::shell::machine_routes())
         .layer(DefaultBodyLimit::max(MAX_JSON))
         .route("/agent/v1/artifact", put(artifact).layer(DefaultBodyLimit::disable()))
 }
 
 /// The run whose agent sends this.
-struct Agent(RunId);
+pub(crate) struct Agent(pub(crate) RunId);
 
 impl FromRequestParts<App> for Agent {
     type Rejection = ApiError;
@@ -91,8 +92,10 @@ async fn next(
     Query(wait): Query<Wait>,
 ) -> Result<Json<Command>, ApiError> {
     let mut changes = app.engine.store().subscribe();
+    let mut shells = app.shared.shells.subscribe();
     let deadline = wait.deadline();
     loop {
+        shells.mark_unchanged();
         let view = app.engine.view(run).await?;
         let (command, is_news) = match todo(&view) {
             Todo::Stage { stage, attempt, generation, timeout_s } => {
@@ -100,13 +103,20 @@ async fn next(
                 (Command::Stage { stage, attempt, generation, timeout_s, input }, true)
             }
             Todo::Shutdown { reason } => (Command::Shutdown { reason }, true),
-            Todo::Hold { message } => (Command::Hold { message }, false),
+            Todo::Hold { message } => {
+                let (shell, is_news) = app.shared.shells.wanted(run).unzip();
+                (Command::Hold { message, shell }, is_news.unwrap_or(false))
+            }
             Todo::Wait => (Command::Wait, false),
         };
         if is_news || tokio::time::Instant::now() >= deadline {
             return Ok(Json(command));
         }
-        wait_for_news(&mut changes, run, deadline).await;
+        tokio::select! {
+            () = wait_for_news(&mut changes, run, deadline) => {}
+            // The registry lives as long as the server.
+            _ = shells.changed() => {}
+        }
     }
 }
 

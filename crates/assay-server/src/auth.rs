@@ -226,7 +226,8 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
         Err(error) => return crate::pages::refusal(&path, error),
     };
     let who = request.extensions().get::<Operator>().map(|operator| operator.name.clone());
-    let what = is_change(request.method()).then(|| format!("{} {path}", request.method()));
+    let is_deed = is_change(request.method()) && !has_its_own_record(&path);
+    let what = is_deed.then(|| format!("{} {path}", request.method()));
     let response = next.run(request).await;
     if let (Some(who), Some(what)) = (who, what) {
         audit(&app, &who, &what, &json!({ "status": response.status().as_u16() })).await;
@@ -243,6 +244,12 @@ async fn audit(app: &App, who: &str, what: &str, detail: &Value) {
 
 fn is_change(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// What is typed on a held machine's terminal is in the session's transcript, letter by letter; the session stands in
+/// the audit trail.
+fn has_its_own_record(path: &str) -> bool {
+    path.starts_with("/api/v1/shells/") && path.ends_with("/input")
 }
 
 /// The request with its operator, if it has one and may go on.

@@ -5,6 +5,7 @@
 //! runs without privileges; whatever needs them is a runner's work.
 
 mod agent;
+mod alone;
 mod api;
 mod auth;
 mod boot;
@@ -17,6 +18,7 @@ mod pages;
 mod runner;
 mod sealer;
 mod secret_file;
+mod shell;
 mod start;
 mod state;
 mod tls;

@@ -20,6 +20,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 use tracing::info;
 
+use crate::alone::{NotAlone, Place};
+use crate::guard::{ClusterTokens, ClusterTokensError, ProxmoxGuard};
 use crate::live_image::LiveImage;
 use crate::notify_settings::{NotifySettingsError, Sinks};
 use crate::outbox::Outbox;
@@ -27,10 +29,13 @@ use crate::sealer::ReportSealer;
 use crate::secret_file::write_secret;
 use crate::state::{App, Shared};
 use crate::tls::Identity;
-use crate::{agent, api, auth, boot, pages, runner};
+use crate::{agent, api, auth, boot, pages, runner, shell};
 
 /// How long open requests may take when the server is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// The file in the data folder with the tokens that clusters are asked with about their members.
+const CLUSTER_TOKENS: &str = "cluster-tokens";
 
 /// How the control plane is to be run.
 #[derive(Clone, Debug)]
@@ -97,6 +102,15 @@ pub enum StartError {
     /// Who is told what happens.
     #[error(transparent)]
     Notify(#[from] NotifySettingsError),
+    /// The clusters' tokens.
+    #[error(transparent)]
+    ClusterTokens(#[from] ClusterTokensError),
+    /// Another control plane has the database.
+    #[error(
+        "another control plane works on this database; stop that one, or wait a minute if it has died, or name another \
+         database"
+    )]
+    NotAlone,
     /// The first password.
     #[error("the first operator's password: {0}")]
     Password(String),
@@ -118,6 +132,7 @@ pub struct Server {
     app: App,
     listeners: [TcpListener; 3],
     tls: RustlsConfig,
+    place: Place,
     /// Held as long as the server lives.
     _lock: std::fs::File,
 }
@@ -148,14 +163,21 @@ impl Server {
         let fingerprint = identity.fingerprint();
         let tls =
             RustlsConfig::from_der(vec![identity.certificate], identity.key).await.map_err(file(&tls_dir))?;
-        let sinks = Sinks::load(
-            data,
-            settings.notify.as_deref(),
-            &settings.webhooks,
-            settings.webhook_internal,
-        )?;
+        let sinks =
+            Sinks::load(data, settings.notify.as_deref(), &settings.webhooks, settings.webhook_internal)?;
         let sealer = Arc::new(ReportSealer::new(Arc::clone(&key)));
         let engine = Engine::new(store, artifacts, Arc::new(SystemClock::default()), sealer, settings.tuning);
+        let tokens = data.join(CLUSTER_TOKENS);
+        let engine = if tokens.exists() {
+            engine.with_guard(Arc::new(ProxmoxGuard::new(ClusterTokens::read(&tokens)?)))
+        } else {
+            engine
+        };
+        let place = Place::take(&engine, data).await.map_err(|e| match e {
+            NotAlone::File(source) => StartError::File { path: data.join("server-id"), source },
+            NotAlone::Store(store) => store.into(),
+            NotAlone::Taken => StartError::NotAlone,
+        })?;
         let shared = Shared {
             image: LiveImage::open(&settings.live_image),
             fingerprint,
@@ -164,12 +186,14 @@ impl Server {
             key,
             sinks: Arc::new(sinks),
             attempts: auth::Attempts::default(),
+            shells: shell::Shells::new(data),
             data_dir: settings.data_dir.clone(),
         };
         let app = App { engine, shared: Arc::new(shared) };
         first_start(&app, settings.password.as_deref()).await?;
         local_tokens(&app, data).await?;
-        Ok(Self { app, listeners, tls, _lock: lock })
+        shell::recover(&app).await;
+        Ok(Self { app, listeners, tls, place, _lock: lock })
     }
 
     /// Where it listens; the ports are known even when the system chose them.
@@ -219,6 +243,9 @@ impl Server {
         };
         let ended = tokio::select! {
             ended = serving => ended.map(drop),
+            () = self.place.keep(&app.engine) => Err(io::Error::other(
+                "another control plane has taken this database while this one was away; nothing more is done here",
+            )),
             () = async { stop.await; handle.graceful_shutdown(Some(GRACE)); std::future::pending().await } => Ok(()),
         };
         dispatcher.abort();

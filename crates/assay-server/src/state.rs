@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) sinks: Arc<crate::notify_settings::Sinks>,
     /// Sign-in attempts, for the rate limit.
     pub(crate) attempts: crate::auth::Attempts,
+    /// Operators' terminals on held machines.
+    pub(crate) shells: crate::shell::Shells,
     /// Where everything is kept.
     #[expect(dead_code, reason = "read by later faces: backups and the janitor")]
     pub(crate) data_dir: PathBuf,

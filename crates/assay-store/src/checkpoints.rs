@@ -51,7 +51,11 @@ impl Store {
     }
 
     /// A stage's newest checkpoint.
-    pub async fn checkpoint(&self, run: RunId, stage: &StageName) -> Result<Option<CheckpointRow>, StoreError> {
+    pub async fn checkpoint(
+        &self,
+        run: RunId,
+        stage: &StageName,
+    ) -> Result<Option<CheckpointRow>, StoreError> {
         #[derive(FromQueryResult)]
         struct Row {
             attempt: i64,
@@ -59,7 +63,8 @@ impl Store {
             saved_at: i64,
             state: String,
         }
-        let sql = "SELECT attempt, generation, saved_at, state FROM checkpoints WHERE run = $1 AND stage = $2";
+        let sql =
+            "SELECT attempt, generation, saved_at, state FROM checkpoints WHERE run = $1 AND stage = $2";
         let row: Option<Row> =
             db::one(self.db().reader(), sql, values![run.0, stage.as_str()]).await.doing(GET)?;
         let unreadable = |why: String| StoreError::unreadable(GET, "checkpoint", why);

@@ -60,6 +60,21 @@ impl Store {
             == 1)
     }
 
+    /// Takes, or keeps, the place of the one control plane that works on this database. False, and nothing changes,
+    /// while another one has it.
+    pub async fn control_plane_lease(
+        &self,
+        holder: &str,
+        now: Micros,
+        expires: Micros,
+    ) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO control_plane (one, holder, expires) VALUES (1, $1, $3)
+            ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, expires = excluded.expires
+            WHERE control_plane.holder = excluded.holder OR control_plane.expires <= $2";
+        let values = values![holder, now.0, expires.0];
+        Ok(execute(self.db().writer(), sql, values).await.doing("take the control plane's lease")? == 1)
+    }
+
     /// Every lease, the one that ends first at the front.
     pub async fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
         #[derive(FromQueryResult)]

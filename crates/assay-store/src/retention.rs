@@ -38,7 +38,8 @@ pub struct Swept {
 impl Store {
     /// Keeps a run whatever retention says. Pinned again, it keeps its first pin.
     pub async fn pin(&self, run: RunId, by: &str, at: Micros) -> Result<(), StoreError> {
-        let sql = "INSERT INTO pins (run, pinned_by, pinned_at) VALUES ($1, $2, $3) ON CONFLICT (run) DO NOTHING";
+        let sql =
+            "INSERT INTO pins (run, pinned_by, pinned_at) VALUES ($1, $2, $3) ON CONFLICT (run) DO NOTHING";
         execute(self.db().writer(), sql, values![run.0, by, at.0]).await.doing(PIN).map(drop)
     }
 
@@ -58,7 +59,10 @@ impl Store {
         }
         let sql = "SELECT run, pinned_by, pinned_at FROM pins ORDER BY pinned_at, run";
         let rows: Vec<Row> = db::all(self.db().reader(), sql, values![]).await.doing("list pins")?;
-        Ok(rows.into_iter().map(|r| PinRow { run: RunId(r.run), by: r.pinned_by, at: Micros(r.pinned_at) }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|r| PinRow { run: RunId(r.run), by: r.pinned_by, at: Micros(r.pinned_at) })
+            .collect())
     }
 
     /// Counts, and unless `only_count` removes, what runs that were sealed and ended before `before` left behind, and

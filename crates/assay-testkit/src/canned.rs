@@ -5,12 +5,19 @@ use assay_model::Mac;
 use assay_model::host::counters::{
     CounterPair, Counters, KEY, KernelLog, MemoryErrors, NicCounters, PcieErrors,
 };
+use assay_model::host::cpu_stress::{CpuStressEvidence, Ended, MemoryTest, Temperature, ToolRun, Work};
 use assay_model::host::inventory::{Cpu, Disk, Inventory, Memory, Nic, System};
 use assay_model::host::network::{Link, NetworkEvidence, NicTest, Transfer};
 use assay_model::host::psu::{Envelope, Load, PsuEvidence, RailKind, RailLimits, RailSensor, RailSource};
 use assay_model::host::smart::{
     DiskClass, DiskCounters, DiskTemperature, NvmeCounters, SelfTest, SelfTestOutcome, SmartDisk,
     SmartEvidence, SmartReading, SmartSupport, SmartctlExit,
+};
+use assay_model::host::permit::GuardAnswer;
+use assay_model::host::spec;
+use assay_model::host::storage::{
+    self, Left, PermitOutcome, RandomRate, RandomSpeed, StorageDisk, StorageEvidence, Surface, SurfacePlan,
+    WipeProbe, ZoneRate, ZoneSpeed,
 };
 use serde_json::Value;
 
@@ -21,7 +28,7 @@ pub const HOST: &str = "web-3";
 pub const MAC: Mac = Mac([0x3c, 0xec, 0xef, 0x12, 0x34, 0x56]);
 
 /// What the machine should be.
-pub const SPEC: &str = "format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\n";
+pub const SPEC: &str = "format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\ncluster: none\n";
 
 /// What the machine is made of.
 pub fn inventory() -> Inventory {
@@ -52,6 +59,53 @@ pub fn swapped_disk() -> Inventory {
 /// The health of both disks.
 pub fn smart() -> SmartEvidence {
     SmartEvidence { disks: vec![nvme("nvme0n1", "S1"), nvme("nvme1n1", "S2")], ..SmartEvidence::default() }
+}
+
+/// All of its memory, and ten minutes of load.
+pub fn cpu_stress() -> CpuStressEvidence {
+    let mib = |count: u64| count << 20;
+    let work = |name: &str, done: f64| Work { name: name.into(), done, per_second: done / 600.0 };
+    let ran = |asked_s: u32, work: Vec<Work>| ToolRun {
+        ended: Ended::Finished,
+        asked_s,
+        seconds: f64::from(asked_s) + 0.4,
+        exit: Some(0),
+        work,
+        ..ToolRun::default()
+    };
+    let copied = ran(60, vec![work("memory copied, MiB", 920_000.0)]);
+    CpuStressEvidence {
+        processors: 32,
+        memory: MemoryTest {
+            ended: Ended::Finished,
+            total: mib(64_193),
+            available: mib(63_400),
+            reserve: mib(705),
+            asked: mib(62_695),
+            region: mib(62_690),
+            locked: true,
+            threads: 32,
+            patterns: vec!["address".into(), "inverse".into()],
+            passes: 2,
+            written: mib(125_380),
+            verified: mib(125_380),
+            seconds: 7.5,
+            ..MemoryTest::default()
+        },
+        stress_ng: ran(600, vec![work("cpu", 1_890_000.0), work("vm", 94_000.0)]),
+        stressapptest: ToolRun { passed: Some(true), errors: Some(0), ..copied },
+        temperatures: vec![Temperature {
+            sensor: "coretemp/Package id 0@coretemp.0".into(),
+            samples: 668,
+            max: Some(71.0),
+            sustained: Some(71.0),
+            last: Some(70.0),
+            ..Temperature::default()
+        }],
+        throttled: Some(Vec::new()),
+        stopped: None,
+        seconds: 668.0,
+    }
 }
 
 /// The one port, at line rate in both directions.
@@ -126,8 +180,11 @@ pub fn evidence(stage: &str) -> Value {
     let plain = "canned evidence is plain data";
     let mut evidence = match stage {
         "Inventory" | "SpecValidate" => serde_json::to_value(inventory()).expect(plain),
+        "CPUStress" => serde_json::to_value(cpu_stress()).expect(plain),
         "SMART" => serde_json::to_value(smart()).expect(plain),
+        "Storage" => serde_json::to_value(storage()).expect(plain),
         "Network" => serde_json::to_value(network()).expect(plain),
+        "GPU" => serde_json::json!({ "bus": [] }),
         "PSU" => serde_json::to_value(psu()).expect(plain),
         _ => Value::Null,
     };
@@ -135,6 +192,59 @@ pub fn evidence(stage: &str) -> Value {
         map.insert(KEY.to_owned(), serde_json::to_value(counters()).expect(plain));
     }
     evidence
+}
+
+/// What the surface scan found on both disks: nothing.
+pub fn storage() -> StorageEvidence {
+    StorageEvidence {
+        format: storage::FORMAT,
+        permit: PermitOutcome::Valid { guard: GuardAnswer::NoCluster },
+        disks: vec![scanned("nvme0n1", "S1"), scanned("nvme1n1", "S2")],
+        written: true,
+        ..StorageEvidence::default()
+    }
+}
+
+fn scanned(name: &str, serial: &str) -> StorageDisk {
+    let bytes = 960_197_124_096;
+    let rate = |mb_s: u64| ZoneRate {
+        bytes: bytes / 64,
+        bytes_per_second: mb_s * 1_000_000,
+        p50_us: 5_000,
+        max_us: 20_000,
+        requests: 14_000,
+    };
+    let zone = |number: u64| ZoneSpeed {
+        offset: number * (bytes / 64),
+        length: bytes / 64,
+        write: Some(rate(1_800)),
+        read: Some(rate(3_100)),
+    };
+    let random = |iops: f64| RandomRate { iops, p99_us: 400, requests: 1_000_000, seconds: 15.0 };
+    StorageDisk {
+        wanted: serial.to_owned(),
+        name: name.to_owned(),
+        serial: Some(serial.to_owned()),
+        model: Some("MZQL2960".to_owned()),
+        size_bytes: Some(bytes),
+        class: Some(spec::DiskClass::Nvme),
+        probe: Some(WipeProbe { device_bytes: bytes, samples: 4096, ..WipeProbe::default() }),
+        surface: Some(Surface {
+            plan: SurfacePlan::BurnIn,
+            device_bytes: bytes,
+            planned_bytes: bytes,
+            covered_bytes: bytes,
+            written_bytes: bytes,
+            verified_bytes: bytes,
+            zones: (0..64).map(zone).collect(),
+            seconds: 860.0,
+            ..Surface::default()
+        }),
+        speed: Some(RandomSpeed { read: Some(random(400_000.0)), write: Some(random(90_000.0)), errors: Vec::new() }),
+        left: Some(Left::Zeroed),
+        artifacts: vec![format!("surface-{serial}.json"), format!("fio-{serial}.json")],
+        ..StorageDisk::default()
+    }
 }
 
 fn nvme(name: &str, serial: &str) -> SmartDisk {

@@ -21,7 +21,7 @@ mod transcript;
 mod webhook;
 
 pub use api::{Answer, Api};
-pub use assay_agent::ExitReason;
+pub use assay_agent::{Agent, ExitReason};
 pub use bench::{Bench, ScriptedAgent};
 pub use clock::SimClock;
 pub use machine::{CannedMachine, Said, hurried};

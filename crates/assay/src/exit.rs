@@ -8,22 +8,32 @@ use crate::client::ClientError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done; a watched run passed.
-    Ok = 0,
+    Ok,
     /// The verdict is `fail`, a run is held, a bundle does not verify, a proof did not come out.
-    Fail = 1,
+    Fail,
     /// The command line does not read (clap's own code) or the request is not valid.
-    Usage = 2,
+    Usage,
     /// A run passed, but only because an operator waived something.
-    Overridden = 3,
+    Overridden,
     /// There is no verdict: cancelled, superseded, or the runner failed and not the target.
-    NoResult = 4,
+    NoResult,
     /// Something went wrong on our side: server not reachable, files, permissions.
-    Error = 5,
+    Error,
+    /// What a command on a held machine ended with (`assay host shell --command`).
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Fail => 1,
+            Exit::Usage => 2,
+            Exit::Overridden => 3,
+            Exit::NoResult => 4,
+            Exit::Error => 5,
+            Exit::Command(code) => code,
+        })
     }
 }
 

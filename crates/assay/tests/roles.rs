@@ -30,12 +30,18 @@ impl Site {
     }
 
     async fn token(&self, name: &str, role: &str) -> Api {
-        let made = self.admin.post("/api/v1/tokens", &json!({ "name": name, "role": role })).await.expect(201);
+        let made =
+            self.admin.post("/api/v1/tokens", &json!({ "name": name, "role": role })).await.expect(201);
         self.admin.with_token(made.json::<Value>()["token"].as_str())
     }
 
     fn runner(&self, machine: &Arc<CannedMachine>) -> FakeRunner {
-        FakeRunner::start(&self.server.url(), &self.server.join_token(), self.server.ports, Arc::clone(machine))
+        FakeRunner::start(
+            &self.server.url(),
+            &self.server.join_token(),
+            self.server.ports,
+            Arc::clone(machine),
+        )
     }
 
     async fn until(&self, state: RunState) -> RunDetail {
@@ -126,7 +132,8 @@ async fn people_come_and_go_and_one_admin_stays() {
     let site = Site::start().await;
     let (code, said) = site.cli(&["operator", "add", "vera", "--role", "viewer"]).await;
     assert_eq!(code, Some(0), "{said}");
-    let password = said.lines().find(|line| line.len() == 20 && !line.contains(' ')).expect("told once").to_owned();
+    let password =
+        said.lines().find(|line| line.len() == 20 && !line.contains(' ')).expect("told once").to_owned();
     let (code, said) = site.cli(&["operator", "add", "vera", "--role", "boss"]).await;
     assert_eq!(code, Some(2), "{said}");
     let last = site.admin.send("DELETE", "/api/v1/operators/operator", None).await.expect("an answer");
@@ -155,7 +162,8 @@ async fn people_come_and_go_and_one_admin_stays() {
     let csrf = token.expect("the page carries its token");
     let vet = form("/hosts/web-3/vet", format!("csrf={csrf}&profile=standard")).header("cookie", &cookie);
     assert_eq!(vet.send().await.expect("an answer").status().as_u16(), 403);
-    let out = form("/logout", format!("csrf={csrf}")).header("cookie", &cookie).send().await.expect("an answer");
+    let out =
+        form("/logout", format!("csrf={csrf}")).header("cookie", &cookie).send().await.expect("an answer");
     assert_eq!(out.status().as_u16(), 303, "everyone may sign out");
     let runs: Vec<Value> = site.admin.get("/api/v1/runs").await.expect(200).json();
     assert!(runs.is_empty(), "and nothing has happened");
@@ -190,7 +198,10 @@ async fn the_gate_is_an_exit_code() {
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = site.cli(&["gate", "host", "web-3", "--json"]).await;
     let told: Value = serde_json::from_str(said.trim()).expect("JSON on stdout");
-    assert_eq!((code, &told["open"], &told["reasons"][0]["code"]), (Some(1), &json!(false), &json!("StagesLeftOut")));
+    assert_eq!(
+        (code, &told["open"], &told["reasons"][0]["code"]),
+        (Some(1), &json!(false), &json!("StagesLeftOut"))
+    );
 
     let (code, said) = site.cli(&["host", "adopt", "web-3"]).await;
     assert_eq!(code, Some(1), "nobody has agreed: {said}");
@@ -224,4 +235,30 @@ async fn a_disk_with_data_is_erased_only_when_an_operator_types_its_serial() {
     assert!(code == Some(2) && said.contains("--reason"), "{said}");
     let (code, said) = site.cli(&["run", "permit", "1", "--reason", "x"]).await;
     assert!(code == Some(2) && said.contains("--disk"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_control_plane_is_refused_its_database() {
+    let mut site = Site::start().await;
+    let url = site.server.database();
+    let folder = tempfile::tempdir().expect("a folder");
+    let second = || {
+        let data = folder.path().join("data");
+        let second =
+            ServerProcess::new(env!("CARGO_BIN_EXE_assay"), data, free_ports()).args(["--database", &url]);
+        second.fake_live_image();
+        second
+    };
+    let mut refused = second();
+    let status = refused.try_start(&[]).await.expect_err("it cannot start");
+    assert!(!status.success());
+    let said = refused.said().join("\n");
+    assert!(said.contains("another control plane works on this database; stop that one"), "{said}");
+    // The first goes on, and may come back at once, even after SIGKILL.
+    let _ = site.admin.get("/api/v1/runs").await.expect(200);
+    site.server.kill().await;
+    let status = second().try_start(&[]).await.expect_err("it may be back in a moment");
+    assert!(!status.success());
+    site.server.start(&[]).await;
+    let _ = site.admin.get("/api/v1/runs").await.expect(200);
 }

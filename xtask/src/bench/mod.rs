@@ -5,6 +5,7 @@
 //! says the same on a slow machine as on a fast one. What needs time alone (builds) is done before.
 
 mod boot;
+mod memory;
 mod scan;
 mod server;
 
@@ -50,6 +51,8 @@ enum What {
     Stages,
     /// From starting the server to its first page.
     Server,
+    /// The memory test beside a plain copy.
+    Memory,
     /// The surface scan beside fio, badblocks and nwipe, on a loop device.
     Scan,
     /// From power-on to the agent's enrolment, on simulated machines.
@@ -124,6 +127,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         if wanted(What::Server) {
             figures.push(("server", server::measure(&bench.assay, &folder.sub("server")?, options.rounds)?));
         }
+    }
+    if wanted(What::Memory) {
+        figures.push(("memory", memory::measure(options.rounds)?));
     }
     if wanted(What::Scan) {
         let folder = Folder::make(options.folder.as_deref())?;

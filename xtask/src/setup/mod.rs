@@ -5,6 +5,7 @@
 
 mod cargo_tools;
 mod debian;
+pub(crate) mod python_tools;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -14,7 +15,7 @@ pub(crate) struct Setup {
     /// Only say what is missing; exit 1 if anything is.
     #[arg(long)]
     check: bool,
-    /// Leave out the cargo tools, which only `cargo xtask test` needs.
+    /// Leave out the cargo tools and the Python programs, which only `cargo xtask test` needs.
     #[arg(long)]
     no_cargo_tools: bool,
 }
@@ -22,7 +23,8 @@ pub(crate) struct Setup {
 pub(crate) fn run(options: &Setup) -> Result<()> {
     let packages = debian::missing()?;
     let tools = if options.no_cargo_tools { Vec::new() } else { cargo_tools::missing() };
-    if packages.is_empty() && tools.is_empty() {
+    let python = if options.no_cargo_tools { Vec::new() } else { python_tools::missing() };
+    if packages.is_empty() && tools.is_empty() && python.is_empty() {
         eprintln!("setup: everything is there");
         return Ok(());
     }
@@ -32,11 +34,16 @@ pub(crate) fn run(options: &Setup) -> Result<()> {
     for tool in &tools {
         eprintln!("setup: missing: {tool}");
     }
+    for tool in &python {
+        eprintln!("setup: missing: {tool}");
+    }
     if options.check {
-        bail!("{} things are missing; `cargo xtask setup` installs them", packages.len() + tools.len());
+        let count = packages.len() + tools.len() + python.len();
+        bail!("{count} things are missing; `cargo xtask setup` installs them");
     }
     if !packages.is_empty() {
         debian::install(&packages)?;
     }
+    python_tools::install(&python)?;
     cargo_tools::install(&tools)
 }

@@ -150,6 +150,10 @@ fn nextest(filter: &str) -> Result<()> {
     let mut nextest = cargo_command(&["nextest", "run", "--workspace", "--no-fail-fast", "-E", filter]);
     // A test that disagrees with its snapshot fails; it writes nothing beside it.
     nextest.env("INSTA_UPDATE", "no");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = vec![setup::python_tools::programs()];
+    folders.extend(std::env::split_paths(&path));
+    nextest.env("PATH", std::env::join_paths(folders)?);
     tool::run(nextest)
 }
 

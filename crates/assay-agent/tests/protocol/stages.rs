@@ -15,7 +15,7 @@ async fn a_run_from_enrolment_to_power_off() {
         let agent = Running::start(&plane, None);
         plane.command(stage("Inventory", 1));
         plane.until("the result", |state| state.results.len() == 1).await;
-        plane.command(Command::Hold { message: "smart failed".to_owned() });
+        plane.command(Command::Hold { message: "smart failed".to_owned(), shell: None });
         plane.until("more polls", |state| state.polls > 4 && state.sensors.len() > 3).await;
         plane.command(shutdown());
         let (reason, said) = agent.end().await;

@@ -261,7 +261,11 @@ async fn a_machine_that_does_not_come_back_between_stages_fails_the_stage_that_i
     let findings = view.findings();
     assert_eq!(findings.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["MachineDidNotReturn"]);
     insta::assert_snapshot!(findings[0].message, @"The machine fell silent and did not come back within 600 s (power: ForceRestart accepted; it never asked for its boot script); it was in SpecValidate");
-    assert_eq!(bench.news(run).await, ["RunStarted", "MachineSuspect", "StageFailed", "RunHeld"], "no SpecMismatch");
+    assert_eq!(
+        bench.news(run).await,
+        ["RunStarted", "MachineSuspect", "StageFailed", "RunHeld"],
+        "no SpecMismatch"
+    );
     insta::assert_snapshot!(story(&bench, run).await, @r"
         RunCreated web-3
         Admitted bench

@@ -111,7 +111,10 @@ async fn a_pass_that_was_tampered_with_does_not_open_it() {
 
 #[tokio::test]
 async fn what_a_machine_is_becomes_its_spec_and_what_people_wrote_is_kept() {
-    let spec = format!("{}limits: {{max_temp_c: 70}}\n", canned::SPEC.replace("{serial: S1}", "{serial: S1, bay: '3'}"));
+    let spec = format!(
+        "{}limits: {{max_temp_c: 70}}\n",
+        canned::SPEC.replace("{serial: S1}", "{serial: S1, bay: '3'}")
+    );
     let bench = Bench::with_spec(&spec).await;
     let refused = bench.engine.capture(&bench.host).await.expect_err("never seen");
     assert!(refused.to_string().contains("vet it first"), "{refused}");

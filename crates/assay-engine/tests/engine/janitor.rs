@@ -42,7 +42,9 @@ async fn old_raw_files_go_and_the_addendum_says_so() {
     assert_eq!(bench.engine.clean(false).await.expect("cleaned").pruned, [], "nothing is old");
     bench.clock.advance(Micros::seconds(60 * DAY));
     let would = bench.engine.clean(true).await.expect("looked");
-    let numbers = |cleaned: &assay_engine::janitor::Cleaned| cleaned.pruned.iter().map(|r| r.number).collect::<Vec<_>>();
+    let numbers = |cleaned: &assay_engine::janitor::Cleaned| {
+        cleaned.pruned.iter().map(|r| r.number).collect::<Vec<_>>()
+    };
     assert!(would.dry_run);
     assert_eq!(numbers(&would), [1], "not the pinned one, and not the last pass");
     assert_eq!(left(&bench, old).await.len(), 2, "it was only looked");

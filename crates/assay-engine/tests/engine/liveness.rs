@@ -41,7 +41,8 @@ async fn a_machine_that_hangs_is_cycled_once_and_fails_the_stage_in_which_it_hun
     bench.after(5).await;
     bench.power(run, true).await;
     bench.after(60).await;
-    let back = bench.enrol_telling(&[("dmesg-erst-1", "<4>[  9.1] watchdog: BUG: soft lockup - CPU#1 stuck")]).await;
+    let back =
+        bench.enrol_telling(&[("dmesg-erst-1", "<4>[  9.1] watchdog: BUG: soft lockup - CPU#1 stuck")]).await;
     assert!(!bench.heard(&agent).await, "the old boot's credential is void");
     let view = bench.check(run).await;
     assert_eq!((view.state(), view.failed_stage()), (RunState::FailedHolding, Some("Inventory")));
@@ -130,7 +131,10 @@ async fn a_stage_without_evidence_three_times_is_an_error_of_the_runner() {
 }
 
 /// A run in `SMART` whose machine has rebooted by itself; another boot of it is enrolled.
-async fn rebooted(bench: &Bench, records: &[(&str, &str)]) -> (assay_model::RunId, assay_testkit::ScriptedAgent) {
+async fn rebooted(
+    bench: &Bench,
+    records: &[(&str, &str)],
+) -> (assay_model::RunId, assay_testkit::ScriptedAgent) {
     let (run, agent) = bench.running().await;
     bench.up_to(&agent, "SMART").await;
     bench.clock.advance(assay_model::Micros::seconds(40));
@@ -143,9 +147,16 @@ async fn a_machine_that_reboots_under_test_has_failed() {
     let (run, back) = rebooted(&bench, &[]).await;
     let view = bench.check(run).await;
     assert_eq!((view.state(), view.failed_stage()), (RunState::FailedHolding, Some("SMART")));
-    assert_eq!((view.stages[2].attempts.len(), view.power.len()), (1, 1), "no silent second try, and no power");
+    assert_eq!(
+        (view.stages[2].attempts.len(), view.power.len()),
+        (1, 1),
+        "no silent second try, and no power"
+    );
     let finding = &view.findings()[0];
-    assert_eq!((finding.code.as_str(), finding.stage.as_ref().map(|s| s.as_str())), ("MachineRebooted", Some("SMART")));
+    assert_eq!(
+        (finding.code.as_str(), finding.stage.as_ref().map(assay_model::StageName::as_str)),
+        ("MachineRebooted", Some("SMART"))
+    );
     insta::assert_snapshot!(finding.message, @"The machine rebooted by itself during SMART and kept no record of why");
     assert_eq!(bench.news(run).await, ["RunStarted", "StageFailed", "RunHeld"]);
     // Somebody says that it was them.
@@ -168,7 +179,8 @@ async fn a_machine_that_crashes_says_why() {
     assert_eq!(finding.code, "MachineCrashed");
     insta::assert_snapshot!(finding.message, @"The machine crashed during SMART: Kernel panic - not syncing: Fatal machine check");
     assert_eq!(finding.evidence, ["crash-2-1-mce-erst-1.txt", "crash-2-2-dmesg-erst-2.txt"]);
-    let kept: Vec<_> = view.artifacts.iter().map(|a| (a.stage.as_ref().map(|s| s.as_str()), a.late)).collect();
+    let kept: Vec<_> =
+        view.artifacts.iter().map(|a| (a.stage.as_ref().map(assay_model::StageName::as_str), a.late)).collect();
     assert_eq!(kept, [(Some("SMART"), false); 2], "verbatim, beside the stage that it is about");
     let bytes = bench.engine.artifacts().get(view.artifacts[1].digest).await.expect("kept");
     assert_eq!(bytes, PANIC.as_bytes());
@@ -188,7 +200,10 @@ async fn an_agent_that_tells_no_death_is_waited_for_ten_seconds() {
     assert_eq!(bench.view(run).await.state(), RunState::Running);
     bench.after(1).await;
     let view = bench.check(run).await;
-    assert_eq!((view.state(), view.findings()[0].code.as_str()), (RunState::FailedHolding, "MachineRebooted"));
+    assert_eq!(
+        (view.state(), view.findings()[0].code.as_str()),
+        (RunState::FailedHolding, "MachineRebooted")
+    );
 }
 
 #[tokio::test]
@@ -202,7 +217,9 @@ async fn a_muted_reboot_is_tried_again() {
     let back = bench.enrol().await;
     assert_eq!(
         bench.check(run).await.stages[2].attempts[0].outcome,
-        AttemptOutcome::Lost("the machine rebooted in the middle of it (MachineRebooted is switched off)".to_owned())
+        AttemptOutcome::Lost(
+            "the machine rebooted in the middle of it (MachineRebooted is switched off)".to_owned()
+        )
     );
     bench.collect(&back, "SMART", &canned::evidence("SMART")).await;
     let (view, signed) = bench.sealed(run).await;

@@ -19,10 +19,18 @@ async fn a_checkpoint_is_kept_for_the_next_try_and_fenced() {
     let stage = StageName::from("Inventory");
     let input = async |bench: &Bench, generation| {
         let view = bench.view(run).await;
-        bench.engine.stage_input(&view, &StageName::from("Inventory"), generation).await.expect("given").checkpoint
+        bench
+            .engine
+            .stage_input(&view, &StageName::from("Inventory"), generation)
+            .await
+            .expect("given")
+            .checkpoint
     };
     let save = async |bench: &Bench, attempt, generation, n: i64| {
-        bench.engine.checkpoint(run, &StageName::from("Inventory"), attempt, generation, json!({ "at": n })).await
+        bench
+            .engine
+            .checkpoint(run, &StageName::from("Inventory"), attempt, generation, json!({ "at": n }))
+            .await
     };
     assert_eq!(input(&bench, 2).await, None);
     for n in 1..=3 {
@@ -41,8 +49,8 @@ async fn a_checkpoint_is_kept_for_the_next_try_and_fenced() {
     let view = bench.view(run).await;
     let next = view.stages[0].attempts[1].generation;
     assert_eq!(input(&bench, next).await, Some(json!({ "at": 3 })));
-    let stale = save(&bench, 1, 2, 4).await.expect_err("closed");
-    assert!(matches!(stale, EngineError::Refused(_)), "{stale:?}");
+    let late = save(&bench, 1, 2, 4).await.expect_err("closed");
+    assert!(matches!(late, EngineError::Refused(_)), "{late:?}");
     // What was judged is behind the run: a try after that begins anew.
     bench.collect(&agent, "Inventory", &json!({ "format": 1 })).await;
     assert_eq!(bench.view(run).await.state(), RunState::FailedHolding);
@@ -62,7 +70,10 @@ async fn nothing_is_permitted_where_no_data_was_found() {
     let permit = async |serials: &[&str], why: &str| {
         let serials = serials.iter().map(|s| (*s).to_owned()).collect();
         let kind = DecisionKind::Permit;
-        bench.engine.decide(run, Decision { kind, by: "jonas".to_owned(), why: why.to_owned(), serials }).await
+        bench
+            .engine
+            .decide(run, Decision { kind, by: "jonas".to_owned(), why: why.to_owned(), serials })
+            .await
     };
     let refused = permit(&["S1"], "old data").await.expect_err("no disk with data");
     assert!(refused.to_string().contains("did not stop at a disk with data"), "{refused}");
@@ -105,7 +116,8 @@ async fn a_repair_is_vetted_against_what_the_machine_was() {
     bench.up_to(&agent, "SpecValidate").await;
     bench.collect(&agent, "SpecValidate", &canned::evidence("SpecValidate")).await;
     let view = bench.check(run).await;
-    let codes: Vec<_> = view.stages[1].judgement().expect("judged").findings.iter().map(|f| f.code.clone()).collect();
+    let codes: Vec<_> =
+        view.stages[1].judgement().expect("judged").findings.iter().map(|f| f.code.clone()).collect();
     assert_eq!(codes[..2], ["ReplacedPartMissing", "OldPartPresent"]);
     assert_eq!(view.state(), RunState::FailedHolding);
 }
@@ -123,7 +135,11 @@ async fn orders_that_make_no_sense_are_refused() {
         VetOptions { options, ..Bench::options() }
     };
     let only = |list: &[&str]| VetOptions { only: names(list), ..Bench::options() };
-    assert!(refused(without(&["Telepathy"])).await.starts_with("there is no stage `Telepathy`; there are Inventory, "));
+    assert!(
+        refused(without(&["Telepathy"]))
+            .await
+            .starts_with("there is no stage `Telepathy`; there are Inventory, ")
+    );
     assert!(refused(only(&["smart"])).await.contains("`smart`"));
     assert!(refused(without(&["Reporting"])).await.contains("makes the verdict"));
     assert!(refused(only(&["Reporting"])).await.contains("no stage is left"));

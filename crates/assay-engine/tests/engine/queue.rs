@@ -23,10 +23,7 @@ async fn another(bench: &Bench, n: u8) -> RunId {
 async fn runs_take_their_turn() {
     let mut bench = Bench::new().await;
     bench.runner_present(false);
-    let offer = Offer {
-        power: ["manual".to_owned()].into(),
-        capacity: [("netboot".to_owned(), 1)].into(),
-    };
+    let offer = Offer { power: ["manual".to_owned()].into(), capacity: [("netboot".to_owned(), 1)].into() };
     let _runner = bench.engine.offering("small", offer);
     let first = bench.vet().await;
     let (second, third) = (another(&bench, 1).await, another(&bench, 2).await);
@@ -96,7 +93,9 @@ async fn a_part_in_two_machines_is_found() {
     let agent = bench.enrol_as(Mac([2, 0, 0, 0, 1, 1])).await;
     let open = async |run: RunId| {
         let view = bench.view(run).await;
-        view.open_attempt().map(|(stage, a)| (stage.plan.name.clone(), a.attempt, a.generation)).expect("open")
+        view.open_attempt()
+            .map(|(stage, a)| (stage.plan.name.clone(), a.attempt, a.generation))
+            .expect("open")
     };
     let (stage, attempt, generation) = open(second).await;
     assert_eq!(stage, StageName::from("Inventory"));

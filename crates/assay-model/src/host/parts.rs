@@ -37,8 +37,7 @@ pub fn parts(inventory: &Inventory) -> Vec<PartId> {
         (!ids.is_empty()).then(|| PartId { kind, ids, place: place.cloned() })
     };
     let disks = inventory.disks.iter().filter(|disk| disk.removable != Some(true));
-    let disks =
-        disks.map(|d| part(PartKind::Disk, vec![d.serial.as_ref(), d.wwn.as_ref()], Some(&d.name)));
+    let disks = disks.map(|d| part(PartKind::Disk, vec![d.serial.as_ref(), d.wwn.as_ref()], Some(&d.name)));
     let populated = inventory.memory.dimms.iter().filter(|dimm| dimm.size_mib != Some(0));
     let dimms = populated.filter(|dimm| is_told(dimm));
     let dimms = dimms.map(|d| part(PartKind::Dimm, vec![d.serial.as_ref()], d.locator.as_ref()));
@@ -135,7 +134,11 @@ mod tests {
             wwn: wwn.map(Into::into),
             ..Disk::default()
         };
-        let dimm = |serial: &str, size| Dimm { serial: Some(serial.into()), size_mib: Some(size), ..Dimm::default() };
+        let dimm = |serial: &str, size| Dimm {
+            serial: Some(serial.into()),
+            size_mib: Some(size),
+            ..Dimm::default()
+        };
         let machine = |disks, dimms| Inventory {
             disks,
             memory: Memory { total_mib: None, dimms },

@@ -1,7 +1,10 @@
 //! The host pipeline, in order. A new stage is one file beside this one and one line in [`STAGES`].
 
 mod counters;
+mod cpu_stress;
+mod gpu;
 mod inventory;
+pub mod memtest;
 mod network;
 mod psu;
 mod repair;
@@ -16,11 +19,14 @@ use assay_model::Judgement;
 use crate::{HostStage, JudgeInput};
 
 /// The stages in the order in which they run.
-pub static STAGES: [&dyn HostStage; 6] = [
+pub static STAGES: [&dyn HostStage; 9] = [
     &inventory::Inventory,
     &spec_validate::SpecValidate,
     &smart::Smart,
+    &cpu_stress::CpuStress,
+    &storage::Storage,
     &network::Network,
+    &gpu::Gpu,
     &psu::Psu,
     &reporting::Reporting,
 ];

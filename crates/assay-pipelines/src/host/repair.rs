@@ -48,7 +48,12 @@ impl Repair {
         let of_kind: Vec<&PartId> = here.iter().filter(|p| p.kind == part.kind).collect();
         if of_kind.is_empty() {
             let why = format!("the machine tells no serial number of any {kind}");
-            self.check(Verdict::Unverified, format!("{kind} {} replaced by {}", part.old, part.new), &why, "told");
+            self.check(
+                Verdict::Unverified,
+                format!("{kind} {} replaced by {}", part.old, part.new),
+                &why,
+                "told",
+            );
             self.unverified.push(format!(
                 "that {kind} {} was replaced by {}: {why}; compare the label by eye",
                 part.old, part.new
@@ -58,7 +63,8 @@ impl Repair {
         }
         let there = of_kind.iter().find(|p| p.is(&part.new));
         let old = of_kind.iter().find(|p| p.is(&part.old));
-        let (seen_new, seen_old) = (there.map_or("not there", |_| "there"), old.map_or("gone", |_| "still there"));
+        let (seen_new, seen_old) =
+            (there.map_or("not there", |_| "there"), old.map_or("gone", |_| "still there"));
         self.check(verdict(there.is_some()), format!("new {kind} {}", part.new), seen_new, "there");
         self.check(verdict(old.is_none()), format!("old {kind} {}", part.old), seen_old, "gone");
         if there.is_none() {
@@ -79,7 +85,10 @@ impl Repair {
                     "OldPartPresent",
                     Severity::Critical,
                     format!("the old {kind} {} is still there{}", part.old, at(old)),
-                    format!("Take out {kind} {}, or say the right serial number of the part that was replaced.", part.old),
+                    format!(
+                        "Take out {kind} {}, or say the right serial number of the part that was replaced.",
+                        part.old
+                    ),
                 )
                 .part(kind, old.place.as_deref(), Some(&part.old)),
             );
@@ -87,7 +96,8 @@ impl Repair {
     }
 
     fn the_rest(&mut self, here: &[PartId], then: &[PartId], run: i64, replaced: &[Replacement]) {
-        let of_repair = |p: &PartId| replaced.iter().any(|r| r.kind == p.kind && (p.is(&r.old) || p.is(&r.new)));
+        let of_repair =
+            |p: &PartId| replaced.iter().any(|r| r.kind == p.kind && (p.is(&r.old) || p.is(&r.new)));
         let gone: Vec<_> = missing(then, here).into_iter().filter(|p| !of_repair(p)).collect();
         let come: Vec<_> = missing(here, then).into_iter().filter(|p| !of_repair(p)).collect();
         let seen = match gone.len() + come.len() {
@@ -96,7 +106,9 @@ impl Repair {
         };
         let same = gone.is_empty() && come.is_empty();
         self.check(verdict(same), format!("all other parts, against run {run}"), &seen, "as they were");
-        for (part, what) in gone.into_iter().map(|p| (p, "is gone")).chain(come.into_iter().map(|p| (p, "is new"))) {
+        for (part, what) in
+            gone.into_iter().map(|p| (p, "is gone")).chain(come.into_iter().map(|p| (p, "is new")))
+        {
             let kind = part.kind.as_str();
             self.findings.push(
                 Finding::new(

@@ -174,7 +174,11 @@ fn exactly_the_parts_that_were_replaced_may_have_changed() {
         let judgement = repaired(replaced, Some(&before), now);
         let verdict = if judgement.findings.is_empty() { Verdict::Pass } else { Verdict::Fail };
         assert_eq!(judgement.verdict, verdict, "{judgement:?}");
-        judgement.findings.iter().map(|f| format!("{} {}", f.code, f.part.as_ref().expect("a part"))).collect()
+        judgement
+            .findings
+            .iter()
+            .map(|f| format!("{} {}", f.code, f.part.as_ref().expect("a part")))
+            .collect()
     };
     let disk = [swap(PartKind::Disk, "S2", "S9")];
     assert_eq!(codes(&disk, &with_parts(["S1", "S9"], ["M1", "M2"], PORT)), Vec::<String>::new());
@@ -196,8 +200,15 @@ fn exactly_the_parts_that_were_replaced_may_have_changed() {
     let both = [disk[0].clone(), swap(PartKind::Dimm, "M2", "MX")];
     assert_eq!(codes(&both, &with_parts(["S1", "S9"], ["M1", "MX"], PORT)), Vec::<String>::new());
     let port = [swap(PartKind::Nic, PORT, "02:00:00:00:00:99")];
-    assert_eq!(codes(&port, &with_parts(["S1", "S2"], ["M1", "M2"], "02:00:00:00:00:99")), Vec::<String>::new());
-    assert_eq!(codes(&[], &with_parts(["S1", "X"], ["M1", "Y"], PORT)), Vec::<String>::new(), "nobody spoke of a repair");
+    assert_eq!(
+        codes(&port, &with_parts(["S1", "S2"], ["M1", "M2"], "02:00:00:00:00:99")),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        codes(&[], &with_parts(["S1", "X"], ["M1", "Y"], PORT)),
+        Vec::<String>::new(),
+        "nobody spoke of a repair"
+    );
 }
 
 #[test]
@@ -205,7 +216,10 @@ fn what_cannot_be_compared_after_a_repair_is_said() {
     let now = with_parts(["S1", "S9"], ["M1", "M2"], PORT);
     let first = repaired(&[swap(PartKind::Disk, "S2", "S9")], None, &now);
     assert_eq!(first.verdict, Verdict::Pass);
-    assert!(first.unverified[0].starts_with("that no other part has changed: this machine has passed no run"), "{first:?}");
+    assert!(
+        first.unverified[0].starts_with("that no other part has changed: this machine has passed no run"),
+        "{first:?}"
+    );
     let supply = repaired(&[swap(PartKind::Psu, "P1", "P2")], Some(&now), &now);
     assert_eq!(supply.verdict, Verdict::Unverified, "power supplies tell nothing here, and that is no pass");
     assert!(supply.unverified[0].contains("compare the label by eye"), "{supply:?}");

@@ -163,3 +163,11 @@ fn what_stays_free_is_not_taken() {
     let refused = run(&empty, &|_| (), &AtomicBool::new(false), &|_| ()).expect_err("nothing to do");
     assert!(matches!(refused, MemoryError::Empty), "{refused}");
 }
+
+#[test]
+fn what_the_kernel_says_is_read_in_bytes() {
+    let told = Meminfo::parse("MemTotal:        1000 kB\nMemFree: 1 kB\nMemAvailable:     800 kB\n");
+    assert_eq!(told, Some(Meminfo { total: 1_024_000, available: 819_200 }));
+    assert_eq!(Meminfo::parse("MemTotal: 1000 kB\n"), None);
+    assert_eq!(Meminfo::parse("MemTotal: many kB\nMemAvailable: 800 kB\n"), None);
+}

@@ -226,7 +226,8 @@ async fn release(
         .open_run_of(row.id)
         .await?
         .ok_or_else(|| ApiError::not_found(format!("open run of {name}")))?;
-    let decision = Decision { kind: DecisionKind::Abandon, by: operator.name, why: release.why, serials: Vec::new() };
+    let decision =
+        Decision { kind: DecisionKind::Abandon, by: operator.name, why: release.why, serials: Vec::new() };
     let view = app.engine.decide(run, decision).await?;
     Ok(Json(summary(&app, &view)))
 }

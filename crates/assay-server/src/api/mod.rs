@@ -10,6 +10,7 @@ mod network;
 mod notify;
 mod operators;
 mod runs;
+mod shell;
 mod tokens;
 
 use axum::Router;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(gate::routes())
         .merge(janitor::routes())
         .merge(runs::routes())
+        .merge(shell::routes())
         .merge(live::routes())
         .merge(network::routes())
         .merge(notify::routes())

@@ -34,7 +34,9 @@ async fn add(
 ) -> Result<(StatusCode, Json<OperatorInfo>), ApiError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if new.name.is_empty() || new.name.len() > 64 || !new.name.bytes().all(plain) {
-        return Err(ApiError::invalid("an operator's name has letters, digits, `.`, `_` and `-`, at most 64"));
+        return Err(ApiError::invalid(
+            "an operator's name has letters, digits, `.`, `_` and `-`, at most 64",
+        ));
     }
     let role: Role = new.role.parse().map_err(|e: UnknownRole| ApiError::invalid(e.to_string()))?;
     if role < Role::Admin {

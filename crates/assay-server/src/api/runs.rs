@@ -127,7 +127,9 @@ pub(crate) async fn decided(
     decide: Decide,
 ) -> Result<Arc<RunView>, ApiError> {
     if decide.serials.len() > MAX_DISKS || decide.serials.iter().any(|serial| serial.len() > 128) {
-        return Err(ApiError::invalid(format!("a permit names at most {MAX_DISKS} disks, each with at most 128 letters")));
+        return Err(ApiError::invalid(format!(
+            "a permit names at most {MAX_DISKS} disks, each with at most 128 letters"
+        )));
     }
     let why = text::clean_to(&decide.why, 1000);
     let decision = Decision { kind: decide.kind, by: operator.name.clone(), why, serials: decide.serials };
@@ -174,9 +176,12 @@ async fn artifact(
     Path((number, name)): Path<(i64, String)>,
 ) -> Result<Response, ApiError> {
     let run = detail(&app, number).await?;
-    let found = run.artifacts.iter().rfind(|a| a.name == name);
-    let found = found.ok_or_else(|| ApiError::not_found(format!("artifact `{name}` in run {number}")))?;
-    let bytes = app.engine.artifacts().get(found.digest).await?;
+    let digest = match run.artifacts.iter().rfind(|a| a.name == name) {
+        Some(found) => Some(found.digest),
+        None => app.engine.late_transcript_digest(run.id, &name).await?,
+    };
+    let digest = digest.ok_or_else(|| ApiError::not_found(format!("artifact `{name}` in run {number}")))?;
+    let bytes = app.engine.artifacts().get(digest).await?;
     // Text a machine chose: never let a browser take it for a page.
     let disposition = format!("attachment; filename=\"{name}\"");
     let is_json = std::path::Path::new(&name).extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));

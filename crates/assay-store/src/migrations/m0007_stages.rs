@@ -1,4 +1,4 @@
-//! Where long stages stand, and runs that are kept whatever retention says.
+//! Where long stages stand, runs that are kept whatever retention says, and the control plane that works on the database.
 
 use super::Step;
 
@@ -19,5 +19,7 @@ pub(super) const STEP: Step = Step {
             pinned_by text NOT NULL,
             pinned_at bigint NOT NULL
         )",
+        // At most one row: who moves runs.
+        "CREATE TABLE control_plane (one bigint PRIMARY KEY, holder text NOT NULL, expires bigint NOT NULL)",
     ],
 };

@@ -65,6 +65,7 @@ on_both! {
     access::runners_unknown_machines_settings_and_audit,
     retention::the_newest_checkpoint_counts,
     retention::sealed_runs_leave_nothing_and_open_ones_keep_everything,
+    retention::one_control_plane_at_a_time,
     retention::pins_are_kept_until_they_are_taken_out,
     bulk::readings_are_stored_once_and_summed_up,
     bulk::log_lines_have_a_stable_cursor,

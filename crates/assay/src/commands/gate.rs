@@ -59,7 +59,10 @@ fn age(text: &str) -> Result<u32, String> {
         other => return Err(format!("`{other}` is not a unit of time; use s, m, h or d")),
     };
     let number: u32 = digits.parse().map_err(|_| "write a number and a unit, such as 7d".to_owned())?;
-    number.checked_mul(factor).filter(|age| *age > 0).ok_or_else(|| "that is no span of time to wait for".to_owned())
+    number
+        .checked_mul(factor)
+        .filter(|age| *age > 0)
+        .ok_or_else(|| "that is no span of time to wait for".to_owned())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use assay_model::{Mac, StageName};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::commands::{Remote, run};
+use crate::commands::{Remote, run, shell};
 use crate::exit::Exit;
 use crate::ui;
 
@@ -25,6 +25,8 @@ pub(crate) enum Host {
     Vet(VetArgs),
     /// Make what the machine was last seen to be its expected spec
     Adopt(Adopt),
+    /// Open a terminal on a held machine; it is recorded
+    Shell(shell::Shell),
     /// Give a held machine back (abandons its run)
     Release(Release),
     /// Unregister a machine
@@ -136,6 +138,7 @@ impl Host {
             Self::Show(named) => named.show().await,
             Self::Vet(vet) => vet.run().await,
             Self::Adopt(adopt) => adopt.run().await,
+            Self::Shell(shell) => shell.run().await,
             Self::Release(release) => release.run().await,
             Self::Remove(named) => {
                 named.remote.client()?.delete(&format!("/api/v1/hosts/{}", named.name)).await?;
@@ -356,7 +359,10 @@ mod tests {
         let read = |text: &str| replacement(text).map(|r| (r.kind.as_str(), r.old, r.new));
         let pair = |kind, old: &str, new: &str| Ok((kind, old.to_owned(), new.to_owned()));
         assert_eq!(read("disk:S1=S2"), pair("disk", "S1", "S2"));
-        assert_eq!(read("nic:02:00:00:00:00:01=02:00:00:00:00:02"), pair("nic", "02:00:00:00:00:01", "02:00:00:00:00:02"));
+        assert_eq!(
+            read("nic:02:00:00:00:00:01=02:00:00:00:00:02"),
+            pair("nic", "02:00:00:00:00:01", "02:00:00:00:00:02")
+        );
         for bad in ["", "disk", "disk:S1", "disk:=S2", "disk:S1=", "S1=S2"] {
             assert!(read(bad).is_err(), "{bad}");
         }
@@ -366,7 +372,8 @@ mod tests {
     #[test]
     fn power_settings_are_read_as_the_runner_reads_them() {
         let set = |pairs: &[&str]| pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>();
-        let good = |power, credential, pairs: &[&str]| power_settings(power, credential, &set(pairs)).expect("good");
+        let good =
+            |power, credential, pairs: &[&str]| power_settings(power, credential, &set(pairs)).expect("good");
         assert_eq!(good("manual", None, &[]), json!({"method": "manual"}));
         assert_eq!(good("lab:healthy-bios", None, &[]), json!({"method": "lab", "machine": "healthy-bios"}));
         assert_eq!(
@@ -377,8 +384,12 @@ mod tests {
             good("redfish:https://10.20.0.31", Some("rack1"), &["system=1", "timeout_s=300"]),
             json!({"method": "redfish", "url": "https://10.20.0.31", "credential": "rack1", "system": "1", "timeout_s": 300})
         );
-        assert_eq!(good("wol:0c:c4:7a:12:34:56", None, &[]), json!({"method": "wol", "mac": "0c:c4:7a:12:34:56"}));
-        let bad = |power, pairs: &[&str]| power_settings(power, None, &set(pairs)).expect_err("bad").to_string();
+        assert_eq!(
+            good("wol:0c:c4:7a:12:34:56", None, &[]),
+            json!({"method": "wol", "mac": "0c:c4:7a:12:34:56"})
+        );
+        let bad =
+            |power, pairs: &[&str]| power_settings(power, None, &set(pairs)).expect_err("bad").to_string();
         assert!(bad("ipmi:10.20.0.31", &[]).contains("missing field `credential`"));
         assert!(bad("ipmi:10.20.0.31", &["password=x"]).contains("unknown field `password`"));
         assert!(bad("pigeon:x", &[]).contains("need a `method`"));

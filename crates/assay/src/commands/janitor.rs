@@ -99,7 +99,9 @@ impl Keep {
             };
             let (days, gib) = (limit("max_age_days", "days"), limit("max_gib", "GiB"));
             ui::line(&format!("raw files are kept for: {days}\nall of them together take: {gib}"));
-            ui::line("journals, evidence and reports are kept for ever; so is all of open and pinned runs, and of each host's last pass");
+            ui::line(
+                "journals, evidence and reports are kept for ever; so is all of open and pinned runs, and of each host's last pass",
+            );
         }
         Ok(Exit::Ok)
     }

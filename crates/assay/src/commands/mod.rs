@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod runner;
 mod serve;
+mod shell;
 mod token;
 mod up;
 mod verify;

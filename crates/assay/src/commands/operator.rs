@@ -52,7 +52,10 @@ impl Operator {
                 if remote.json {
                     ui::json(&made)?;
                 } else {
-                    ui::say(&format!("{} may sign in as {}; the password, told this once:", made.name, made.role));
+                    ui::say(&format!(
+                        "{} may sign in as {}; the password, told this once:",
+                        made.name, made.role
+                    ));
                     ui::line(made.password.as_deref().unwrap_or_default());
                 }
             }

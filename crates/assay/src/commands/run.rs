@@ -106,7 +106,8 @@ impl Run {
             Self::Logs(logs) => logs.run().await,
             Self::Permit(permit) => {
                 let Permit { number, disks, reason, remote } = permit;
-                decide(&remote, number, Decide { kind: DecisionKind::Permit, why: reason, serials: disks }).await
+                decide(&remote, number, Decide { kind: DecisionKind::Permit, why: reason, serials: disks })
+                    .await
             }
             Self::Retry(d) => d.run(DecisionKind::Retry).await,
             Self::Waive(d) => d.run(DecisionKind::Waive).await,

@@ -138,7 +138,7 @@ impl Lab {
             }
             // It answers until its machine is off, with threads of its own, and does nothing beside that.
             Self::ServeDisk(disk) => {
-                assay_qemu::serve_disk(&assay_qemu::VmFolder::new(disk.folder), &disk.disk)?
+                assay_qemu::serve_disk(&assay_qemu::VmFolder::new(disk.folder), &disk.disk)?;
             }
             Self::Spec(named) => {
                 let spec = spec::expected(&named.place.open()?.machine(&named.name)?.ordered);

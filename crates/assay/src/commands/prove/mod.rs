@@ -55,8 +55,8 @@ pub(crate) struct Prove {
     /// Print the catalogue and run nothing.
     #[arg(long, conflicts_with_all = ["json", "mute"])]
     list: bool,
-    /// Write the catalogue's table, with what was seen, into this page; with --list, what is expected only.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "mute"])]
+    /// Write the catalogue's table into this page, with what was seen now and, of entries that were not run, before.
+    #[arg(long, value_name = "FILE", conflicts_with = "mute")]
     write_page: Option<PathBuf>,
     /// How many machines run at once. In software emulation they take each other's time.
     #[arg(long, default_value = "1")]
@@ -89,7 +89,7 @@ impl Prove {
             }
         };
         if let (Some(page), true) = (&self.write_page, self.list) {
-            page::write(page, &selection, &[])?;
+            page::write(page, &catalogue, &[])?;
         }
         if self.list {
             ui::table(&["ENTRY", "KIND", "EXPECTED", "CONTROL", "WHAT IT IS"], &listed(&selection));
@@ -117,7 +117,7 @@ impl Prove {
             ui::table(&page::HEADS, &page::matrix(&lines));
         }
         if let Some(page) = &self.write_page {
-            page::write(page, &selection, &lines)?;
+            page::write(page, &catalogue, &lines)?;
         }
         Ok(self.judge(&lines))
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::catalogue::{Conclusion, Entry, Kind, MadeBy, Selection};
+use super::catalogue::{Catalogue, Conclusion, Entry, Kind, MadeBy};
 use super::verdict::Line;
 
 const BEGIN: &str = "<!-- catalogue: written by `assay prove host --write-page` -->";
@@ -29,10 +29,11 @@ pub(super) fn matrix(lines: &[Line]) -> Vec<Vec<String>> {
     good.into_iter().chain(bad).map(row).collect()
 }
 
-/// Puts the table into the page, between its marks. Without lines, what was seen is left as unknown.
-pub(super) fn write(page: &Path, selection: &Selection<'_>, lines: &[Line]) -> Result<()> {
+/// Puts the whole catalogue's table into the page, between its marks. Of entries that were not run now, what was seen
+/// before is kept, as long as they are the same.
+pub(super) fn write(page: &Path, catalogue: &Catalogue, lines: &[Line]) -> Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    let text = filled(&text, &table(selection, lines))
+    let text = filled(&text, &table(catalogue, &text, lines))
         .with_context(|| format!("{}: there is no `{BEGIN}` … `{END}` to write between", page.display()))?;
     std::fs::write(page, text).with_context(|| page.display().to_string())
 }
@@ -43,21 +44,23 @@ fn filled(text: &str, table: &str) -> Option<String> {
     Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
 }
 
-fn table(selection: &Selection<'_>, lines: &[Line]) -> String {
-    let mut entries: Vec<_> = selection.machines().collect();
-    entries.sort_by_key(|entry| &entry.name);
+fn table(catalogue: &Catalogue, old: &str, lines: &[Line]) -> String {
     let mut out = "| entry | what it is | made by | expected | control | last seen | seconds |\n|---|---|---|---|---|---|---|\n".to_owned();
-    for entry in entries {
-        let line = lines.iter().find(|line| line.name == entry.name);
-        let seen = match line {
-            None => "–".to_owned(),
-            Some(line) if line.ok => "as expected".to_owned(),
-            Some(line) => format!("**{}**", line.seen.words()),
+    for entry in catalogue.entries() {
+        let row = row(entry);
+        let seen = match lines.iter().find(|line| line.name == entry.name) {
+            Some(line) if line.ok => format!(" as expected | {:.0} |", line.seconds),
+            Some(line) => format!(" **{}** | {:.0} |", line.seen.words(), line.seconds),
+            None => seen_before(old, &row).unwrap_or(" – | – |").to_owned(),
         };
-        let seconds = line.map_or_else(|| "–".to_owned(), |line| format!("{:.0}", line.seconds));
-        let _ = writeln!(out, "{} {seen} | {seconds} |", row(entry));
+        let _ = writeln!(out, "{row}{seen}");
     }
     out
+}
+
+/// The rest of an old row that begins like this one.
+fn seen_before<'a>(old: &'a str, row: &str) -> Option<&'a str> {
+    old.lines().find_map(|line| line.strip_prefix(row))
 }
 
 /// The part of a row that the entry's file alone decides.
@@ -86,5 +89,12 @@ mod tests {
         assert_eq!(new, format!("# Head\n\n{BEGIN}\n| a |\n{END}\n\ntail\n"));
         assert_eq!(filled(&new, "| a |\n").as_deref(), Some(new.as_str()), "twice is once");
         assert_eq!(filled("no marks", "x"), None);
+    }
+
+    #[test]
+    fn what_was_seen_before_is_kept_while_the_entry_is_the_same() {
+        let old = "| `a` | text | device | pass | – | as expected | 50 |\n";
+        assert_eq!(seen_before(old, "| `a` | text | device | pass | – |"), Some(" as expected | 50 |"));
+        assert_eq!(seen_before(old, "| `a` | other text | device | pass | – |"), None);
     }
 }
