@@ -12,15 +12,16 @@ use crate::deliver::Void;
 
 impl Context {
     /// Takes a checkpoint; only the newest counts.
-    pub(crate) fn save(&self, stage: &StageName, attempt: u32, generation: i64, state: Value) {
-        let checkpoint = Checkpoint { stage: stage.clone(), attempt, generation, state };
+    pub(crate) fn save(&self, stage: &StageName, attempt: u32, generation: i64, standing: Value) {
+        let checkpoint = Checkpoint { stage: stage.clone(), attempt, generation, state: standing };
         self.spool.set_checkpoint(&checkpoint);
         self.checkpoint.send_replace(Some(checkpoint));
     }
 
-    /// The newest checkpoint of this stage that is known: this machine's own, or what the control plane sent.
-    pub(crate) fn resume(&self, stage: &StageName, sent: Option<Value>) -> Option<Value> {
-        let own = self.spool.checkpoint().filter(|kept| kept.stage == *stage);
+    /// Where this try goes on: from this machine's own checkpoint where an agent before this one took it in the same
+    /// try, otherwise from what the control plane sent, be it nothing.
+    pub(crate) fn resume(&self, stage: &StageName, attempt: u32, sent: Option<Value>) -> Option<Value> {
+        let own = self.spool.checkpoint().filter(|kept| kept.stage == *stage && kept.attempt == attempt);
         own.map(|kept| kept.state).or(sent)
     }
 }

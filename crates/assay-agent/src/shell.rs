@@ -27,6 +27,10 @@ use crate::session;
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 /// Where an operator finds what they need; a login shell's profile may change it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where terminals are described.
+const TERMINFO: [&str; 3] = ["/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo"];
+/// What nearly every terminal understands.
+const COMMON_TERM: &str = "xterm";
 /// How long output is still read after the shell has ended, should something hold its terminal open.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -101,7 +105,7 @@ async fn open(order: &ShellOrder) -> Result<Terminal, String> {
         .env("SHELL", shell)
         .env("USER", "root")
         .env("LOGNAME", "root")
-        .env("TERM", &order.term)
+        .env("TERM", term(&order.term))
         .cwd(home);
     let mut kind = TerminalKind::Interactive;
     if let Some(what) = &order.command {
@@ -109,6 +113,16 @@ async fn open(order: &ShellOrder) -> Result<Terminal, String> {
         kind = TerminalKind::Output;
     }
     command.spawn_terminal(size(order.size), kind).await.map_err(|problem| problem.to_string())
+}
+
+/// The operator's kind of terminal, or the commonest one where nothing here knows theirs.
+fn term(asked: &str) -> &str {
+    let folder = |name: &str| name.chars().next().map(|first| format!("{first}/{name}"));
+    let known = |name: &str| {
+        let Some(place) = folder(name) else { return false };
+        !name.contains('/') && TERMINFO.iter().any(|root| Path::new(root).join(&place).exists())
+    };
+    if known(asked) || !known(COMMON_TERM) { asked } else { COMMON_TERM }
 }
 
 impl Link<'_> {
@@ -247,7 +261,15 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::ExitStatus;
 
-    use super::code;
+    use super::{code, term};
+
+    #[test]
+    fn a_terminal_that_nobody_here_knows_is_a_common_one() {
+        assert_eq!(term("dumb"), "dumb");
+        for strange in ["no-such-terminal", "../../etc/passwd", ""] {
+            assert_eq!(term(strange), "xterm", "{strange}");
+        }
+    }
 
     #[test]
     fn a_status_is_said_as_a_shell_says_it() {

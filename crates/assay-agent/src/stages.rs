@@ -220,7 +220,7 @@ async fn collect(
                 now: context.now(),
             };
             let save = |state: Value| context.save(&order.stage, order.attempt, order.generation, state);
-            let checkpoint = context.resume(&order.stage, order.input.checkpoint.clone());
+            let checkpoint = context.resume(&order.stage, order.attempt, order.input.checkpoint.clone());
             let input = StageInput { checkpoint, ..StageInput::clone(&order.input) };
             let task = Task {
                 stage: &order.stage,

@@ -49,12 +49,16 @@ impl Engine {
     }
 
     /// The digest of a transcript that came after the seal.
-    pub async fn late_transcript_digest(&self, run: RunId, name: &str) -> Result<Option<Sha256>, EngineError> {
+    pub async fn late_transcript_digest(
+        &self,
+        run: RunId,
+        name: &str,
+    ) -> Result<Option<Sha256>, EngineError> {
         let addenda = self.store.addenda(run).await?;
         let of_kind = addenda.iter().filter(|entry| entry.kind == TRANSCRIPT);
         let bodies = of_kind.filter_map(|entry| serde_json::from_slice::<Value>(&entry.body).ok());
         let named = bodies.filter(|body| body["name"].as_str() == Some(name));
-        Ok(named.filter_map(|body| body["digest"].as_str()?.parse().ok()).last())
+        Ok(named.filter_map(|body| body["digest"].as_str()?.parse().ok()).next_back())
     }
 
     async fn late_transcript(

@@ -66,6 +66,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
         ("Admitted", EventBody::Admitted { runner: "r".into() }),
         ("PowerRequested", EventBody::PowerRequested { job: job(), action: PowerAction::Cycle }),
         ("PowerDone", EventBody::PowerDone { job: job(), ok: true, message: String::new() }),
+        ("ServicesReady", EventBody::ServicesReady { iperf: Vec::new() }),
         ("BootServed", EventBody::BootServed { boot: 1, mac }),
         (
             "Enrolled",
@@ -118,6 +119,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
         ("FindingRaised", EventBody::FindingRaised { finding }),
         ("AgentSuspect", EventBody::AgentSuspect { last_seen: Micros(0) }),
         ("AgentReturned", EventBody::AgentReturned),
+        ("PostMortem", EventBody::PostMortem { boot: 1, records: Vec::new(), cause: None }),
         ("Held", EventBody::Held { until: Micros(0) }),
         ("Decided retry", decided(DecisionKind::Retry)),
         ("Decided waive", decided(DecisionKind::Waive)),
@@ -135,6 +137,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
             | EventBody::Admitted { .. }
             | EventBody::PowerRequested { .. }
             | EventBody::PowerDone { .. }
+            | EventBody::ServicesReady { .. }
             | EventBody::BootServed { .. }
             | EventBody::Enrolled { .. }
             | EventBody::EnrolmentRefused { .. }
@@ -148,6 +151,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
             | EventBody::FindingRaised { .. }
             | EventBody::AgentSuspect { .. }
             | EventBody::AgentReturned
+            | EventBody::PostMortem { .. }
             | EventBody::Held { .. }
             | EventBody::HoldExpired
             | EventBody::Decided { .. }

@@ -226,23 +226,20 @@ impl Bench {
         self.turn().await;
     }
 
-    /// The agent collects every stage up to and without `stage`, on a healthy machine.
+    /// The agent collects every stage up to and without `stage`, on a healthy machine; all for one that is not there.
     pub async fn up_to(&self, agent: &ScriptedAgent, stage: &str) {
-        for known in ["Inventory", "SpecValidate", "SMART"] {
-            if known == stage {
+        while let Todo::Stage { stage: told, .. } = self.todo(agent).await {
+            if told == stage {
                 return;
             }
-            self.collect(agent, known, &canned::evidence(known)).await;
+            self.collect(agent, told.as_str(), &canned::evidence(told.as_str())).await;
         }
     }
 
     /// The same from `stage` on to the end.
     pub async fn from_on(&self, agent: &ScriptedAgent, stage: &str) {
-        let all = ["Inventory", "SpecValidate", "SMART"];
-        let from = all.iter().position(|known| *known == stage).expect("an agent's stage");
-        for known in &all[from..] {
-            self.collect(agent, known, &canned::evidence(known)).await;
-        }
+        self.collect(agent, stage, &canned::evidence(stage)).await;
+        self.rest(agent).await;
     }
 
     /// The agent collects what is left, on a healthy machine.

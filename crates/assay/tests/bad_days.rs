@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use assay_api::operator::RunDetail;
 use assay_model::{RunState, Verdict};
+use assay_process::Cmd;
 use assay_store::Store;
 use assay_testkit::{Api, CannedMachine, ExitReason, FakeRunner, ServerProcess, canned, free_ports};
 use serde_json::{Value, json};
@@ -291,6 +292,43 @@ async fn a_torn_network_loses_and_doubles_nothing() {
     assert!(tenths.windows(2).all(|w| (w[1] - w[0]).rem_euclid(100) == 1), "{tenths:?}");
     store.close().await.expect("closes");
     drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_loses_and_doubles_nothing_in_a_torn_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ports = free_ports();
+    let mut proxy = Proxy::start(ports.agents).await;
+    let server = ServerProcess::new(env!("CARGO_BIN_EXE_assay"), folder.path().join("data"), ports);
+    let mut server = server.agents_come_by(proxy.port);
+    server.fake_live_image();
+    server.start(&[]).await;
+    let api = server.api();
+    let day = Day { server, api, folder };
+    day.vet().await;
+    let machine = Arc::new(CannedMachine::default());
+    machine.brings("SpecValidate", serde_json::to_value(canned::swapped_disk()).expect("plain data"));
+    let _runner = day.runner(&machine);
+    day.until(RunState::FailedHolding).await;
+    let args = ["host", "shell", "web-3", "--reason", "a look", "--json", "--data"];
+    let talk = "for n in $(seq 300); do echo line $n; sleep 0.01; done";
+    let command = Cmd::new(env!("CARGO_BIN_EXE_assay")).args(args).arg(day.server.data.as_os_str());
+    let command = command.args(["--command", talk]);
+    let done = tokio::spawn(async move { command.run().await });
+    for _ in 0..4 {
+        machine.readings_pass(2).await;
+        proxy.tear().await;
+        machine.readings_pass(4).await;
+        proxy.mend().await;
+    }
+    let done = done.await.expect("it was awaited").expect("it runs");
+    let told: Value = serde_json::from_slice(&done.stdout).expect("JSON on stdout");
+    let expected: String = (1..=300).map(|n| format!("line {n}\n")).collect();
+    assert_eq!(
+        (told["status"].as_u64(), told["output"].as_str()),
+        (Some(0), Some(expected.as_str())),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

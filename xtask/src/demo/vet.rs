@@ -83,7 +83,7 @@ async fn register(folder: &Folder, name: &str) -> Result<()> {
 }
 
 async fn vet(folder: &Folder, name: &str) -> Result<RunDetail> {
-    let said = assay(folder, &["host", "vet", name, "--json"]).await?;
+    let said = assay(folder, &["host", "vet", name, "--profile", "quick", "--json"]).await?;
     let asked: RunSummary =
         serde_json::from_str(&said).context("`assay host vet` printed what does not read")?;
     let number = asked.number.to_string();

@@ -184,7 +184,7 @@ async fn an_artifact_that_vanished_fails_the_run() {
     bench.engine.artifact(run, stage, 1, "inventory.json".to_owned(), digest, 3).await.expect("taken");
     bench.up_to(&agent, "SMART").await;
     bench.engine.artifacts().remove(digest).await.expect("somebody deletes it");
-    bench.collect(&agent, "SMART", &canned::evidence("SMART")).await;
+    bench.rest(&agent).await;
     let view = bench.check(run).await;
     assert_eq!((view.state(), view.failed_stage()), (RunState::FailedHolding, Some("Reporting")));
     let codes: Vec<_> = view.findings().into_iter().map(|f| f.code).collect();

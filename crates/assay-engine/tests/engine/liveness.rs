@@ -162,7 +162,7 @@ async fn a_machine_that_reboots_under_test_has_failed() {
     // Somebody says that it was them.
     bench.clock.advance(assay_model::Micros::seconds(5));
     bench.decide(run, DecisionKind::Retry, "I pressed the wrong button").await.expect("held");
-    bench.collect(&back, "SMART", &canned::evidence("SMART")).await;
+    bench.rest(&back).await;
     let (_, signed) = bench.sealed(run).await;
     assert_eq!(signed, "PASSED");
 }
@@ -221,7 +221,7 @@ async fn a_muted_reboot_is_tried_again() {
             "the machine rebooted in the middle of it (MachineRebooted is switched off)".to_owned()
         )
     );
-    bench.collect(&back, "SMART", &canned::evidence("SMART")).await;
+    bench.rest(&back).await;
     let (view, signed) = bench.sealed(run).await;
     assert_eq!((view.result, signed.as_str()), (Some(assay_model::RunResult::Pass), "WARNED"));
 }

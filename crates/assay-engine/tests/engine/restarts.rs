@@ -19,6 +19,7 @@ async fn a_restart_between_any_two_turns_changes_nothing() {
         bench.turn().await;
         bench.collect(&agent, stage, &canned::evidence(stage)).await;
     }
+    bench.rest(&agent).await;
     bench.restart().await;
     bench.turn().await;
     let (view, signed) = bench.sealed(run).await;

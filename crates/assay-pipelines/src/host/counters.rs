@@ -361,7 +361,7 @@ impl Said<'_> {
         let Some(log) = &pair.after.bmc else { return };
         for event in log.new.iter().take(MAX_OF_A_KIND) {
             let text = clean(&event.text);
-            let Some(severity) = kernel::event_severity(&text) else { continue };
+            let severity = kernel::event_severity(&text);
             let finding = Finding::new(
                 "BmcEventLogged",
                 severity,

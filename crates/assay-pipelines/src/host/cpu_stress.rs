@@ -97,7 +97,7 @@ impl Amount {
                 rounds: 1,
                 ask_percent: 75,
                 floor_percent: 50,
-                memory_at_most_s: 15,
+                memory_at_most_s: 10,
                 memory_limit_s: 900,
             },
             Profile::Standard => Self {

@@ -172,7 +172,7 @@ fn judge(evidence: &NetworkEvidence, input: &JudgeInput<'_>) -> Judgement {
         if without_server > 0 {
             judgement.verdict = Verdict::Error;
             judgement.message =
-                "the runner's speed servers did not serve; the run says nothing about the ports".to_owned();
+                "the runner's speed servers did not serve; the run says nothing about the ports".into();
         } else if blind > 0 || measured == 0 && !all_link_only(evidence) {
             judgement.verdict = Verdict::Unverified;
         }

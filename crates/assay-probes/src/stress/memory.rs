@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assay_model::host::cpu_stress::{BitError, Ended, MemoryTest};
 use assay_model::text::clean_to;
@@ -26,6 +26,8 @@ pub const OPTION: &str = "--memory-test";
 const RESERVE: u64 = 64 << 20;
 /// As the kernel counts: the first to go when memory is short.
 const GOES_FIRST: &str = "900";
+/// Between two words of how far it is.
+const EVERY: Duration = Duration::from_secs(5);
 /// Complaints on standard error that are kept.
 const MAX_SAID: usize = 300;
 
@@ -154,6 +156,7 @@ async fn listen(
         _ => (Ended::Broken, problem.to_string()),
     })?;
     let (mut reported, mut problem, mut said) = (false, None, String::new());
+    let mut told: Option<Instant> = None;
     while let Some(line) = child.next_line().await {
         let word = match line.stream {
             Stream::Stdout => serde_json::from_str::<Word>(&line.text),
@@ -164,6 +167,16 @@ async fn listen(
         };
         match word {
             Ok(Word::Problem(why)) => problem = Some(why),
+            // It says so every second, which is more than anybody reads.
+            Ok(Word::Progress(at))
+                if at.done < at.total && told.is_some_and(|told| told.elapsed() < EVERY) =>
+            {
+                take(Word::Progress(at), &|_| (), &mut locked(into));
+            }
+            Ok(Word::Progress(at)) => {
+                told = Some(Instant::now());
+                take(Word::Progress(at), progress, &mut locked(into));
+            }
             Ok(word) => reported |= take(word, progress, &mut locked(into)),
             Err(why) => problem = Some(format!("it said something that is no word of its own: {why}")),
         }

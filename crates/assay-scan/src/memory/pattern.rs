@@ -104,7 +104,7 @@ trait Lines: Copy {
 struct Address(u64);
 
 impl Lines for Address {
-    #[inline(always)]
+    #[inline]
     fn line(self, first: u64) -> [u64; LINE] {
         let base = first.wrapping_mul(STEP).wrapping_add(self.0);
         STEPS.map(|step| {
@@ -119,7 +119,7 @@ impl Lines for Address {
 struct Random(u64);
 
 impl Lines for Random {
-    #[inline(always)]
+    #[inline]
     fn line(self, first: u64) -> [u64; LINE] {
         let base = first.wrapping_mul(STEP).wrapping_add(self.0);
         STEPS.map(|step| {
@@ -135,7 +135,7 @@ impl Lines for Random {
 struct Walking(u64);
 
 impl Lines for Walking {
-    #[inline(always)]
+    #[inline]
     fn line(self, first: u64) -> [u64; LINE] {
         let one = 1_u64.rotate_left((first.wrapping_add(self.0) % 64) as u32);
         let mut line = [0; LINE];
@@ -150,7 +150,7 @@ impl Lines for Walking {
 struct Inverse<L>(L);
 
 impl<L: Lines> Lines for Inverse<L> {
-    #[inline(always)]
+    #[inline]
     fn line(self, first: u64) -> [u64; LINE] {
         self.0.line(first).map(|word| !word)
     }

@@ -42,16 +42,21 @@ async fn open(
 ) -> Result<(StatusCode, Json<ShellOpened>), ApiError> {
     let reason = text::clean_to(wanted.reason.trim(), MAX_REASON);
     if reason.is_empty() {
-        return Err(ApiError::invalid("a terminal needs a reason: it stands in the audit trail and in the transcript"));
+        return Err(ApiError::invalid(
+            "a terminal needs a reason: it stands in the audit trail and in the transcript",
+        ));
     }
     check_size(wanted.size)?;
     let command = wanted.command.filter(|command| !command.trim().is_empty());
     if command.as_ref().is_some_and(|command| command.len() > MAX_COMMAND || command.contains('\0')) {
-        return Err(ApiError::invalid(format!("a command has at most {MAX_COMMAND} bytes, and no zero byte")));
+        return Err(ApiError::invalid(format!(
+            "a command has at most {MAX_COMMAND} bytes, and no zero byte"
+        )));
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
     // Of what cannot be a terminal's name, nothing is passed on.
-    let term = wanted.term.filter(|term| term.len() <= MAX_TERM && !term.is_empty() && term.bytes().all(plain));
+    let term =
+        wanted.term.filter(|term| term.len() <= MAX_TERM && !term.is_empty() && term.bytes().all(plain));
     let row = find(&app, &name).await?;
     let refused = |why: String| ApiError::new(StatusCode::CONFLICT, "refused", why);
     let not_held = |is: &str| {
@@ -65,8 +70,10 @@ async fn open(
     }
     let silent = app.engine.now().since(app.engine.live().last_seen(id));
     if run.enrolled.is_none() || app.engine.live().is_off(id) || silent > SILENT {
-        return Err(refused(format!("nothing was heard from {name} lately, so nothing there can open a terminal"))
-            .hint("see whether it is on; `assay run retry` boots it again, and it can be held again"));
+        return Err(refused(format!(
+            "nothing was heard from {name} lately, so nothing there can open a terminal"
+        ))
+        .hint("see whether it is on; `assay run retry` boots it again, and it can be held again"));
     }
     let session = crate::auth::secret()[..16].to_owned();
     let detail = json!({
@@ -141,7 +148,8 @@ async fn close(
     operator: Operator,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    let session = app.shared.shells.get(&id).ok_or_else(|| ApiError::not_found("terminal session like that"))?;
+    let session =
+        app.shared.shells.get(&id).ok_or_else(|| ApiError::not_found("terminal session like that"))?;
     if session.by != operator.name && operator.role < Role::Admin {
         return Err(not_yours(&session));
     }
@@ -151,7 +159,8 @@ async fn close(
 
 /// The session, if it is this operator's: what a machine shows one person is not for another.
 fn own(app: &App, operator: &Operator, id: &str) -> Result<Arc<Session>, ApiError> {
-    let over = || ApiError::new(StatusCode::GONE, "session_over", "there is no such terminal session any more");
+    let over =
+        || ApiError::new(StatusCode::GONE, "session_over", "there is no such terminal session any more");
     let session = app.shared.shells.get(id).ok_or_else(over)?;
     if session.by != operator.name || operator.role < Role::Operator {
         return Err(not_yours(&session));

@@ -104,12 +104,16 @@ impl Way {
     }
 }
 
-/// Ends a transcript that was being written when the control plane was killed; a last line that is torn goes.
+/// Ends a transcript that was being written when the control plane was killed; a last line that is torn goes. One that
+/// has its end stays as it is.
 pub(crate) fn mend(text: &mut Vec<u8>, why: &str) {
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     text.truncate(whole);
     let last = text.split(|byte| *byte == b'\n').rfind(|line| line.starts_with(b"["));
     let last = last.and_then(|line| serde_json::from_slice::<Value>(line).ok());
+    if last.as_ref().is_some_and(|event| event[1] == "m") {
+        return;
+    }
     let at = last.and_then(|event| event[0].as_f64()).unwrap_or(0.0);
     text.extend_from_slice(format!("{}\n", json!([at, "m", why])).as_bytes());
 }
@@ -188,6 +192,9 @@ mod tests {
         let mut text = b"{\"version\":2}\n[1.25,\"o\",\"a\"]\n[1.5,\"o\",\"b".to_vec();
         mend(&mut text, "stopped");
         assert_eq!(text, b"{\"version\":2}\n[1.25,\"o\",\"a\"]\n[1.25,\"m\",\"stopped\"]\n");
+        let ended = text.clone();
+        mend(&mut text, "once more");
+        assert_eq!(text, ended, "its end is known");
         let mut nothing = b"{\"ver".to_vec();
         mend(&mut nothing, "stopped");
         assert_eq!(nothing, b"[0.0,\"m\",\"stopped\"]\n");
@@ -196,7 +203,8 @@ mod tests {
     #[test]
     fn a_full_transcript_takes_its_end_and_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut cast = Cast::create(&folder.path().join("x"), Micros(0), TermSize::default(), &json!({})).expect("created");
+        let mut cast = Cast::create(&folder.path().join("x"), Micros(0), TermSize::default(), &json!({}))
+            .expect("created");
         cast.bytes = MAX;
         let full = cast.bytes(Micros(1), Way::Shown, b"x").expect_err("full");
         assert!(full.to_string().contains("64 MiB"), "{full}");

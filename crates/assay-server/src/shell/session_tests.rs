@@ -57,7 +57,7 @@ fn what_is_said_twice_arrives_once_and_is_recorded_once() {
     assert_eq!(state.type_in(now, 0, b"ls", None), Ok(2));
     assert_eq!(state.type_in(now, 0, b"ls\r", None), Ok(3), "two of them are known");
     assert!(matches!(state.type_in(now, 9, b"x", None), Err(No::Invalid(_))), "a gap");
-    assert!(matches!(state.type_in(now, 3, &[0; MAX_BYTES + 1], None), Err(No::Invalid(_))));
+    assert!(matches!(state.type_in(now, 3, &vec![0; MAX_BYTES + 1], None), Err(No::Invalid(_))));
     assert_eq!(state.input("w1", 0).expect("typed").0, b"ls\r");
     assert_eq!(state.input("w1", 0).expect("typed").0, b"ls\r", "its answer was lost");
     assert!(!state.has_input(3, TermSize::default()));
@@ -123,7 +123,11 @@ fn nobody_there_is_an_end() {
     bench.state.operator_asks(bench.at(890));
     assert_eq!(seconds(&bench, 900), Ok("nothing happened for 15 minutes"));
     bench.state.show(bench.at(890), "w1", 0, b"tick", None).expect("shown");
-    assert_eq!(seconds(&bench, 900), Ok("nothing happened for 15 minutes"), "a clock on the screen is nobody");
+    assert_eq!(
+        seconds(&bench, 900),
+        Ok("nothing happened for 15 minutes"),
+        "a clock on the screen is nobody"
+    );
     bench.state.type_in(bench.at(890), 0, b"q", None).expect("typed");
     assert_eq!(seconds(&bench, 900), Err(950));
 
@@ -140,14 +144,18 @@ fn a_flood_stays_on_the_machine() {
     let now = bench.at(1);
     let state = &mut bench.state;
     state.attach(now, "w1").expect("taken");
-    let chunk = [b'x'; MAX_BYTES];
+    let chunk = vec![b'x'; MAX_BYTES];
     let mut at = 0;
     while state.has_room() {
         at = state.show(now, "w1", at, &chunk, None).expect("taken");
     }
     assert_eq!(at, OUTPUT_ROOM as u64);
     let exit = Some(ShellExit { status: Some(0), problem: None });
-    assert_eq!(state.show(now, "w1", at, b"rest", exit), Ok(at), "no room: nothing is taken, not even the end");
+    assert_eq!(
+        state.show(now, "w1", at, b"rest", exit),
+        Ok(at),
+        "no room: nothing is taken, not even the end"
+    );
     assert!(!state.is_over());
     let (_, next, _) = state.output(0).expect("shown");
     state.output(next).expect("the first piece has arrived");

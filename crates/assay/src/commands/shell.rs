@@ -130,13 +130,15 @@ impl Session {
         };
         drop(raw);
         match end {
-            Some(end) => Ok(self.ended(&end?)),
-            None => {
+            Some(Ok(end)) => return Ok(self.ended(&end)),
+            Some(Err(problem)) => {
                 self.close().await;
-                ui::say("\nclosed");
-                Ok(Exit::Ok)
+                return Err(problem);
             }
+            None => self.close().await,
         }
+        ui::say("\nclosed");
+        Ok(Exit::Ok)
     }
 
     /// Says how it ended, and with what we do.
@@ -148,7 +150,9 @@ impl Session {
         if end.stored {
             ui::say(&format!("its transcript is {transcript} of run {run}"));
         } else {
-            ui::say("its transcript could not be stored; the server keeps it and tries again when it is started");
+            ui::say(
+                "its transcript could not be stored; the server keeps it and tries again when it is started",
+            );
         }
         end.status.map_or(Exit::Error, Exit::Command)
     }

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::stack::{BOOT_S, STAGES_S, Stack, judged};
+use crate::stack::{BOOT_S, SHORT, STAGES_S, Stack, judged};
 
 const MACHINE: &str = "missing-dimm-swapped-disk";
 /// What is critical about it: the module, the disk, and what the module takes from the sum.
@@ -15,7 +15,7 @@ const MISSING: [&str; 3] = ["DimmMissing", "DiskMissing", "MemoryTotal"];
 async fn a_held_machine_is_retried_as_it_stands_and_a_waiver_stays_on_the_record() {
     let stack = Stack::up().await;
     stack.register(MACHINE).await;
-    let (number, mut journal) = stack.vet(MACHINE, &[]).await;
+    let (number, mut journal) = stack.vet(MACHINE, &SHORT).await;
     let n = number.to_string();
 
     journal.kind("Held", BOOT_S + STAGES_S).await;

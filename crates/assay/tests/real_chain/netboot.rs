@@ -9,7 +9,7 @@ use assay_process::{Detached, Signal};
 use rustix::process::{Pid, kill_process};
 use serde_json::json;
 
-use crate::stack::{BOOT_S, STAGES_S, Stack, judged};
+use crate::stack::{BOOT_S, SHORT, STAGES_S, Stack, judged};
 
 const MACHINE: &str = "clock-1970";
 /// Clocks of one machine may disagree by seconds; a clock that lost its battery is off by years.
@@ -19,7 +19,7 @@ const TOLERANCE: Micros = Micros::seconds(30);
 async fn a_machine_without_a_clock_boots_while_dnsmasq_keeps_dying() {
     let mut stack = Stack::up().await;
     stack.register(MACHINE).await;
-    let (number, mut journal) = stack.vet(MACHINE, &[]).await;
+    let (number, mut journal) = stack.vet(MACHINE, &SHORT).await;
 
     journal.until("power on", 60, |body| matches!(body, EventBody::PowerDone { ok: true, .. })).await;
     kill_dnsmasq_until_it_shows(&stack).await;

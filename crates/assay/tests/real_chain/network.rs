@@ -7,7 +7,7 @@ use std::time::Duration;
 use assay_qemu::tap_name;
 use serde_json::json;
 
-use crate::stack::{BOOT_S, STAGES_S, Stack, judged};
+use crate::stack::{BOOT_S, SHORT, STAGES_S, Stack, judged};
 
 const MACHINE: &str = "healthy-uefi";
 /// How long the cable is out: longer than an agent may be silent (15 s), shorter than its lease (120 s).
@@ -17,7 +17,7 @@ const OUTAGE: Duration = Duration::from_mins(1);
 async fn a_minute_without_network_costs_nothing() {
     let mut stack = Stack::up().await;
     stack.register(MACHINE).await;
-    let (number, mut journal) = stack.vet(MACHINE, &[]).await;
+    let (number, mut journal) = stack.vet(MACHINE, &SHORT).await;
     let tap = tap_name(&stack.boot_mac(MACHINE));
 
     journal.started("SMART", BOOT_S).await;

@@ -6,7 +6,7 @@ use assay_model::event::Refusal;
 use assay_model::{EventBody, Micros};
 use serde_json::json;
 
-use crate::stack::{BOOT_S, STAGES_S, Stack, judged};
+use crate::stack::{BOOT_S, SHORT, STAGES_S, Stack, judged};
 
 const MACHINE: &str = "healthy-bios";
 
@@ -14,7 +14,7 @@ const MACHINE: &str = "healthy-bios";
 async fn a_machine_that_is_power_cycled_has_failed_until_somebody_says_that_it_was_them() {
     let stack = Stack::up().await;
     stack.register(MACHINE).await;
-    let (number, mut journal) = stack.vet(MACHINE, &[]).await;
+    let (number, mut journal) = stack.vet(MACHINE, &SHORT).await;
 
     journal.started("SMART", BOOT_S).await;
     stack.lab().power_cycle(MACHINE).await.expect("cycled");

@@ -20,8 +20,11 @@ use crate::journal::Journal;
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_assay");
 /// A boot from power-on to enrolment: about 25 s, and twice that on a busy machine.
 pub(crate) const BOOT_S: u64 = 120;
-/// From the enrolment to the seal: about 10 s.
-pub(crate) const STAGES_S: u64 = 120;
+/// From the enrolment to the seal, or from one stage to the next: the longest stage of a quick run takes about a
+/// minute.
+pub(crate) const STAGES_S: u64 = 300;
+/// The stages of a test that is not about the others, which keep a machine under load for minutes.
+pub(crate) const SHORT: [&str; 2] = ["--only-stages", "Inventory,SpecValidate,SMART,Reporting"];
 /// How long a command may take that does not wait for a run.
 const COMMAND: Duration = Duration::from_mins(1);
 /// The pause between two questions about the same thing.

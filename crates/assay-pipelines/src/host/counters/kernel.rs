@@ -62,12 +62,12 @@ fn status(line: &str) -> Option<u64> {
     u64::from_str_radix(status.split_whitespace().next()?, 16).ok()
 }
 
-/// How bad a record of the management controller's log is; `None` says that nothing happened.
-pub(super) fn event_severity(text: &str) -> Option<Severity> {
+/// How bad a record of the management controller's log is; that something ended is worth knowing.
+pub(super) fn event_severity(text: &str) -> Severity {
     let lower = text.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if has(&["deasserted"]) {
-        return Some(Severity::Info);
+        return Severity::Info;
     }
     if has(&[
         "log area reset",
@@ -84,7 +84,7 @@ pub(super) fn event_severity(text: &str) -> Option<Severity> {
         "session audit",
         "watchdog",
     ]) {
-        return Some(Severity::Info);
+        return Severity::Info;
     }
     // "Upper Non-critical" holds the word as well.
     let without = lower.replace("non-critical", "").replace("noncritical", "");
@@ -108,5 +108,5 @@ pub(super) fn event_severity(text: &str) -> Option<Severity> {
         "internal error",
     ];
     let bad = critical.iter().any(|word| without.contains(word));
-    Some(if bad { Severity::Critical } else { Severity::Warning })
+    if bad { Severity::Critical } else { Severity::Warning }
 }

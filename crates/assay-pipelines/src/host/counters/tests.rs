@@ -79,6 +79,9 @@ fn a_machine_whose_counters_stood_still_passes_with_nothing_said() {
     assert!(judgement.findings.is_empty() && judgement.unverified.is_empty(), "{judgement:?}");
 }
 
+/// What it is called, what changes, and what is found.
+type Case = (&'static str, Box<dyn FnOnce(&mut Counters)>, &'static [(&'static str, Severity)]);
+
 #[test]
 fn each_counter_that_grew_has_its_verdict() {
     use Severity::{Critical, Info, Warning};
@@ -91,8 +94,7 @@ fn each_counter_that_grew_has_its_verdict() {
             c.bmc.as_mut().expect("a log").new = vec![BmcEvent { id: "2".into(), text: text.into() }];
         }
     };
-    type Change = Box<dyn FnOnce(&mut Counters)>;
-    let cases: Vec<(&str, Change, &[(&str, Severity)])> = vec![
+    let cases: Vec<Case> = vec![
         (
             "ue",
             Box::new(|c| c.memory.as_mut().expect("m")[0].uncorrected = 1),
@@ -157,7 +159,7 @@ fn each_counter_that_grew_has_its_verdict() {
         (
             "kernel",
             Box::new(|c| {
-                c.kernel.as_mut().expect("a log").lines = vec!["I/O error, dev sda, sector 8".into()]
+                c.kernel.as_mut().expect("a log").lines = vec!["I/O error, dev sda, sector 8".into()];
             }),
             &[("KernelErrors", Warning)],
         ),

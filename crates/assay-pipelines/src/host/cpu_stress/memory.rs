@@ -7,7 +7,7 @@ use assay_model::{Coverage, Finding, Severity, Verdict};
 use super::{Amount, Modules, Said};
 
 /// Below this part of all memory, in percent, a test says little, whatever the kernel could give.
-const LEAST_OF_ALL: u64 = 50;
+const LEAST_OF_ALL: u64 = 40;
 /// More than this in percent and bytes is not left to everybody else on any machine: somebody tells tales.
 const MOST_RESERVED: (u64, u64) = (2, 256 << 20);
 /// Words that are described one by one.

@@ -21,7 +21,7 @@ pub(super) fn stress_ng(run: &ToolRun, amount: Amount, said: &mut Said) {
             said.lacks("processors were not under load to the end".to_owned());
         }
         Ended::Missing => {
-            said.lacks(format!("processors were not put under load: {tool} is missing in the live image"))
+            said.lacks(format!("processors were not put under load: {tool} is missing in the live image"));
         }
         Ended::Hung | Ended::Broken => said.errors.push(did_not_end(tool, run)),
         Ended::Finished => match run.exit {
@@ -35,7 +35,7 @@ pub(super) fn stress_ng(run: &ToolRun, amount: Amount, said: &mut Said) {
 fn worked(run: &ToolRun, amount: Amount, said: &mut Said) {
     let done =
         |name: &str| run.work.iter().filter(|work| work.name == name).map(|work| work.done).sum::<f64>();
-    let idle: Vec<&str> = WORK.into_iter().filter(|name| !(done(name) > 0.0)).collect();
+    let idle: Vec<&str> = WORK.into_iter().filter(|name| done(name) <= 0.0).collect();
     let asked = f64::from(run.asked_s);
     let seen = format!("{:.0} s, {:.0} operations", run.seconds, WORK.into_iter().map(done).sum::<f64>());
     let expected = format!("{} s, all results right", amount.load_s);

@@ -74,11 +74,15 @@ fn a_port_at_line_rate_both_ways_passes() {
     assert_eq!((judgement.coverage[0].covered, judgement.coverage[0].total), (1, 1));
 }
 
+type Change = Box<dyn FnOnce(&mut NicTest)>;
+
+/// What it is called, what changes, the verdict and what is found.
+type Case = (&'static str, Change, Verdict, &'static [(&'static str, Severity)]);
+
 #[test]
 fn what_the_port_does_wrong_fails_it() {
     use Severity::{Critical, Warning};
-    type Change = Box<dyn FnOnce(&mut NicTest)>;
-    let cases: Vec<(&str, Change, Verdict, &[(&str, Severity)])> = vec![
+    let cases: Vec<Case> = vec![
         (
             "slow out",
             Box::new(|n| n.sent = Some(transfer(899.0))),
@@ -166,7 +170,6 @@ fn what_the_port_does_wrong_fails_it() {
 
 #[test]
 fn what_the_runner_limits_fails_no_machine_and_passes_none() {
-    type Change = Box<dyn FnOnce(&mut NicTest)>;
     let cases: Vec<(&str, Change)> = vec![
         ("its processor", Box::new(|n| n.sent = Some(Transfer { cpu_there: Some(99.0), ..transfer(500.0) }))),
         ("one core here", Box::new(|n| n.sent = Some(Transfer { cpu_here: Some(99.0), ..transfer(500.0) }))),

@@ -9,7 +9,9 @@ use crate::{HostStage as _, JudgeInput};
 
 fn envelope(values: &[f64]) -> Envelope {
     let mut envelope = Envelope::default();
-    values.iter().for_each(|value| envelope.add(Some(*value)));
+    for value in values {
+        envelope.add(Some(*value));
+    }
     envelope
 }
 
@@ -80,11 +82,18 @@ fn a_machine_whose_rails_hold_passes_and_says_how_often_each_was_read() {
     assert_eq!(judgement.checks[0].seen, "11.90 to 12.00 V; 2 readings idle, 3 under load");
 }
 
+/// What it is called, what changes, the verdict and what is found.
+type Case = (
+    &'static str,
+    Box<dyn FnOnce(&mut PsuEvidence)>,
+    Verdict,
+    &'static [(&'static str, Severity)],
+);
+
 #[test]
 fn what_sags_stops_or_fails_is_found() {
     use Severity::{Critical, Warning};
-    type Change = Box<dyn FnOnce(&mut PsuEvidence)>;
-    let cases: Vec<(&str, Change, Verdict, &[(&str, Severity)])> = vec![
+    let cases: Vec<Case> = vec![
         (
             "sag under load",
             Box::new(|e| e.sensors[0].load.add(Some(11.28))),
@@ -136,7 +145,7 @@ fn what_sags_stops_or_fails_is_found() {
                     RailLimits::default(),
                     &[12.0],
                     &[11.9, 11.3, 11.9],
-                )
+                );
             }),
             Verdict::Fail,
             &[("RailOutOfRange", Critical)],
@@ -150,7 +159,7 @@ fn what_sags_stops_or_fails_is_found() {
                     RailLimits { low_warning: Some(2.4), high_warning: Some(2.6), ..RailLimits::default() },
                     &[2.5],
                     &[2.5, 2.7, 2.5],
-                )
+                );
             }),
             Verdict::Fail,
             &[("RailOutOfRange", Critical)],

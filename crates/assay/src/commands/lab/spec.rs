@@ -6,7 +6,8 @@
 //! a healthy machine cannot meet proves nothing.
 
 use assay_model::host::spec::{
-    CpuSpec, DimmSpec, DiskClass, DiskSpec, HostSpec, MemorySpec, NicSpec, SystemSpec,
+    ClusterSpec, CpuSpec, DimmSpec, DiskClass, DiskFloors, DiskSpec, HostSpec, Limits, MemorySpec, NetworkLimits,
+    NicSpec, StorageLimits, SystemSpec,
 };
 use assay_qemu::{Dimm, Disk, DiskBus, Machine, Nic, NicModel};
 
@@ -15,6 +16,8 @@ const NVME_MODEL: &str = "QEMU NVMe Ctrl";
 /// What Intel cards say, whatever is at the other end.
 const INTEL_SPEED_MBPS: u32 = 1000;
 const MIB: u64 = 1024 * 1024;
+/// A simulated port's share of its line rate.
+const LINE_PERCENT: u32 = 10;
 
 /// The expected spec of the machine `ordered`.
 pub(crate) fn expected(ordered: &Machine) -> HostSpec {
@@ -37,8 +40,33 @@ pub(crate) fn expected(ordered: &Machine) -> HostSpec {
         },
         disks: ordered.disks.iter().map(disk).collect(),
         nics: ordered.nics.iter().map(nic).collect(),
+        // Nobody else counts on the disks of a simulated machine.
+        cluster: Some(ClusterSpec::None),
+        limits: limits(),
         ..HostSpec::default()
     }
+}
+
+/// What a simulated machine reaches although it shares two cores with its neighbours. Its disks and ports claim to be
+/// real ones, and are a process of the host; a fault of the lab is far below these floors.
+fn limits() -> Limits {
+    let floors = DiskFloors {
+        read_mb_s: Some(2),
+        write_mb_s: Some(2),
+        read_iops: Some(150),
+        write_iops: Some(75),
+        // No stall of the host may look like a slow disk: p99 times are not held against it.
+        read_p99_ms: Some(u32::MAX),
+        write_p99_ms: Some(u32::MAX),
+    };
+    let storage = StorageLimits {
+        nvme: floors,
+        ssd: floors,
+        hdd: DiskFloors { read_iops: Some(60), write_iops: Some(60), ..floors },
+        ..StorageLimits::default()
+    };
+    let network = NetworkLimits { percent_of_line_min: LINE_PERCENT, ..NetworkLimits::default() };
+    Limits { storage, network, ..Limits::default() }
 }
 
 fn module(dimm: &Dimm) -> DimmSpec {

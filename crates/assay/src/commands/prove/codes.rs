@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 /// Every code that a judge of the host pipeline can raise, by stage.
-pub(super) const CODES: [(&str, &[&str]); 10] = [
+pub(super) const CODES: [(&str, &[&str]); 9] = [
     ("Inventory", &["DriverMissing", "ProbeProblem", "SizeImplausible", "ToolMissing"]),
     (
         "SpecValidate",
@@ -56,8 +56,7 @@ pub(super) const CODES: [(&str, &[&str]); 10] = [
             "WearHigh",
         ],
     ),
-    ("CPUStress", &["CpuThrottled", "MemoryBitError", "TemperatureLimit"]),
-    ("Memtest86", &["MemoryBitError"]),
+    ("CPUStress", &["CpuThrottled", "MemoryBitError", "MemoryCoverageLow", "StressFailed", "TemperatureLimit"]),
     (
         "Storage",
         &[
