@@ -18,7 +18,9 @@ use crate::console::Console;
 use crate::deliver::{Void, deliver};
 use crate::session::{self, Session};
 use crate::spool::{Lane, Spool};
-use crate::{Collector, Settings, checkpoint, clock, heartbeat, kmsg, post_mortem, shipping, sidecar, stages};
+use crate::{
+    Collector, Settings, checkpoint, clock, heartbeat, kmsg, post_mortem, shipping, sidecar, stages,
+};
 
 /// The longest that the power-off command may take to return.
 const POWEROFF_LIMIT: Duration = Duration::from_secs(30);

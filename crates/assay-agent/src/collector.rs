@@ -5,8 +5,8 @@
 use assay_api::agent::PostMortemRecord;
 use assay_model::host::order::StageInput;
 use assay_model::sensor::SensorInfo;
-use assay_pipelines::Place;
 use assay_model::{Mac, StageName};
+use assay_pipelines::Place;
 use futures::future::BoxFuture;
 use serde_json::Value;
 

@@ -238,12 +238,10 @@ mod tests {
         let root = tempfile::tempdir().expect("folder");
         let collector = MachineCollector::new(Machine::captured(root.path(), None));
         let spec = serde_json::to_value(HostSpec::default()).expect("plain data");
-        let unknown =
-            collector.collect(task(&"Telepathy".into(), &spec)).await.expect_err("no such stage");
+        let unknown = collector.collect(task(&"Telepathy".into(), &spec)).await.expect_err("no such stage");
         assert!(unknown.contains("does not know the stage Telepathy"), "{unknown}");
         let spec = json!({"format": "eleven"});
-        let unreadable =
-            collector.collect(task(&"Inventory".into(), &spec)).await.expect_err("no such spec");
+        let unreadable = collector.collect(task(&"Inventory".into(), &spec)).await.expect_err("no such spec");
         assert!(unreadable.contains("the expected spec cannot be read"), "{unreadable}");
     }
 }

@@ -2,11 +2,11 @@
 
 use assay_api::agent::PostMortem;
 
+use crate::Collector;
 use crate::agent::Context;
 use crate::backoff::Backoff;
 use crate::client::Answer;
 use crate::deliver::Void;
-use crate::Collector;
 
 /// Tells it once per boot, nothing included, and has the machine forget what was told.
 pub(crate) async fn tell(context: &Context, collector: &dyn Collector) -> Result<(), Void> {

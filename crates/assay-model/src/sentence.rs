@@ -133,7 +133,12 @@ mod tests {
     #[test]
     fn a_decision_says_who_what_and_why() {
         let decide = |why: &str| {
-            let decision = Decision { kind: DecisionKind::Waive, by: "ada".into(), why: why.into(), serials: Vec::new() };
+            let decision = Decision {
+                kind: DecisionKind::Waive,
+                by: "ada".into(),
+                why: why.into(),
+                serials: Vec::new(),
+            };
             of(&EventBody::Decided { decision })
         };
         assert_eq!(decide("known and harmless"), "ada decided: waive: known and harmless");

@@ -266,11 +266,7 @@ fn decide(now: &Status, event: &EventBody, kind: DecisionKind) -> Result<Status,
         (DecisionKind::Retry, S::FailedHolding, Some(FailedAt::Boot)) => {
             Ok(Status { state: S::Booting, failed_at: None, ..*now })
         }
-        (
-            DecisionKind::Retry | DecisionKind::Permit,
-            S::FailedHolding,
-            Some(FailedAt::Stage(stage)),
-        ) => {
+        (DecisionKind::Retry | DecisionKind::Permit, S::FailedHolding, Some(FailedAt::Stage(stage))) => {
             Ok(Status { state: S::Running, stage, failed_at: None, ..*now })
         }
         (DecisionKind::Waive, S::FailedHolding, Some(FailedAt::Stage(stage))) => {

@@ -47,7 +47,9 @@ fn judged(index: usize, verdict: Verdict) -> EventBody {
 }
 
 fn decided(kind: DecisionKind) -> EventBody {
-    EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "because".into(), serials: Vec::new() } }
+    EventBody::Decided {
+        decision: Decision { kind, by: "mara".into(), why: "because".into(), serials: Vec::new() },
+    }
 }
 
 fn started(index: usize) -> EventBody {

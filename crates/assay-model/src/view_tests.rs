@@ -48,8 +48,9 @@ fn likely(view: &RunView, pick: u8) -> EventBody {
         required,
         judgement: Judgement { verdict, ..Judgement::error("m") },
     };
-    let decided =
-        |kind| EventBody::Decided { decision: Decision { kind, by: "mara".into(), why: "w".into(), serials: Vec::new() } };
+    let decided = |kind| EventBody::Decided {
+        decision: Decision { kind, by: "mara".into(), why: "w".into(), serials: Vec::new() },
+    };
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     match pick % 24 {
         0 => EventBody::Admitted { runner: "r".into() },

@@ -36,7 +36,15 @@ pub struct JudgeInput<'a> {
 impl<'a> JudgeInput<'a> {
     /// Evidence alone: nothing came before, no sensor was read, profile `standard`.
     pub const fn new(spec: &'a HostSpec, evidence: &'a Value) -> Self {
-        Self { spec, evidence, earlier: &[], sensors: &[], profile: Profile::Standard, replaced: &[], before: None }
+        Self {
+            spec,
+            evidence,
+            earlier: &[],
+            sensors: &[],
+            profile: Profile::Standard,
+            replaced: &[],
+            before: None,
+        }
     }
 
     /// The latest evidence of an earlier stage.

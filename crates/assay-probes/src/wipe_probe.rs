@@ -14,8 +14,8 @@ use assay_model::host::inventory::{Disk, Transport};
 use assay_model::host::smart::same_identity;
 use assay_model::host::storage::{Refusal, RefusalKind, WipeProbe};
 
-pub use sample::ProbeError;
 pub(crate) use sample::FIO_PATTERN;
+pub use sample::ProbeError;
 
 use crate::Machine;
 use crate::files::{attribute, entries};
@@ -134,7 +134,8 @@ impl Candidate {
 /// Whether it is a virtual machine's disk: by how it is attached, or by what emulators call theirs.
 fn is_virtual(disk: &Disk) -> bool {
     const MAKERS: [&str; 7] = ["QEMU", "VMware", "Msft", "VBOX", "XEN", "Virtual", "Google PersistentDisk"];
-    let named = disk.model.as_deref().is_some_and(|model| MAKERS.iter().any(|maker| model.starts_with(maker)));
+    let named =
+        disk.model.as_deref().is_some_and(|model| MAKERS.iter().any(|maker| model.starts_with(maker)));
     disk.transport == Transport::Virtio || named
 }
 

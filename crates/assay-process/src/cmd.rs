@@ -230,7 +230,8 @@ impl Cmd {
         let failed = |source| self.io("opening a terminal", source);
         let (pty, pts) = terminal::open(size, kind).map_err(failed)?;
         let std = wrap.command_mut().as_std();
-        let mut command = pty_process::Command::new(std.get_program()).args(std.get_args()).kill_on_drop(true);
+        let mut command =
+            pty_process::Command::new(std.get_program()).args(std.get_args()).kill_on_drop(true);
         if self.env_cleared {
             command = command.env_clear();
         }
@@ -246,8 +247,10 @@ impl Cmd {
         if kind == TerminalKind::Output {
             command = command.stdin(Stdio::null());
         }
-        let child = command.spawn(pts).map_err(|problem| self.spawn_error(path, terminal::io_error(problem)))?;
-        let group = Group::new(Box::new(child)).map_err(|source| self.io("reading its process id", source))?;
+        let child =
+            command.spawn(pts).map_err(|problem| self.spawn_error(path, terminal::io_error(problem)))?;
+        let group =
+            Group::new(Box::new(child)).map_err(|source| self.io("reading its process id", source))?;
         Ok(Terminal::new(self.program_name(), group, pty))
     }
 

@@ -125,7 +125,10 @@ impl SigningKey {
     /// # Panics
     /// When the context is not there: a bug of the caller.
     pub fn sign_permit(&self, message: &[u8]) -> [u8; 64] {
-        assert!(message.starts_with(assay_model::host::permit::CONTEXT), "a permit is signed under its context");
+        assert!(
+            message.starts_with(assay_model::host::permit::CONTEXT),
+            "a permit is signed under its context"
+        );
         self.sign(message)
     }
 

@@ -66,13 +66,7 @@ pub(crate) async fn claim_forever(
 }
 
 /// Follows one run's orders until it is over or its token is void.
-async fn follow(
-    client: &Client,
-    provision: &Provision,
-    power: &Power,
-    speed: &SpeedServers,
-    grant: Grant,
-) {
+async fn follow(client: &Client, provision: &Provision, power: &Power, speed: &SpeedServers, grant: Grant) {
     if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
         warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
     }

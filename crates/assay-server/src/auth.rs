@@ -205,9 +205,11 @@ impl FromRequestParts<App> for JoinedRunner {
 pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Operator>, ApiError> {
     if let Some(token) = bearer(headers) {
         let row = app.engine.store().api_token(Sha256::of(token.as_bytes())).await?;
-        return Ok(row
-            .filter(|row| row.revoked_at.is_none())
-            .map(|row| Operator { name: format!("token {}", row.name), csrf: None, role: row.role }));
+        return Ok(row.filter(|row| row.revoked_at.is_none()).map(|row| Operator {
+            name: format!("token {}", row.name),
+            csrf: None,
+            role: row.role,
+        }));
     }
     let Some(secret) = cookie(headers) else { return Ok(None) };
     let session = app.engine.store().session(Sha256::of(secret.as_bytes())).await?;

@@ -41,14 +41,17 @@ fn a_node_is_let_go_only_by_a_whole_answer() {
     assert!(said(&lists(0, "unknown"), "pve3").is_err());
 }
 
+/// What is done to the two lists, members and nodes.
+type Spoil = fn(&mut (Value, Value));
+
 #[test]
 fn an_answer_that_may_be_old_or_short_lets_nobody_go() {
-    let change = |change: fn(&mut (Value, Value))| {
+    let change = |change: Spoil| {
         let mut lists = lists(0, "offline");
         change(&mut lists);
         lists
     };
-    let cases: [(&str, fn(&mut (Value, Value))); 7] = [
+    let cases: [(&str, Spoil); 7] = [
         ("no quorum", |lists| lists.0["data"][0]["quorate"] = 0.into()),
         ("no word on quorum", |lists| lists.0["data"][0]["quorate"] = Value::Null),
         ("no cluster", |lists| lists.0["data"][0] = json!({})),

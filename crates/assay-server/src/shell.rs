@@ -104,7 +104,8 @@ impl Shells {
     /// The session that the run's agent is to have, and whether it is to be told at once.
     pub(crate) fn wanted(&self, run: RunId) -> Option<(String, bool)> {
         let open = self.open.borrow();
-        let session = open.values().find(|session| session.run == run && !session.state.borrow().is_over())?;
+        let session =
+            open.values().find(|session| session.run == run && !session.state.borrow().is_over())?;
         let is_news = session.state.borrow().is_news();
         Some((session.id.clone(), is_news))
     }
@@ -228,7 +229,9 @@ pub(crate) async fn look_after(app: App, session: Arc<Session>) {
         "run": session.number, "session": session.id, "why": why, "status": status, "transcript": session.transcript,
         "digest": stored,
     });
-    if let Err(problem) = app.engine.store().audit(app.engine.now(), &session.by, "shell ended", &detail).await {
+    if let Err(problem) =
+        app.engine.store().audit(app.engine.now(), &session.by, "shell ended", &detail).await
+    {
         error!(session.id, error = %problem, "the end of a terminal session could not be written to the audit trail");
     }
     session.with(|state| state.put_away(stored.is_some()));
@@ -288,7 +291,9 @@ pub(crate) async fn recover(app: &App) {
         let why = "the control plane ended here, and the session with it";
         let stored = put_away(app, run, name, &path, Some(why)).await;
         let detail: Value = json!({ "run": run, "why": why, "transcript": name, "digest": stored });
-        if let Err(problem) = app.engine.store().audit(app.engine.now(), "assay", "shell ended", &detail).await {
+        if let Err(problem) =
+            app.engine.store().audit(app.engine.now(), "assay", "shell ended", &detail).await
+        {
             error!(error = %problem, "the end of a terminal session could not be written to the audit trail");
         }
     }
@@ -313,7 +318,8 @@ mod tests {
     fn a_transcript_says_whose_it_is() {
         let id = uuid::Uuid::from_u128(7);
         assert_eq!(whose(&format!("{id}-shell-3.cast")), Some((RunId(id), "shell-3.cast")));
-        for bad in ["", "shell-3.cast", &format!("{id}-shell-.cast"), &format!("{id}-shell-1.cast.tmp"), "ä"] {
+        for bad in ["", "shell-3.cast", &format!("{id}-shell-.cast"), &format!("{id}-shell-1.cast.tmp"), "ä"]
+        {
             assert_eq!(whose(bad), None, "{bad}");
         }
     }

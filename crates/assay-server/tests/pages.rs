@@ -379,7 +379,12 @@ async fn the_page_and_the_stream_fit_together_without_gap_or_double() {
     site.engine
         .decide(
             run.run,
-            assay_model::Decision { kind: DecisionKind::Abandon, by: "ada".into(), why: String::new(), serials: Vec::new() },
+            assay_model::Decision {
+                kind: DecisionKind::Abandon,
+                by: "ada".into(),
+                why: String::new(),
+                serials: Vec::new(),
+            },
         )
         .await
         .expect("held runs can be abandoned");

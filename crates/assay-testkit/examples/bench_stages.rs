@@ -87,6 +87,7 @@ async fn vet(engine: &Engine, host: &HostRow) -> Result<RunId> {
         holds: false,
         muted: Vec::new(),
         options: assay_model::host::order::RunOptions::default(),
+        only: Vec::new(),
         by: "bench".to_owned(),
     };
     let run = engine.vet(host, options).await?.id;

@@ -8,12 +8,12 @@ use assay_model::host::counters::{
 use assay_model::host::cpu_stress::{CpuStressEvidence, Ended, MemoryTest, Temperature, ToolRun, Work};
 use assay_model::host::inventory::{Cpu, Disk, Inventory, Memory, Nic, System};
 use assay_model::host::network::{Link, NetworkEvidence, NicTest, Transfer};
+use assay_model::host::permit::GuardAnswer;
 use assay_model::host::psu::{Envelope, Load, PsuEvidence, RailKind, RailLimits, RailSensor, RailSource};
 use assay_model::host::smart::{
     DiskClass, DiskCounters, DiskTemperature, NvmeCounters, SelfTest, SelfTestOutcome, SmartDisk,
     SmartEvidence, SmartReading, SmartSupport, SmartctlExit,
 };
-use assay_model::host::permit::GuardAnswer;
 use assay_model::host::spec;
 use assay_model::host::storage::{
     self, Left, PermitOutcome, RandomRate, RandomSpeed, StorageDisk, StorageEvidence, Surface, SurfacePlan,
@@ -28,7 +28,8 @@ pub const HOST: &str = "web-3";
 pub const MAC: Mac = Mac([0x3c, 0xec, 0xef, 0x12, 0x34, 0x56]);
 
 /// What the machine should be.
-pub const SPEC: &str = "format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\ncluster: none\n";
+pub const SPEC: &str =
+    "format: 1\nsystem: {product: R650}\ndisks: [{serial: S1}, {serial: S2}]\ncluster: none\n";
 
 /// What the machine is made of.
 pub fn inventory() -> Inventory {
@@ -240,7 +241,11 @@ fn scanned(name: &str, serial: &str) -> StorageDisk {
             seconds: 860.0,
             ..Surface::default()
         }),
-        speed: Some(RandomSpeed { read: Some(random(400_000.0)), write: Some(random(90_000.0)), errors: Vec::new() }),
+        speed: Some(RandomSpeed {
+            read: Some(random(400_000.0)),
+            write: Some(random(90_000.0)),
+            errors: Vec::new(),
+        }),
         left: Some(Left::Zeroed),
         artifacts: vec![format!("surface-{serial}.json"), format!("fio-{serial}.json")],
         ..StorageDisk::default()

@@ -323,7 +323,7 @@ async fn a_terminal_loses_and_doubles_nothing_in_a_torn_network() {
     }
     let done = done.await.expect("it was awaited").expect("it runs");
     let told: Value = serde_json::from_slice(&done.stdout).expect("JSON on stdout");
-    let expected: String = (1..=300).map(|n| format!("line {n}\n")).collect();
+    let expected: String = (1..=300).fold(String::new(), |text, n| text + &format!("line {n}\n"));
     assert_eq!(
         (told["status"].as_u64(), told["output"].as_str()),
         (Some(0), Some(expected.as_str())),

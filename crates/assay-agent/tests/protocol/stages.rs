@@ -179,7 +179,13 @@ async fn a_collector_that_cannot_do_its_work_is_a_result_that_says_why() {
         ("Hangs", 1, "not finished after 1 s, stopped. It was at: reading SMBIOS."),
         ("Huge", 500, "the evidence has 9437"),
     ] {
-        plane.command(Command::Stage { stage: name.into(), attempt: 1, generation: 8, timeout_s, input: Box::default() });
+        plane.command(Command::Stage {
+            stage: name.into(),
+            attempt: 1,
+            generation: 8,
+            timeout_s,
+            input: Box::default(),
+        });
         plane.until(name, |state| state.results.last().is_some_and(|result| result.stage == name)).await;
         let result = plane.state().results.last().expect("one").clone();
         assert!(result.problem.as_deref().is_some_and(|problem| problem.starts_with(expected)), "{result:?}");

@@ -179,8 +179,11 @@ async fn a_machine_that_crashes_says_why() {
     assert_eq!(finding.code, "MachineCrashed");
     insta::assert_snapshot!(finding.message, @"The machine crashed during SMART: Kernel panic - not syncing: Fatal machine check");
     assert_eq!(finding.evidence, ["crash-2-1-mce-erst-1.txt", "crash-2-2-dmesg-erst-2.txt"]);
-    let kept: Vec<_> =
-        view.artifacts.iter().map(|a| (a.stage.as_ref().map(assay_model::StageName::as_str), a.late)).collect();
+    let kept: Vec<_> = view
+        .artifacts
+        .iter()
+        .map(|a| (a.stage.as_ref().map(assay_model::StageName::as_str), a.late))
+        .collect();
     assert_eq!(kept, [(Some("SMART"), false); 2], "verbatim, beside the stage that it is about");
     let bytes = bench.engine.artifacts().get(view.artifacts[1].digest).await.expect("kept");
     assert_eq!(bytes, PANIC.as_bytes());

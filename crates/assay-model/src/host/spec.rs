@@ -16,10 +16,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use limits::{
-    CounterLimits, CpuLimits, DiskFloors, GpuLimits, LeaveOnDisks, Limits, MemoryLimits, NetworkLimits, PsuLimits, SmartLimits, StorageLimits,
-};
 pub use compare::{Agreed, Comparison, SpecDiff, Unread, compare, diff};
+pub use limits::{
+    CounterLimits, CpuLimits, DiskFloors, GpuLimits, LeaveOnDisks, Limits, MemoryLimits, NetworkLimits,
+    PsuLimits, SmartLimits, StorageLimits,
+};
 pub use severity::{DEFAULT_SEVERITIES, FieldPattern, FieldSeverity};
 pub use yaml::SpecError;
 

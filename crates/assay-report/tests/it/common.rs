@@ -122,7 +122,9 @@ impl Story {
     pub(crate) fn decide(&mut self, kind: DecisionKind, why: &str) -> &mut Self {
         self.add(
             1860,
-            EventBody::Decided { decision: Decision { kind, by: "jonas".into(), why: why.into(), serials: Vec::new() } },
+            EventBody::Decided {
+                decision: Decision { kind, by: "jonas".into(), why: why.into(), serials: Vec::new() },
+            },
         )
     }
 

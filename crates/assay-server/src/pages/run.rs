@@ -79,7 +79,8 @@ pub(super) async fn decide(
         .kind
         .parse()
         .map_err(|e: assay_model::decision::UnknownDecision| ApiError::invalid(e.to_string()))?;
-    let serials = form.disks.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let serials =
+        form.disks.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     decided(&app, run.id, &operator, Decide { kind, why: form.why, serials }).await?;
     Ok(see_other(&format!("/runs/{}", run.created.number)))
 }

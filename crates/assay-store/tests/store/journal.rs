@@ -97,7 +97,12 @@ pub(crate) async fn a_host_is_tested_once_at_a_time(store: Store, _url: String) 
 
     // The refused run took no number; another host's is the next.
     assert_eq!(create(&store, run_id(3), 2).await.created.number, 2);
-    let cancel = Decision { kind: DecisionKind::Cancel, by: "ada".into(), why: "wrong host".into(), serials: Vec::new() };
+    let cancel = Decision {
+        kind: DecisionKind::Cancel,
+        by: "ada".into(),
+        why: "wrong host".into(),
+        serials: Vec::new(),
+    };
     let events = vec![
         EventBody::Decided { decision: cancel },
         EventBody::CancelConfirmed { how: "powered off".into() },
@@ -139,7 +144,8 @@ pub(crate) async fn rows_follow_the_journal(store: Store, url: String) {
     );
 
     // Waived: the failed stage stays on record, the run goes on, and it shows for ever.
-    let waive = Decision { kind: DecisionKind::Waive, by: "ada".into(), why: "known".into(), serials: Vec::new() };
+    let waive =
+        Decision { kind: DecisionKind::Waive, by: "ada".into(), why: "known".into(), serials: Vec::new() };
     append(&store, run, at(5), vec![EventBody::Decided { decision: waive }, started(1, 1)]).await;
     assert_eq!(count(&db, "stages WHERE idx = 0 AND waived").await, 1);
     append(

@@ -83,12 +83,7 @@ fn a_machine_whose_rails_hold_passes_and_says_how_often_each_was_read() {
 }
 
 /// What it is called, what changes, the verdict and what is found.
-type Case = (
-    &'static str,
-    Box<dyn FnOnce(&mut PsuEvidence)>,
-    Verdict,
-    &'static [(&'static str, Severity)],
-);
+type Case = (&'static str, Box<dyn FnOnce(&mut PsuEvidence)>, Verdict, &'static [(&'static str, Severity)]);
 
 #[test]
 fn what_sags_stops_or_fails_is_found() {

@@ -6,8 +6,8 @@
 //! a healthy machine cannot meet proves nothing.
 
 use assay_model::host::spec::{
-    ClusterSpec, CpuSpec, DimmSpec, DiskClass, DiskFloors, DiskSpec, HostSpec, Limits, MemorySpec, NetworkLimits,
-    NicSpec, StorageLimits, SystemSpec,
+    ClusterSpec, CpuSpec, DimmSpec, DiskClass, DiskFloors, DiskSpec, HostSpec, Limits, MemorySpec,
+    NetworkLimits, NicSpec, StorageLimits, SystemSpec,
 };
 use assay_qemu::{Dimm, Disk, DiskBus, Machine, Nic, NicModel};
 

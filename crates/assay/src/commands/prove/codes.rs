@@ -56,7 +56,10 @@ pub(super) const CODES: [(&str, &[&str]); 9] = [
             "WearHigh",
         ],
     ),
-    ("CPUStress", &["CpuThrottled", "MemoryBitError", "MemoryCoverageLow", "StressFailed", "TemperatureLimit"]),
+    (
+        "CPUStress",
+        &["CpuThrottled", "MemoryBitError", "MemoryCoverageLow", "StressFailed", "TemperatureLimit"],
+    ),
     (
         "Storage",
         &[
