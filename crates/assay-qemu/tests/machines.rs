@@ -155,17 +155,17 @@ fn a_machine_on_the_test_bench() {
         .lines()
         .filter(|line| ["memory-backend", "acpi", "-blockdev", "erst"].iter().any(|word| line.contains(word)))
         .collect();
-    insta::assert_snapshot!(lines.join("\n"), @r#"
-    -machine q35,memory-backend=ram0
-    -object memory-backend-memfd,id=ram0,size=1024M,share=on
-    -blockdev driver=nbd,server.type=unix,server.path=/s/disk-nvme0.nbd,node-name=disk-nvme0
-    -blockdev driver=nbd,server.type=unix,server.path=/s/disk-scsi0.nbd,node-name=disk-scsi0
-    -blockdev driver=nbd,server.type=unix,server.path=/s/disk-sata0.nbd,node-name=disk-sata0
-    -acpitable file=/s/sensors.aml
-    -acpitable file=/s/readings.aml
-    -object memory-backend-file,id=erst0,size=64K,share=on,mem-path=/s/erst.bin
-    -device acpi-erst,memdev=erst0
-    "#);
+    insta::assert_snapshot!(lines.join("\n"), @r"
+        -machine q35,memory-backend=ram0
+        -object memory-backend-memfd,id=ram0,size=2048M,share=on
+        -blockdev driver=nbd,server.type=unix,server.path=/s/disk-nvme0.nbd,node-name=disk-nvme0
+        -blockdev driver=nbd,server.type=unix,server.path=/s/disk-scsi0.nbd,node-name=disk-scsi0
+        -blockdev driver=nbd,server.type=unix,server.path=/s/disk-sata0.nbd,node-name=disk-sata0
+        -acpitable file=/s/sensors.aml
+        -acpitable file=/s/readings.aml
+        -object memory-backend-file,id=erst0,size=64K,share=on,mem-path=/s/erst.bin
+        -device acpi-erst,memdev=erst0
+    ");
     insta::assert_snapshot!(difference("smart-worn"), @r#"+-smbios type=11,value=assay-edge=smart-worn"#);
     insta::assert_snapshot!(difference("two-paths"), @r#"
     --blockdev driver=nbd,server.type=unix,server.path=/s/disk-sata0.nbd,node-name=disk-sata0

@@ -273,7 +273,10 @@ async fn a_torn_network_loses_and_doubles_nothing() {
     }
     machine.collectors_finish(true);
     let run = day.until(RunState::Completed).await;
-    assert!(run.report.stages.iter().all(|s| s.verdict == Some(Verdict::Pass) && s.attempt == 1));
+    let stages: Vec<_> = run.report.stages.iter().map(|s| (&s.name, s.verdict, s.attempt)).collect();
+    // The canned machine has no GPU.
+    let fine = |verdict| matches!(verdict, Some(Verdict::Pass | Verdict::Skip));
+    assert!(stages.iter().all(|s| fine(s.1) && s.2 == 1), "{stages:?}");
     assert_eq!(runner.machine_ended().await, [ExitReason::PoweredOff]);
     let Day { mut server, folder, .. } = day;
     let database = server.database();

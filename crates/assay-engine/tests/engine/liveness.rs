@@ -3,7 +3,7 @@
 use assay_engine::agents::Todo;
 use assay_model::view::AttemptOutcome;
 use assay_model::{DecisionKind, RunState, Verdict};
-use assay_testkit::{Bench, canned};
+use assay_testkit::Bench;
 
 use crate::story;
 

@@ -185,7 +185,9 @@ fn power_settings(power: &str, credential: Option<&str>, set: &[String]) -> Resu
     };
     match field {
         Some(field) => settings[field] = place.into(),
-        None if !place.is_empty() => bail!("--power {method} takes nothing behind a colon"),
+        None if method == "manual" && !place.is_empty() => {
+            bail!("--power manual takes nothing behind a colon")
+        }
         None => {}
     }
     if let Some(name) = credential {

@@ -59,11 +59,11 @@ fn an_unknown_key_names_its_line_and_the_nearest_one() {
     known keys here: manufacturer, product, serial, uuid, asset_tag, bios_version
     ");
     insta::assert_snapshot!(refused("format: 1\ndisk:\n  - serial: X1\n"), @r"
-    spec, line 2, column 1: unknown key `disk`; did you mean `disks`?
-      |
-    2 | disk:
-      | ^
-    known keys here: format, system, cpu, memory, disks, nics, pci, gpus, limits, severity, stages
+        spec, line 2, column 1: unknown key `disk`; did you mean `disks`?
+          |
+        2 | disk:
+          | ^
+        known keys here: format, system, cpu, memory, disks, nics, pci, gpus, cluster, limits, severity, stages
     ");
     insta::assert_snapshot!(refused("format: 1\nlimits:\n  smart: {reallocated: 5}\n"), @r"
     spec, line 3, column 11: unknown key `reallocated`; did you mean `reallocated_max`?
