@@ -121,7 +121,7 @@ pub struct Decide {
     pub serials: Vec<String>,
 }
 
-/// `GET /api/v1/hosts/{name}/gate?max_age_s=N&allow_waived=true`: may the machine go back to work?
+/// `GET /api/v1/hosts/{name}/gate?max_age_s=N&allow_waived=true&profile=quick`: may the machine go back to work?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
     /// The host's name.

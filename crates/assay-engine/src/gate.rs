@@ -24,6 +24,15 @@ pub struct GateRule {
     pub max_age: Micros,
     /// Whether a pass counts that an operator waived something for.
     pub allow_waived: bool,
+    /// The lightest profile that counts.
+    pub least: Profile,
+}
+
+impl GateRule {
+    /// A pass of at least `standard`, of this age, in which nothing was waived.
+    pub const fn standard(max_age: Micros) -> Self {
+        Self { max_age, allow_waived: false, least: Profile::Standard }
+    }
 }
 
 /// A reason why the gate is closed.
@@ -163,8 +172,11 @@ fn reasons(seen: &Seen<'_>, rule: GateRule, now: Micros) -> Vec<GateReason> {
         Some(problem) => closed("NotGenuine", format!("run {number} does not verify: {problem}")),
     }
     let profile: Profile = run.created.profile.parse().unwrap_or(Profile::Quick);
-    if profile < Profile::Standard {
-        closed("ProfileTooLow", format!("run {number} was `{profile}`; only standard and burnin count"));
+    if profile < rule.least {
+        let counting: Vec<&str> =
+            Profile::ALL.into_iter().filter(|p| *p >= rule.least).map(Profile::as_str).collect();
+        let counting = counting.join(" and ");
+        closed("ProfileTooLow", format!("run {number} was `{profile}`; what counts is {counting}"));
     }
     if run.overridden && !rule.allow_waived {
         closed("Waived", format!("an operator waived a failure in run {number}"));

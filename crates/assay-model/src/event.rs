@@ -132,6 +132,15 @@ pub enum EventBody {
         /// Who fetched it.
         mac: Mac,
     },
+    /// A registered machine fetched memtest86+ in place of the live image.
+    MemtestServed {
+        /// The stage that wants it.
+        stage: StageName,
+        /// Which try.
+        attempt: u32,
+        /// Who fetched it.
+        mac: Mac,
+    },
     /// The agent exchanged its token for a credential.
     Enrolled {
         /// Which boot.
@@ -362,6 +371,7 @@ impl EventBody {
             Self::PowerDone { .. } => "PowerDone",
             Self::ServicesReady { .. } => "ServicesReady",
             Self::BootServed { .. } => "BootServed",
+            Self::MemtestServed { .. } => "MemtestServed",
             Self::Enrolled { .. } => "Enrolled",
             Self::PostMortem { .. } => "PostMortem",
             Self::EnrolmentRefused { .. } => "EnrolmentRefused",

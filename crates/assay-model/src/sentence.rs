@@ -33,6 +33,9 @@ pub fn of(body: &EventBody) -> String {
         ),
         EventBody::PowerDone { ok: false, message, .. } => format!("power FAILED: {message}"),
         EventBody::BootServed { boot, mac } => format!("{mac} fetched its boot script (boot {boot})"),
+        EventBody::MemtestServed { mac, .. } => {
+            format!("{mac} fetched memtest86+ in place of the live image")
+        }
         EventBody::Enrolled { boot, agent, clock_skew_us, .. } => {
             format!("agent {agent} enrolled (boot {boot}){}", skew(*clock_skew_us))
         }

@@ -51,6 +51,8 @@ pub enum Owner {
     Agent,
     /// The control plane itself.
     Orchestrator,
+    /// The runner, from outside: the machine boots something else than the live image meanwhile.
+    Runner,
 }
 
 /// One stage of a run's plan, fixed when the run is created.

@@ -246,6 +246,7 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
         | EventBody::PowerDone { .. }
         | EventBody::ServicesReady { .. }
         | EventBody::PostMortem { .. }
+        | EventBody::MemtestServed { .. }
         | EventBody::EnrolmentRefused { .. }
         | EventBody::EvidenceReceived { .. }
         | EventBody::ArtifactStored { .. }
@@ -291,6 +292,7 @@ const fn is_record(event: &EventBody) -> bool {
             | EventBody::PowerDone { .. }
             | EventBody::ServicesReady { .. }
             | EventBody::PostMortem { .. }
+            | EventBody::MemtestServed { .. }
             | EventBody::EnrolmentRefused { .. }
             | EventBody::EvidenceReceived { .. }
             | EventBody::ArtifactStored { .. }

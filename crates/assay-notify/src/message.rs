@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use assay_model::host::order::Profile;
 use assay_model::text::clean_to;
 use assay_model::{Finding, RunResult, Verdict};
 use serde_json::Value;
@@ -190,21 +191,56 @@ fn sentence(news: &Notification) -> String {
 
 fn completed(news: &Notification, host: &str, run: &str, at: &str, codes: &str) -> String {
     match news.about.result {
-        Some(RunResult::Pass) if news.about.overridden => {
-            format!("{host} passed {run}, but something was waived: read the report before you trust it.")
-        }
-        Some(RunResult::Pass) => format!("{host} passed {run}: it can be used."),
+        Some(RunResult::Pass) => match (reservations(news), is_whole_profile(news)) {
+            (Some(but), _) => format!("{host} passed {run}, but {but}: read the report before you trust it."),
+            (None, true) => format!("{host} passed {run}: it can be used{}.", unverified(news)),
+            (None, false) => format!(
+                "{host} passed {run}: short tests found nothing. Vet it with `standard` before it goes to work."
+            ),
+        },
         Some(RunResult::Fail) => format!("{host} failed {run}{at}{codes}: do not use it."),
         None => format!("{host} has no verdict from {run}: it has not passed; vet it again."),
     }
 }
 
-fn verdict(news: &Notification) -> &'static str {
-    match (news.about.result, news.about.overridden) {
-        (Some(RunResult::Pass), false) => "passed",
-        (Some(RunResult::Pass), true) => "passed, something was waived",
-        (Some(RunResult::Fail), _) => "failed",
-        (None, _) => "no verdict",
+/// Why a pass does not speak for the whole machine, if it does not.
+fn reservations(news: &Notification) -> Option<String> {
+    let about = &news.about;
+    let mut out = Vec::new();
+    if about.overridden {
+        out.push("something was waived".to_owned());
+    }
+    for (names, what) in
+        [(&about.muted, "checks were switched off"), (&about.left_out, "stages were left out")]
+    {
+        if !names.is_empty() {
+            out.push(clean_to(&format!("{what} ({})", names.join(", ")), MAX_FINDING));
+        }
+    }
+    (!out.is_empty()).then(|| out.join(" and "))
+}
+
+/// What nobody could look at and nobody had asked for.
+fn unverified(news: &Notification) -> String {
+    let names = &news.about.unverified;
+    if names.is_empty() { String::new() } else { format!("; not verified: {}", names.join(", ")) }
+}
+
+/// Whether the run went as far as a machine has to go before it may be used. What is not known is not.
+fn is_whole_profile(news: &Notification) -> bool {
+    let profile = news.about.profile.as_deref().and_then(|profile| profile.parse::<Profile>().ok());
+    profile.is_some_and(|profile| profile >= Profile::Standard)
+}
+
+fn verdict(news: &Notification) -> String {
+    let profile = news.about.profile.as_deref().unwrap_or("profile unknown");
+    match news.about.result {
+        Some(RunResult::Pass) if reservations(news).is_some() => {
+            format!("passed ({profile}), with reservations")
+        }
+        Some(RunResult::Pass) => format!("passed ({profile})"),
+        Some(RunResult::Fail) => "failed".to_owned(),
+        None => "no verdict".to_owned(),
     }
 }
 

@@ -75,24 +75,55 @@ fn a_machine_that_could_not_be_tested_is_not_said_to_have_failed() {
     }
 }
 
+/// The words for a pass with the facts about it changed.
+fn passed(change: impl FnOnce(&mut About)) -> Message {
+    let mut done = news("RunCompleted", json!({}));
+    done.about.result = Some(RunResult::Pass);
+    change(&mut done.about);
+    Message::of(&done)
+}
+
 #[test]
 fn only_a_whole_pass_says_that_the_machine_can_be_used() {
-    let body = |result, overridden| {
-        let mut done = news("RunCompleted", json!({}));
-        (done.about.result, done.about.overridden) = (result, overridden);
-        Message::of(&done).body
-    };
+    let whole = passed(|_| {});
+    assert_eq!(whole.title, "web-3: passed (standard)");
+    assert!(whole.body.starts_with("web-3 passed run 12 (standard): it can be used."), "{}", whole.body);
+    let burnt_in = passed(|about| about.profile = Some("burnin".into()));
+    assert!(burnt_in.body.starts_with("web-3 passed run 12 (burnin): it can be used."), "{}", burnt_in.body);
+    let partly = passed(|about| about.unverified = vec!["PSU".into()]);
+    assert!(partly.body.contains("it can be used; not verified: PSU."), "{}", partly.body);
+
+    let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let cases: [(fn(&mut About), &str); 4] = [
+        (|about| about.overridden = true, "but something was waived: read the report before you trust it."),
+        (
+            |about| about.muted = vec!["DimmMissing".into()],
+            "but checks were switched off (DimmMissing): read",
+        ),
+        (|about| about.left_out = vec!["Storage".into()], "but stages were left out (Storage): read"),
+        (
+            |about| (about.overridden, about.left_out) = (true, vec!["Storage".into()]),
+            "but something was waived and stages were left out (Storage): read",
+        ),
+    ];
+    for (change, words) in cases {
+        let message = passed(change);
+        assert_eq!(message.title, "web-3: passed (standard), with reservations");
+        assert!(message.body.contains(words) && !message.body.contains("can be used"), "{}", message.body);
+    }
+    let quick = passed(|about| about.profile = Some("quick".into()));
+    assert_eq!(quick.title, "web-3: passed (quick)");
     assert!(
-        body(Some(RunResult::Pass), false).starts_with("web-3 passed run 12 (standard): it can be used.")
+        quick.body.contains("run 12 (quick): short tests found nothing. Vet it with `standard`"),
+        "{}",
+        quick.body
     );
-    for (result, overridden) in [
-        (Some(RunResult::Pass), true),
-        (Some(RunResult::Fail), false),
-        (Some(RunResult::Fail), true),
-        (None, false),
-        (None, true),
-    ] {
-        assert!(!body(result, overridden).contains("can be used"), "{result:?} {overridden}");
+    for unknown in [None, Some("thorough".to_owned())] {
+        assert!(!passed(|about| about.profile = unknown).body.contains("can be used"));
+    }
+    for result in [Some(RunResult::Fail), None] {
+        let message = passed(|about| (about.result, about.left_out) = (result, own(&["Storage"])));
+        assert!(!message.body.contains("can be used") && !message.title.contains("passed"), "{message:?}");
     }
 }
 

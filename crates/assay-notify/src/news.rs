@@ -47,6 +47,12 @@ pub struct About {
     pub result: Option<RunResult>,
     /// Whether something was waived.
     pub overridden: bool,
+    /// The checks that were switched off, by code.
+    pub muted: Vec<String>,
+    /// The stages that were left out by request.
+    pub left_out: Vec<String>,
+    /// The stages that could not be verified and did not have to be.
+    pub unverified: Vec<String>,
     /// The findings that led to it, the worst first; at most five.
     pub findings: Vec<Finding>,
     /// How many more there are.
@@ -90,10 +96,19 @@ impl About {
             reason: judgement.map(|j| j.message.clone()),
             result: if event == "RunCompleted" { run.result } else { None },
             overridden: run.overridden,
+            muted: run.created.muted.clone(),
+            left_out: run.created.options.left_out.iter().map(ToString::to_string).collect(),
+            unverified: unverified(run),
             findings,
             more_findings,
         }
     }
+}
+
+/// The stages that could not be verified; required ones among them were waived.
+fn unverified(run: &RunView) -> Vec<String> {
+    let open = run.stages.iter().filter(|stage| stage.verdict() == Some(Verdict::Unverified));
+    open.map(|stage| stage.plan.name.to_string()).collect()
 }
 
 impl Notification {

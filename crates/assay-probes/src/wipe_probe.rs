@@ -126,6 +126,11 @@ pub async fn probe(
 }
 
 impl Candidate {
+    /// Whether the kernel still knows it. While somebody holds it open, its name is given to no other disk.
+    pub fn is_there(&self, machine: &Machine) -> bool {
+        machine.path("sys/block").join(&self.disk.name).exists()
+    }
+
     fn refuse(&mut self, why: RefusalKind, detail: String) {
         self.refusals.push(Refusal { why, detail });
     }

@@ -108,6 +108,10 @@ fn pass(view: &RunView) -> Said {
         headline.push_str(" – CHECKS MUTED");
         why.push("Checks were switched off, so this run can never admit the machine.".to_owned());
     }
+    if !view.created.options.left_out.is_empty() {
+        headline.push_str(" – STAGES LEFT OUT");
+        why.push("Stages were left out by request, so this run can never admit the machine.".to_owned());
+    }
     let tone = if why.is_empty() { Tone::Good } else { Tone::Caution };
     if why.is_empty() {
         why.push("Every required stage passed.".to_owned());

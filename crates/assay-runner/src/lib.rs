@@ -19,8 +19,6 @@ use std::sync::Arc;
 use assay_netboot::{NetbootError, RelayError};
 use assay_qemu::QemuError;
 
-pub use power::check as check_power;
-
 use crate::client::Client;
 use crate::iperf::SpeedServers;
 use crate::power::Power;

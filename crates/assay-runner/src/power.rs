@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use assay_model::RunId;
 use assay_model::event::PowerAction;
 use assay_netboot::power::{
-    BootMode, Credential, IpmiSettings, PowerDriver, PowerError, PowerSettings, Secret, Site,
+    BootMode, Credential, IpmiSettings, Method, PowerDriver, PowerError, Secret, Site,
 };
 use assay_qemu::{BmcAccess, Firmware, Lab, LabConfig, QemuError};
 use serde::{Deserialize, Serialize};
@@ -43,25 +43,6 @@ pub(crate) struct Outcome {
     pub(crate) message: String,
 }
 
-/// A host's `power` setting.
-#[derive(Debug, PartialEq, Eq)]
-enum Method {
-    /// A person does it.
-    Manual,
-    /// A simulated machine.
-    Lab { machine: String },
-    /// A driver does it.
-    Driver(PowerSettings),
-}
-
-/// The methods that need no driver.
-#[derive(Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
-enum Simple {
-    Manual {},
-    Lab { machine: String },
-}
-
 /// Why a machine was not switched.
 #[derive(Debug, thiserror::Error)]
 enum SwitchError {
@@ -71,14 +52,6 @@ enum SwitchError {
     Lab(#[from] QemuError),
     #[error("{0}")]
     Cannot(&'static str),
-}
-
-/// Whether a host's `power` setting can work, as far as that can be known without asking anybody.
-///
-/// # Errors
-/// What is wrong, naming the setting.
-pub fn check(power: &Value) -> Result<(), String> {
-    Method::read(power).map(drop)
 }
 
 impl Power {
@@ -203,24 +176,6 @@ impl Power {
         let plain: String =
             job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         self.jobs.join(format!("{run}-{plain}.json"))
-    }
-}
-
-impl Method {
-    fn read(power: &Value) -> Result<Self, String> {
-        let unread = |error: serde_json::Error| format!("the power settings do not read: {error}");
-        match power.get("method").and_then(Value::as_str) {
-            Some("manual" | "lab") => Ok(match Simple::deserialize(power).map_err(unread)? {
-                Simple::Manual {} => Self::Manual,
-                Simple::Lab { machine } => Self::Lab { machine },
-            }),
-            Some("ipmi" | "redfish" | "wol") => {
-                let settings = PowerSettings::deserialize(power).map_err(unread)?;
-                settings.check().map_err(|problem| problem.to_string())?;
-                Ok(Self::Driver(settings))
-            }
-            _ => Err("the power settings need a `method`: manual, ipmi, redfish, wol or lab".to_owned()),
-        }
     }
 }
 
@@ -360,29 +315,6 @@ mod tests {
         ];
         for (said, expected) in said.iter().zip(expected) {
             assert!(said.contains(expected), "{said}");
-        }
-    }
-
-    #[test]
-    fn settings_are_checked_before_they_are_used() {
-        for good in [
-            json!({"method": "manual"}),
-            json!({"method": "lab", "machine": "healthy-bios"}),
-            json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1"}),
-            json!({"method": "redfish", "url": "https://bmc", "credential": "rack1"}),
-            json!({"method": "wol", "mac": "0c:c4:7a:12:34:56"}),
-        ] {
-            assert_eq!(check(&good), Ok(()), "{good}");
-        }
-        for bad in [
-            json!({}),
-            json!(null),
-            json!({"method": "manual", "machine": "x"}),
-            json!({"method": "lab"}),
-            json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "password": "x"}),
-            json!({"method": "redfish", "url": "http://bmc", "credential": "rack1"}),
-        ] {
-            assert!(check(&bad).is_err(), "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! device and the identity that this device must have, and says what it found. Judging that is somebody else's work.
 //!
 //! The order of use: [`Target::open`] claims a device and reads who it is, [`Opened::admit`] compares that with what
-//! the caller demands, and [`scan`] (or [`scan_all`], for several disks at once) does the rest:
+//! the caller demands, and [`scan()`] (or [`scan_all`], for several disks at once) does the rest:
 //!
 //! - everything is written before anything is verified, with data that name their own address ([`Pattern`]), so that
 //!   a device with less room than it claims, misdirected and forgotten writes are found and told apart ([`Class`]);

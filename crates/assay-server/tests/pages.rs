@@ -282,9 +282,36 @@ async fn a_machine_is_registered_vetted_changed_and_removed_by_forms() {
     let answer = site.post("/hosts", &taken).await.text().await.expect("text");
     assert!(answer.contains("belongs to node9 already"), "{answer}");
 
-    let changed = [("macs", "02:00:00:00:00:0a"), ("spec", ""), ("method", "lab"), ("machine", "m1")];
+    let changed = [("macs", "02:00:00:00:00:0a"), ("spec", ""), ("method", "lab"), ("place", "m1")];
     assert_eq!(location(&site.post("/hosts/node9", &changed).await), "/hosts/node9");
     assert!(site.html("/hosts/node9").await.contains("lab machine m1"));
+    let bmc = |credential, more| {
+        [
+            ("macs", "02:00:00:00:00:0a"),
+            ("method", "ipmi"),
+            ("place", "10.20.0.31"),
+            ("credential", credential),
+            ("more", more),
+        ]
+    };
+    for (credential, more, field) in [("", "", "credential"), ("rack1", "password=x", "more")] {
+        let answer = site.post("/hosts/node9", &bmc(credential, more)).await;
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let page = answer.text().await.expect("text");
+        assert!(
+            page.contains(&format!("data-field=\"{field}\"")) && page.contains("value=\"10.20.0.31\""),
+            "{page}"
+        );
+    }
+    let stored = site.post("/hosts/node9", &bmc("rack1", "firmware=uefi\r\nport=6230\r\n")).await;
+    assert_eq!(location(&stored), "/hosts/node9");
+    let row = site.engine.store().host_by_name("node9").await.expect("reads").expect("is there");
+    let power = serde_json::json!({ "method": "ipmi", "address": "10.20.0.31", "credential": "rack1",
+        "firmware": "uefi", "port": 6230 });
+    assert_eq!(row.power, power);
+    let form = site.html("/hosts/node9/edit").await;
+    assert!(form.contains("value=\"rack1\"") && form.contains("port=6230"), "{form}");
+    assert_eq!(location(&site.post("/hosts/node9", &changed).await), "/hosts/node9");
 
     let answer = site.post("/hosts/node9/vet", &[("profile", "quick")]).await;
     assert_eq!(location(&answer), "/runs/1");

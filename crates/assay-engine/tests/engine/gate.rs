@@ -2,12 +2,12 @@
 
 use assay_engine::gate::GateRule;
 use assay_engine::requests::VetOptions;
-use assay_model::host::order::RunOptions;
+use assay_model::host::order::{Profile, RunOptions};
 use assay_model::{DecisionKind, Micros};
 use assay_testkit::{Bench, ScriptedAgent, canned};
 use serde_json::Value;
 
-const WEEK: GateRule = GateRule { max_age: Micros::seconds(7 * 86_400), allow_waived: false };
+const WEEK: GateRule = GateRule::standard(Micros::seconds(7 * 86_400));
 
 async fn closed_for(bench: &Bench, rule: GateRule) -> Vec<&'static str> {
     let answer = bench.engine.gate(&bench.host, rule).await.expect("an answer");
@@ -79,6 +79,7 @@ async fn less_than_everything_does_not_open_it() {
     let bench = Bench::new().await;
     passed(&bench, VetOptions { profile: "quick".to_owned(), ..Bench::options() }).await;
     assert_eq!(closed_for(&bench, WEEK).await, ["ProfileTooLow"]);
+    assert_eq!(closed_for(&bench, GateRule { least: Profile::Quick, ..WEEK }).await, [""; 0], "asked for");
     passed(&bench, VetOptions { muted: vec!["DiskMissing".to_owned()], ..Bench::options() }).await;
     assert_eq!(closed_for(&bench, WEEK).await, ["ChecksOff"]);
     let options = RunOptions { left_out: vec!["SMART".into()], ..RunOptions::default() };
@@ -86,6 +87,14 @@ async fn less_than_everything_does_not_open_it() {
     assert_eq!(closed_for(&bench, WEEK).await, ["StagesLeftOut"]);
     passed(&bench, Bench::options()).await;
     assert_eq!(closed_for(&bench, WEEK).await, [""; 0]);
+    let burnt_in = GateRule { least: Profile::Burnin, ..WEEK };
+    let answer = bench.engine.gate(&bench.host, burnt_in).await.expect("an answer");
+    assert_eq!(answer.reasons.len(), 1);
+    assert_eq!(answer.reasons[0].code, "ProfileTooLow");
+    assert_eq!(answer.reasons[0].message, "run 4 was `standard`; what counts is burnin");
+    passed(&bench, VetOptions { profile: "burnin".to_owned(), ..Bench::options() }).await;
+    assert_eq!(closed_for(&bench, burnt_in).await, [""; 0]);
+    assert_eq!(closed_for(&bench, WEEK).await, [""; 0], "burnin is more than standard");
 }
 
 #[tokio::test]

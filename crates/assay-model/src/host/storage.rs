@@ -149,6 +149,8 @@ pub enum RefusalKind {
     HoldsData,
     /// It could not be opened or read.
     Unreadable,
+    /// It went away while it was looked at.
+    Vanished,
 }
 
 /// What was on a disk before anything was written.

@@ -9,6 +9,7 @@
 
 mod error;
 mod ipmi;
+mod method;
 mod redfish;
 mod secrets;
 mod settings;
@@ -22,6 +23,7 @@ use std::{
 };
 
 pub use error::PowerError;
+pub use method::{METHODS, Method, place_of, typed};
 pub use secrets::{Credential, Secret, Secrets};
 pub use settings::{Auth, BootMode, IpmiSettings, PowerSettings, Privilege, RedfishSettings, WolSettings};
 

@@ -123,6 +123,11 @@ impl Bench {
         self
     }
 
+    /// Has this script stand in for `fio`.
+    pub(crate) fn fio(&self, script: &str) {
+        fs::write(self.root.path().join("tools/fio"), script).expect("written");
+    }
+
     /// Puts a disk in under this kernel name; it says that it has this serial number.
     pub(crate) fn plug(&self, name: &str, serial: &str, disk: &Disk) {
         let folder = self.root.path().join("sys/block").join(name);

@@ -258,6 +258,18 @@ async fn a_disk_that_is_there_twice_or_removable_or_read_only_is_not_written() {
 }
 
 #[tokio::test]
+async fn a_disk_that_goes_away_after_its_surface_was_tested_is_missed() {
+    let (mut bench, _disk) = ready().await;
+    bench.spec.limits.storage.hdd = bench.spec.limits.storage.virtual_disk;
+    let known = bench.root.path().join("sys/block/sda");
+    bench.fio(&format!("#!/bin/sh\nrm -r {}\nexit 1\n", known.display()));
+    let outcome = bench.run().await;
+    assert_eq!(outcome.judgement.verdict, Verdict::Fail, "{:#?}", outcome.judgement);
+    assert!(outcome.codes().contains(&"DiskVanished"), "{:?}", outcome.codes());
+    assert_eq!(outcome.evidence.disks[0].left, Some(Left::Unknown));
+}
+
+#[tokio::test]
 async fn one_disk_in_the_way_keeps_all_from_being_written() {
     let (mut bench, disk) = ready().await;
     let other = Disk::new(bench.root.path(), "other").await;

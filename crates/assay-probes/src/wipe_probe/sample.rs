@@ -5,7 +5,7 @@
 //! told apart from what somebody may miss: each of their sectors names itself.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -52,6 +52,12 @@ pub enum ProbeError {
         /// What it should lead to.
         wanted: String,
     },
+    /// It was pulled out, or lost its power.
+    #[error("{path} went away while it was looked at; reseat the disk and its cable and check its power")]
+    Gone {
+        /// The path.
+        path: String,
+    },
     /// So much of it is unreadable that nobody can say what it holds.
     #[error(
         "more than {MAX_UNREADABLE} bytes of {path} cannot be read, so that nobody can say what it holds; replace it"
@@ -95,11 +101,22 @@ pub(super) fn look(
         result: WipeProbe { device_bytes: bytes, ..WipeProbe::default() },
         resumed,
     };
-    probe.run(how, seed).map_err(failed)?;
-    if probe.result.unreadable_bytes > MAX_UNREADABLE {
+    let outcome = probe.run(how, seed);
+    let unreadable = probe.result.unreadable_bytes > MAX_UNREADABLE;
+    if (outcome.is_err() || unreadable) && is_gone(&probe.reader.file, bytes) {
+        return Err(ProbeError::Gone { path: name() });
+    }
+    outcome.map_err(failed)?;
+    if unreadable {
         return Err(ProbeError::Unreadable { path: name() });
     }
     Ok(probe.result)
+}
+
+/// Whether the disk behind an open file has gone: the kernel then gives it the size 0, and reads find an end or fail as
+/// if the medium were bad.
+fn is_gone(mut file: &File, bytes: u64) -> bool {
+    bytes > 0 && file.seek(SeekFrom::End(0)).is_ok_and(|size| size == 0)
 }
 
 /// Reads whole blocks past the cache.
@@ -296,6 +313,20 @@ mod tests {
         let mut sector = [0xff; 512];
         sector[100] = 0;
         assert!(!is_blank(&sector));
+    }
+
+    #[test]
+    fn a_disk_that_is_gone_is_not_a_bad_medium() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk");
+        let open = |size: u64| {
+            let file = File::create(&path).expect("made");
+            file.set_len(size).expect("sized");
+            file
+        };
+        assert!(!is_gone(&open(4096), 4096), "it only cannot be read");
+        assert!(is_gone(&open(0), 4096));
+        assert!(!is_gone(&open(0), 0), "it never had a size");
     }
 
     #[test]

@@ -255,6 +255,12 @@ fn shouts(view: &RunView) -> Vec<Text> {
         let codes = view.created.muted.join(", ");
         out.push(Text::new(&format!("Checks switched off: {codes}. This run can never admit the machine.")));
     }
+    let left_out: Vec<&str> =
+        view.created.options.left_out.iter().map(assay_model::StageName::as_str).collect();
+    if !left_out.is_empty() {
+        let names = left_out.join(", ");
+        out.push(Text::new(&format!("Stages left out: {names}. This run can never admit the machine.")));
+    }
     out
 }
 

@@ -296,6 +296,18 @@ pub(crate) fn muted(key: &SigningKey) -> Story {
     story
 }
 
+/// A run without one of its stages.
+pub(crate) fn left_out(key: &SigningKey) -> Story {
+    let mut story = Story::begin(46, |c| {
+        c.options.left_out = vec!["Storage".into()];
+        c.stages.truncate(1);
+    });
+    story.boot().stage(0, 1, 9, good("fine", "parts read", 30));
+    story.add(1, EventBody::RunCompleted { result: Some(RunResult::Pass) });
+    story.seal(key);
+    story
+}
+
 /// What a server would add: the machine, its temperatures, the checks' last red.
 pub(crate) fn extras(story: &Story) -> Extras {
     let wave = |base: f64, rise: f64, wobble: f64| {

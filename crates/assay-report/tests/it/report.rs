@@ -92,6 +92,15 @@ fn the_top_of_the_page_says_verdict_gaps_and_next_steps_in_words() {
     Not verified
     checks switched off: DimmMissing
     "#);
+    insta::assert_snapshot!(top(&page(&common::left_out(&key))), @r#"
+    Assay report · run 46
+    pve-07
+    PASS – STAGES LEFT OUT
+    Stages were left out by request, so this run can never admit the machine.
+    Stages left out: Storage. This run can never admit the machine.
+    Not verified
+    stages left out by request: Storage
+    "#);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use assay_api::operator::{Gate, GateReason};
 use assay_engine::gate::GateRule;
 use assay_model::Micros;
+use assay_model::host::order::Profile;
 use axum::extract::{Path, Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -26,6 +27,8 @@ struct GateQuery {
     max_age_s: Option<u32>,
     #[serde(default)]
     allow_waived: bool,
+    #[serde(default)]
+    profile: Profile,
 }
 
 async fn gate(
@@ -36,7 +39,7 @@ async fn gate(
 ) -> Result<Json<Gate>, ApiError> {
     let host = find(&app, &name).await?;
     let max_age = Micros::seconds(i64::from(query.max_age_s.unwrap_or(MAX_AGE_S)));
-    let rule = GateRule { max_age, allow_waived: query.allow_waived };
+    let rule = GateRule { max_age, allow_waived: query.allow_waived, least: query.profile };
     let answer = app.engine.gate(&host, rule).await?;
     let told = |reason: assay_engine::gate::GateReason| GateReason {
         code: reason.code.to_owned(),

@@ -4,6 +4,7 @@ use assay_api::operator::{Adopted, Host, NewHost, RunSummary, Vet};
 use assay_engine::requests::VetOptions;
 use assay_model::host::spec::HostSpec;
 use assay_model::{Decision, DecisionKind, HostId};
+use assay_netboot::power::Method;
 use assay_store::{HostRow, RunFilter};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -49,6 +50,11 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
         }
         HostSpec::from_yaml(yaml).map_err(|e| ApiError::invalid(e.to_string()))?;
     }
+    let power = new.power.unwrap_or_else(|| json!({ "method": "manual" }));
+    Method::read(&power).map_err(|problem| {
+        ApiError::invalid(problem)
+            .hint("docs/guide/power.md lists the settings; passwords stay with the runner")
+    })?;
     let known = app.engine.store().host_by_name(&new.name).await?;
     if known.is_some() && !replace {
         return Err(ApiError::new(
@@ -63,7 +69,7 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
         name: new.name,
         macs: new.macs,
         spec_yaml: new.spec_yaml.unwrap_or_default(),
-        power: new.power.unwrap_or_else(|| json!({ "method": "manual" })),
+        power,
         created_at: known.map_or(app.engine.now(), |k| k.created_at),
     };
     store_host(app, &row).await?;

@@ -5,6 +5,7 @@ use assay_api::operator::{Host, NewHost, Vet};
 use assay_model::host::order::Profile;
 use assay_model::host::spec::HostSpec;
 use assay_model::{Mac, RunState};
+use assay_netboot::power::{place_of, typed};
 use assay_store::RunFilter;
 use axum::Form;
 use axum::extract::{Path, Query, State};
@@ -22,8 +23,14 @@ use crate::state::App;
 
 /// Runs shown with a host.
 const HISTORY: u32 = 20;
-/// The power methods that the form offers; another one stays as it is.
-const METHODS: [(&str, &str); 2] = [("manual", "by hand"), ("lab", "lab machine")];
+/// The power methods, in words.
+const METHODS: [(&str, &str); 5] = [
+    ("manual", "by hand"),
+    ("ipmi", "IPMI"),
+    ("redfish", "Redfish"),
+    ("wol", "Wake-on-LAN"),
+    ("lab", "lab machine"),
+];
 
 #[derive(Template)]
 #[template(path = "host.html")]
@@ -49,8 +56,19 @@ struct FormPage {
     macs: String,
     spec: String,
     methods: Vec<(String, String, bool)>,
-    machine: String,
+    power: PowerFields,
     problem: Option<Problem>,
+}
+
+/// How the machine is switched, beside the method, as it stands in the form.
+#[derive(Clone, Default)]
+struct PowerFields {
+    /// What is switched: an address, a URL, a MAC address or a lab machine.
+    place: String,
+    /// The name of the password on the runner.
+    credential: String,
+    /// `KEY=VALUE`, one a line.
+    more: String,
 }
 
 /// What is wrong with a form, and with which field.
@@ -84,7 +102,11 @@ pub(super) struct HostForm {
     #[serde(default)]
     method: String,
     #[serde(default)]
-    machine: String,
+    place: String,
+    #[serde(default)]
+    credential: String,
+    #[serde(default)]
+    more: String,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +126,9 @@ pub(super) async fn form(
         macs: prefill.mac.unwrap_or_default(),
         spec: String::new(),
         method: "manual".to_owned(),
-        machine: String::new(),
+        place: String::new(),
+        credential: String::new(),
+        more: String::new(),
     };
     finished(&form_page(Shell::new(&operator, "fleet"), None, form, None))
 }
@@ -124,12 +148,15 @@ pub(super) async fn edit(
 ) -> Result<Response, PageError> {
     let host = find(&app, &name).await?;
     let macs: Vec<String> = host.macs.iter().map(Mac::to_string).collect();
+    let PowerFields { place, credential, more } = shown_power(&host.power);
     let form = HostForm {
         name: host.name.clone(),
         macs: macs.join("\n"),
         spec: host.spec_yaml.clone().unwrap_or_default(),
         method: method(&host.power).to_owned(),
-        machine: host.power.get("machine").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        place,
+        credential,
+        more,
     };
     finished(&form_page(Shell::new(&operator, "fleet"), Some(host.name), form, None))
 }
@@ -215,8 +242,7 @@ async fn store(app: &App, shell: Shell, old: Option<Host>, form: HostForm) -> Re
     page_with(StatusCode::UNPROCESSABLE_ENTITY, &again)
 }
 
-/// Reads a form. What the form does not show of an old host (settings of a power method that it does
-/// not offer) is kept.
+/// Reads a form.
 fn read(form: &HostForm, old: Option<&Host>) -> Result<NewHost, Problem> {
     let wrong = |field, message: String| Problem { field, message, hint: None, place: None };
     let name = old.map_or_else(|| form.name.trim().to_owned(), |h| h.name.clone());
@@ -243,18 +269,55 @@ fn read(form: &HostForm, old: Option<&Host>) -> Result<NewHost, Problem> {
             hint: None,
         })?;
     }
-    let power = match (form.method.as_str(), form.machine.trim()) {
-        ("lab", "") => return Err(wrong("machine", "which lab machine? Give its name".to_owned())),
-        ("lab", machine) => json!({ "method": "lab", "machine": machine }),
-        ("manual", _) => json!({ "method": "manual" }),
-        (other, _) => match old.map(|h| &h.power).filter(|p| method(p) == other) {
-            Some(kept) => kept.clone(),
-            None => {
-                return Err(wrong("method", format!("`{other}` is not a power method that this form knows")));
-            }
-        },
-    };
+    let power = read_power(form).map_err(|(field, message)| wrong(field, message))?;
     Ok(NewHost { name, macs, spec_yaml: spec, power: Some(power) })
+}
+
+/// The power setting that the form comes to, or the field that is wrong and why. What belongs to another method than
+/// the chosen one is left alone: nobody has to empty fields to change their mind.
+fn read_power(form: &HostForm) -> Result<Value, (&'static str, String)> {
+    let place = form.place.trim();
+    let (what, needs_password) = match form.method.as_str() {
+        "manual" => return Ok(json!({ "method": "manual" })),
+        "lab" => ("which lab machine? Give its name", false),
+        "ipmi" => ("where is the BMC? Give its address", true),
+        "redfish" => ("where is the BMC? Give its URL, such as https://10.20.0.31", true),
+        "wol" => ("which card wakes the machine? Give its MAC address", false),
+        other => return Err(("method", format!("`{other}` is not a power method"))),
+    };
+    if place.is_empty() {
+        return Err(("place", what.to_owned()));
+    }
+    let credential = Some(form.credential.trim()).filter(|_| needs_password);
+    if credential == Some("") {
+        let message = "which password? Give the name of its entry in the runner's bmc-secrets.toml";
+        return Err(("credential", message.to_owned()));
+    }
+    let more = form.more.lines().map(str::trim).filter(|line| !line.is_empty() && form.method != "lab");
+    typed(&form.method, place, credential, more).map_err(|problem| {
+        let field = match problem.split('`').nth(1) {
+            Some("address" | "url" | "mac" | "machine") => "place",
+            Some("credential") => "credential",
+            _ => "more",
+        };
+        (field, problem)
+    })
+}
+
+/// A stored setting, as the form shows it.
+fn shown_power(power: &Value) -> PowerFields {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut fields = PowerFields::default();
+    let place = place_of(method(power));
+    for (key, value) in power.as_object().into_iter().flatten() {
+        match key.as_str() {
+            "method" => {}
+            "credential" => fields.credential = text(value),
+            key if Some(key) == place => fields.place = text(value),
+            key => fields.more.push_str(&format!("{key}={}\n", text(value))),
+        }
+    }
+    fields
 }
 
 fn form_page(shell: Shell, changing: Option<String>, form: HostForm, problem: Option<Problem>) -> FormPage {
@@ -270,7 +333,7 @@ fn form_page(shell: Shell, changing: Option<String>, form: HostForm, problem: Op
         macs: form.macs,
         spec: form.spec,
         methods,
-        machine: form.machine,
+        power: PowerFields { place: form.place, credential: form.credential, more: form.more },
         problem,
     }
 }
@@ -279,12 +342,15 @@ fn method(power: &Value) -> &str {
     power.get("method").and_then(Value::as_str).unwrap_or("manual")
 }
 
-/// The power settings in words. Whatever else they hold may be secret.
+/// The power settings in words.
 fn told_power(power: &Value) -> String {
-    match (method(power), power.get("machine").and_then(Value::as_str)) {
+    let fields = shown_power(power);
+    let named = METHODS.iter().find(|(known, _)| *known == method(power)).map(|(_, word)| *word);
+    match (method(power), named) {
         ("manual", _) => "by hand: someone switches it on when a run asks for it".to_owned(),
-        ("lab", Some(machine)) => format!("lab machine {machine}"),
-        (other, _) => other.to_owned(),
+        (_, Some(word)) if fields.credential.is_empty() => format!("{word} {}", fields.place),
+        (_, Some(word)) => format!("{word} {}, password {} on the runner", fields.place, fields.credential),
+        (other, None) => other.to_owned(),
     }
 }
 
@@ -310,7 +376,9 @@ mod tests {
             macs: macs.into(),
             spec: spec.into(),
             method: method.into(),
-            machine: "m1".into(),
+            place: "m1".into(),
+            credential: String::new(),
+            more: String::new(),
         }
     }
 
@@ -328,10 +396,19 @@ mod tests {
         assert_eq!(field(form("", "", "manual")), "macs");
         assert_eq!(field(form("nonsense", "", "manual")), "macs");
         assert_eq!(field(form("52:54:00:00:00:01", "", "teleport")), "method");
-        assert_eq!(
-            field(HostForm { machine: " ".into(), ..form("52:54:00:00:00:01", "", "lab") }),
-            "machine"
-        );
+        let power = |method: &str, place: &str, credential: &str, more: &str| {
+            let (place, credential, more) = (place.into(), credential.into(), more.into());
+            field(HostForm { place, credential, more, ..form("52:54:00:00:00:01", "", method) })
+        };
+        assert_eq!(power("lab", " ", "", ""), "place");
+        assert_eq!(power("lab", "../x", "", ""), "place");
+        assert_eq!(power("ipmi", "", "rack1", ""), "place");
+        assert_eq!(power("ipmi", "10.20.0.31", " ", ""), "credential");
+        assert_eq!(power("ipmi", "10.20.0.31", "../x", ""), "credential");
+        assert_eq!(power("ipmi", "10.20.0.31", "rack1", "password=x"), "more");
+        assert_eq!(power("redfish", "http://10.20.0.31", "rack1", ""), "place");
+        assert_eq!(power("redfish", "https://10.20.0.31", "rack1", "timeout_s=1"), "more");
+        assert_eq!(power("wol", "01:00:5e:00:00:01", "", ""), "place");
         assert_eq!(field(HostForm { name: " ".into(), ..form("52:54:00:00:00:01", "", "manual") }), "name");
     }
 
@@ -344,18 +421,29 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_the_form_does_not_know_survive_it() {
-        let power = json!({ "method": "redfish", "url": "https://bmc", "password": "hidden" });
-        let old = Host {
-            name: "node7".into(),
-            macs: vec![],
-            spec_yaml: None,
-            power: power.clone(),
-            created_at: assay_model::Micros(0),
-            latest: None,
+    fn every_power_setting_comes_back_from_the_form_as_it_went_in() {
+        for power in [
+            json!({ "method": "manual" }),
+            json!({ "method": "lab", "machine": "healthy-bios" }),
+            json!({ "method": "wol", "mac": "0c:c4:7a:12:34:56", "port": 7 }),
+            json!({ "method": "ipmi", "address": "10.20.0.31", "credential": "rack1", "cipher_suite": 17,
+                    "privilege": "operator", "firmware": "uefi" }),
+            json!({ "method": "redfish", "url": "https://10.20.0.32", "credential": "rack1", "system": "1",
+                    "insecure": true }),
+        ] {
+            let PowerFields { place, credential, more } = shown_power(&power);
+            let method = method(&power).to_owned();
+            let form = HostForm { method, place, credential, more, ..form("52:54:00:00:00:01", "", "") };
+            assert_eq!(read_power(&form), Ok(power));
+        }
+        let ipmi = json!({ "method": "ipmi", "address": "10.20.0.31", "credential": "rack1" });
+        assert_eq!(told_power(&ipmi), "IPMI 10.20.0.31, password rack1 on the runner");
+        // Whoever goes back to switching by hand need not empty the other fields.
+        let back = HostForm {
+            credential: "rack1".into(),
+            more: "x".into(),
+            ..form("52:54:00:00:00:01", "", "manual")
         };
-        let new = read(&form("52:54:00:00:00:01", "", "redfish"), Some(&old)).map_err(|p| p.message);
-        assert_eq!(new.map(|n| n.power), Ok(Some(power.clone())));
-        assert!(!told_power(&power).contains("hidden"));
+        assert_eq!(read_power(&back), Ok(json!({ "method": "manual" })));
     }
 }

@@ -104,6 +104,7 @@ pub(super) fn facts(run: &RunView) -> RunFacts<'_> {
         result: run.result,
         overridden: run.overridden,
         muted: !run.created.muted.is_empty(),
+        left_out: !run.created.options.left_out.is_empty(),
         profile: &run.created.profile,
         stage: run.current_stage().map(|s| s.plan.name.as_str()),
     }
@@ -226,6 +227,11 @@ fn told_facts(run: &RunView) -> Vec<(&'static str, String)> {
     }
     if !run.created.muted.is_empty() {
         out.push(("Checks off", run.created.muted.join(", ")));
+    }
+    let left_out: Vec<&str> =
+        run.created.options.left_out.iter().map(assay_model::StageName::as_str).collect();
+    if !left_out.is_empty() {
+        out.push(("Stages left out", left_out.join(", ")));
     }
     out
 }

@@ -80,7 +80,7 @@ impl Badge {
         Self::new("active", "active", word)
     }
 
-    /// Where a run stands. A pass is green only when nothing was waived and no check was switched off.
+    /// Where a run stands. A pass is green only when nothing was waived, no check switched off and no stage left out.
     pub(super) fn run(run: &RunFacts<'_>) -> Self {
         match (run.state, run.result) {
             (RunState::Queued, _) => Self::new("idle", "wait", "Queued"),
@@ -140,6 +140,7 @@ pub(super) struct RunFacts<'a> {
     pub(super) result: Option<RunResult>,
     pub(super) overridden: bool,
     pub(super) muted: bool,
+    pub(super) left_out: bool,
     pub(super) profile: &'a str,
     pub(super) stage: Option<&'a str>,
 }
@@ -148,13 +149,13 @@ impl RunFacts<'_> {
     fn passed(&self) -> Badge {
         // A profile lower than standard carries its name in the verdict.
         let lower = if self.profile == "quick" { " (quick)" } else { "" };
-        if self.muted {
-            Badge::warning(format!("Passed{lower}, checks off"))
-        } else if self.overridden {
-            Badge::warning(format!("Passed{lower}, waived"))
-        } else {
-            Badge::good(format!("Passed{lower}"))
+        let reservations =
+            [(self.overridden, "waived"), (self.muted, "checks off"), (self.left_out, "stages left out")];
+        let told: Vec<&str> = reservations.into_iter().filter_map(|(is, word)| is.then_some(word)).collect();
+        if told.is_empty() {
+            return Badge::good(format!("Passed{lower}"));
         }
+        Badge::warning(format!("Passed{lower}, {}", told.join(", ")))
     }
 }
 
@@ -267,7 +268,15 @@ mod tests {
     use super::*;
 
     fn facts(state: RunState, result: Option<RunResult>) -> RunFacts<'static> {
-        RunFacts { state, result, overridden: false, muted: false, profile: "standard", stage: None }
+        RunFacts {
+            state,
+            result,
+            overridden: false,
+            muted: false,
+            left_out: false,
+            profile: "standard",
+            stage: None,
+        }
     }
 
     #[test]
@@ -276,6 +285,10 @@ mod tests {
         assert_eq!(Badge::run(&pass).tone, "pass");
         assert_eq!(Badge::run(&RunFacts { overridden: true, ..pass }).tone, "warn");
         assert_eq!(Badge::run(&RunFacts { muted: true, ..pass }).tone, "warn");
+        assert_eq!(Badge::run(&RunFacts { left_out: true, ..pass }).tone, "warn");
+        let all =
+            Badge::run(&RunFacts { overridden: true, muted: true, left_out: true, profile: "quick", ..pass });
+        assert_eq!(all.word, "Passed (quick), waived, checks off, stages left out");
         assert_eq!(Badge::run(&RunFacts { profile: "quick", ..pass }).word, "Passed (quick)");
         assert_ne!(Badge::run(&facts(RunState::Completed, None)).tone, "pass");
         for state in RunState::ALL {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use assay_api::operator::Gate as Answer;
+use assay_model::host::order::{Profile, UnknownProfile};
 use clap::{Args, Subcommand};
 
 use crate::commands::Remote;
@@ -24,14 +25,19 @@ pub(crate) struct HostGate {
     /// Let a pass count for which an operator waived something.
     #[arg(long)]
     allow_waived: bool,
+    /// The lightest profile that counts: quick, standard or burnin.
+    #[arg(long, default_value = "standard", value_parser = profile)]
+    profile: Profile,
     #[command(flatten)]
     remote: Remote,
 }
 
 impl Gate {
     pub(crate) async fn run(self) -> Result<Exit> {
-        let Self::Host(HostGate { name, max_age, allow_waived, remote }) = self;
-        let path = format!("/api/v1/hosts/{name}/gate?max_age_s={max_age}&allow_waived={allow_waived}");
+        let Self::Host(HostGate { name, max_age, allow_waived, profile, remote }) = self;
+        let path = format!(
+            "/api/v1/hosts/{name}/gate?max_age_s={max_age}&allow_waived={allow_waived}&profile={profile}"
+        );
         let answer: Answer = remote.client()?.get(&path).await?;
         if remote.json {
             ui::json(&answer)?;
@@ -46,6 +52,10 @@ impl Gate {
         }
         Ok(if answer.open { Exit::Ok } else { Exit::Fail })
     }
+}
+
+fn profile(text: &str) -> Result<Profile, UnknownProfile> {
+    text.parse()
 }
 
 /// Reads a span of time in seconds.

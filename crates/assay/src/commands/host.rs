@@ -175,33 +175,8 @@ impl Add {
 /// A host's `power` setting from what was typed, checked as the runner will check it.
 fn power_settings(power: &str, credential: Option<&str>, set: &[String]) -> Result<Value> {
     let (method, place) = power.split_once(':').unwrap_or((power, ""));
-    let mut settings = json!({ "method": method });
-    let field = match method {
-        "ipmi" => Some("address"),
-        "redfish" => Some("url"),
-        "wol" => Some("mac"),
-        "lab" => Some("machine"),
-        _ => None,
-    };
-    match field {
-        Some(field) => settings[field] = place.into(),
-        None if method == "manual" && !place.is_empty() => {
-            bail!("--power manual takes nothing behind a colon")
-        }
-        None => {}
-    }
-    if let Some(name) = credential {
-        settings["credential"] = name.into();
-    }
-    for pair in set {
-        let (key, text) = pair.split_once('=').with_context(|| format!("`{pair}` is not KEY=VALUE"))?;
-        // By name: a system may be called `1`, and a fingerprint may be all digits.
-        let is_plain = !["port", "cipher_suite", "timeout_s", "insecure"].contains(&key);
-        let value = serde_json::from_str::<Value>(text).ok().filter(|_| !is_plain);
-        settings[key] = value.unwrap_or_else(|| text.into());
-    }
-    assay_runner::check_power(&settings).map_err(|problem| anyhow!("{problem}"))?;
-    Ok(settings)
+    assay_netboot::power::typed(method, place, credential, set.iter().map(String::as_str))
+        .map_err(|problem| anyhow!("{problem}"))
 }
 
 impl List {
@@ -395,7 +370,7 @@ mod tests {
         assert!(bad("ipmi:10.20.0.31", &[]).contains("missing field `credential`"));
         assert!(bad("ipmi:10.20.0.31", &["password=x"]).contains("unknown field `password`"));
         assert!(bad("pigeon:x", &[]).contains("need a `method`"));
-        assert!(bad("manual:x", &[]).contains("takes nothing behind a colon"));
+        assert!(bad("manual:x", &[]).contains("means nothing"));
         assert!(bad("manual", &["x"]).contains("is not KEY=VALUE"));
     }
 }

@@ -54,6 +54,16 @@ impl Screen {
         false
     }
 
+    /// The row that the cursor is in.
+    pub(super) const fn place(&self) -> usize {
+        self.row
+    }
+
+    /// Whether the next byte is a character, and not part of a sequence.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.sequence.is_none()
+    }
+
     /// A row as text.
     pub(super) fn row(&self, row: usize) -> String {
         self.cells.get(row).map(|cells| String::from_utf8_lossy(cells).into_owned()).unwrap_or_default()

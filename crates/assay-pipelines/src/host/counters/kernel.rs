@@ -16,8 +16,11 @@ pub(super) struct MachineChecks {
 
 /// Bit 61 of a bank's status: not corrected.
 const UNCORRECTED: u64 = 1 << 61;
+/// Bit 62 of a bank's status: it was hit again before anybody had read it. A bank holds one error, so without this bit
+/// ten errors between two looks would pass for one.
+const OVERFLOW: u64 = 1 << 62;
 
-/// Counts them. Where a driver decodes them, their own lines are missing and only their announcements remain.
+/// Counts them, at least. Where a driver decodes them, their own lines are missing and only their announcements remain.
 pub(super) fn machine_checks(lines: &[String]) -> MachineChecks {
     let mut found = MachineChecks::default();
     let mut announced = 0;
@@ -27,7 +30,7 @@ pub(super) fn machine_checks(lines: &[String]) -> MachineChecks {
         }
         let Some(status) = status(line) else { continue };
         if status & UNCORRECTED == 0 {
-            found.corrected += 1;
+            found.corrected += if status & OVERFLOW == 0 { 1 } else { 2 };
         } else {
             found.uncorrected += 1;
         }

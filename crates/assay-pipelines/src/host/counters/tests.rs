@@ -112,6 +112,7 @@ fn each_counter_that_grew_has_its_verdict() {
         ),
         ("mce 1", Box::new(mce(1, "8c00004000010091")), &[("MachineCheckCorrected", Warning)]),
         ("mce 2", Box::new(mce(2, "8c00004000010091")), &[("MachineCheckCorrected", Critical)]),
+        ("mce overflow", Box::new(mce(1, "cc00004000010091")), &[("MachineCheckCorrected", Critical)]),
         ("mce uc", Box::new(mce(1, "bd000000000000c0")), &[("MachineCheckUncorrected", Critical)]),
         ("#MC", Box::new(|c| c.machine_checks = Some(2)), &[("MachineCheckUncorrected", Critical)]),
         ("aer ce", Box::new(|c| c.pcie[0].correctable = 9), &[("PcieErrors", Warning)]),

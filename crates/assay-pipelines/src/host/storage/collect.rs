@@ -63,7 +63,7 @@ pub(crate) async fn collect(context: &CollectContext<'_>, spent: &Spent) -> Resu
     if let Err(problem) = permit::is_in_time(&permit, now()) {
         evidence.permit = PermitOutcome::Invalid { why: problem.to_string() };
     } else if !meant.iter().any(in_the_way) {
-        let claimed = admit(&mut meant);
+        let claimed = admit(context, &mut meant);
         // Between all of them being looked at and the last being admitted, one may have gone.
         if !meant.iter().any(in_the_way) && !claimed.is_empty() {
             evidence.written = true;
@@ -190,11 +190,22 @@ async fn claim(context: &CollectContext<'_>, meant: &mut [Meant]) {
                 }
                 Err(detail) => Some((RefusalKind::Swapped, detail)),
             },
-            Err((why, detail)) => Some((why, detail)),
+            Err(refusal) => Some(refusal),
         };
+        let refusal = refusal.map(|refusal| or_gone(context, candidate, refusal));
         let refusal = refusal.map(|(why, detail)| Refusal { why, detail: clean(&detail) });
         disk.disk.refusals.extend(refusal);
     }
+}
+
+/// What went wrong with a disk that is not there any more is that it went away, whatever else was seen of it.
+fn or_gone(
+    context: &CollectContext<'_>,
+    candidate: &Candidate,
+    (why, detail): (RefusalKind, String),
+) -> (RefusalKind, String) {
+    let why = if candidate.is_there(context.machine) { why } else { RefusalKind::Vanished };
+    (why, detail)
 }
 
 async fn open(node: &Path, sysroot: &Path) -> Result<Opened, (RefusalKind, String)> {
@@ -271,9 +282,11 @@ async fn look(context: &CollectContext<'_>, meant: &mut [Meant], permit: &EraseP
             Err(problem) => {
                 let why = match problem {
                     wipe_probe::ProbeError::Another { .. } => RefusalKind::Swapped,
+                    wipe_probe::ProbeError::Gone { .. } => RefusalKind::Vanished,
                     _ => RefusalKind::Unreadable,
                 };
-                meant.disk.refusals.push(Refusal { why, detail: clean(&problem.to_string()) });
+                let (why, detail) = or_gone(context, candidate, (why, problem.to_string()));
+                meant.disk.refusals.push(Refusal { why, detail: clean(&detail) });
             }
         }
     });
@@ -295,7 +308,7 @@ fn may_it_be_written(meant: &mut Meant, permit: &ErasePermit) {
 }
 
 /// Turns every claimed disk into one that can be written. Whatever is off stands in its refusals afterwards.
-fn admit(meant: &mut [Meant]) -> Vec<Claimed> {
+fn admit(context: &CollectContext<'_>, meant: &mut [Meant]) -> Vec<Claimed> {
     let mut claimed = Vec::new();
     for disk in meant.iter_mut() {
         let (Some(opened), Some(candidate)) = (disk.opened.take(), disk.candidate.take()) else { continue };
@@ -307,7 +320,8 @@ fn admit(meant: &mut [Meant]) -> Vec<Claimed> {
                 resume: disk.resume.take(),
             }),
             Err(detail) => {
-                disk.disk.refusals.push(Refusal { why: RefusalKind::Swapped, detail: clean(&detail) });
+                let (why, detail) = or_gone(context, &candidate, (RefusalKind::Swapped, detail));
+                disk.disk.refusals.push(Refusal { why, detail: clean(&detail) });
             }
         }
     }

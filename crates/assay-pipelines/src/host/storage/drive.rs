@@ -92,6 +92,13 @@ pub(super) async fn drive(
         claimed.disk.surface = Some(surface);
     }
     random_access(context, &mut claimed, &mut artifacts).await;
+    for claimed in &mut claimed {
+        // Gone after its surface was done: only its random access would be missing, without a word why.
+        let gone = !claimed.candidate.is_there(context.machine);
+        if let Some(surface) = claimed.disk.surface.as_mut().filter(|surface| gone && is_whole(surface)) {
+            surface.stopped = Some(SurfaceStop::Gone);
+        }
+    }
     join_all(claimed.iter_mut().map(|claimed| leave(context.machine, limits, claimed))).await;
     (claimed.into_iter().map(|claimed| claimed.disk).collect(), artifacts)
 }

@@ -17,6 +17,8 @@ use crate::JudgeInput;
 /// Longest part of a sentence that the machine chose.
 const MAX_DETAIL: usize = 400;
 const GIB: f64 = 1_073_741_824.0;
+const VANISHED: &str =
+    "Reseat the disk and its cable and check its power; if it goes away in another slot as well, replace it.";
 
 pub(super) fn judge(evidence: &StorageEvidence, input: &JudgeInput<'_>) -> Judgement {
     let wanted = wanted_disks(input.spec, input.replaced);
@@ -433,6 +435,7 @@ fn refused(named: &Named<'_>, refusal: &Refusal) -> Finding {
             "SurfaceUnreadable",
             "Reseat the disk and its cable, and retry; replace it if it cannot be read again.",
         ),
+        RefusalKind::Vanished => ("DiskVanished", VANISHED),
     };
     let says = match refusal.why {
         RefusalKind::HoldsData => format!("it holds data: {}; nothing was written", refusal.detail),
@@ -492,11 +495,8 @@ fn ended_early(named: &Named<'_>, surface: &Surface) -> Option<Finding> {
     let (code, says, next_step) = match surface.stopped? {
         SurfaceStop::Gone => (
             "DiskVanished",
-            format!(
-                "it went away during the surface scan, after {} were written",
-                gib(surface.written_bytes)
-            ),
-            "Reseat the disk and its cable and check its power; if it goes away in another slot as well, replace it.",
+            format!("it went away while it was tested, after {} were written", gib(surface.written_bytes)),
+            VANISHED,
         ),
         SurfaceStop::Hung => (
             "DiskStalled",

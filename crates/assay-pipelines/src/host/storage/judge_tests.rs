@@ -177,6 +177,7 @@ fn each_reason_not_to_write_has_its_code_and_names_the_disk() {
         (RefusalKind::NotPermitted, "PermitInvalid"),
         (RefusalKind::HoldsData, "UnexpectedData"),
         (RefusalKind::Unreadable, "SurfaceUnreadable"),
+        (RefusalKind::Vanished, "DiskVanished"),
     ];
     for (why, code) in cases {
         let judgement = halted(why, "seen \u{1b}[2J");
