@@ -59,6 +59,9 @@ pub struct Vet {
     /// Only these stages (and `Reporting`); all when empty. May name opt-in ones.
     #[serde(default)]
     pub only_stages: Vec<StageName>,
+    /// Opt-in stages that are wanted beside the others: `Memtest86`.
+    #[serde(default)]
+    pub with_stages: Vec<StageName>,
 }
 
 /// A run in a list.

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use assay_model::event::PowerAction;
+use assay_model::host::memtest::MemtestEvidence;
 use assay_model::host::order::IperfServer;
-use assay_model::{Mac, RunId};
+use assay_model::{Mac, RunId, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,10 +67,54 @@ pub enum Order {
         /// What to do.
         action: PowerAction,
     },
+    /// Read the machine's serial console until memtest86+ has said what it has to say. Comes again until its
+    /// [`ConsoleRead`] was taken; anything else means that nobody waits for it any more.
+    Read(ConsoleOrder),
     /// Nothing now; ask again.
     Wait,
     /// The run is over: forget its addresses and its token.
     End,
+}
+
+/// Which console is read for what, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleOrder {
+    /// The stage that wants it.
+    pub stage: StageName,
+    /// Which try.
+    pub attempt: u32,
+    /// Fencing token of the try.
+    pub generation: i64,
+    /// The power job with which the machine was booted for it: the console is read from that moment on.
+    pub job: String,
+    /// Whole passes that are waited for.
+    pub passes: u32,
+    /// Seconds that are left for the machine to begin.
+    pub boot_s: u64,
+    /// Seconds that are left for everything.
+    pub listen_s: u64,
+}
+
+/// `POST /runner/v1/console` (run token): what was read. May be sent again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConsoleRead {
+    /// The stage.
+    pub stage: StageName,
+    /// Which try.
+    pub attempt: u32,
+    /// Its fencing token.
+    pub generation: i64,
+    /// What the judge reads.
+    pub evidence: MemtestEvidence,
+    /// The console in plain text; kept as an artifact.
+    pub text: String,
+}
+
+/// `POST /runner/v1/step` (run token): how far the reading is, in a few words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The words.
+    pub step: String,
 }
 
 /// `POST /runner/v1/done` (run token): what became of a job. May be sent again.

@@ -26,6 +26,11 @@ pub enum Boot {
         /// The run's number.
         number: i64,
     },
+    /// Boot memtest86+, drawing on this serial console (`ttyS0,115200`).
+    Memtest {
+        /// The console, as the host's `power` setting names it.
+        console: Option<String>,
+    },
     /// Boot from the local disk.
     Local {
         /// Why, for the machine's console.
@@ -194,6 +199,11 @@ impl Engine {
         let Some(run) = self.open_run_of(host.id).await? else {
             return local("no run is open for this machine");
         };
+        if self.serve_other(run, mac).await? {
+            let power = &self.view(run).await?.created.power;
+            let console = power.get("console").and_then(serde_json::Value::as_str).map(str::to_owned);
+            return Ok(Boot::Memtest { console });
+        }
         let token = secret();
         let hash = Sha256::of(token.as_bytes());
         let expires = self.now().plus(self.tuning.boot_token);

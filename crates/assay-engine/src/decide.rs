@@ -9,7 +9,7 @@ use assay_model::event::PowerAction;
 use assay_model::view::{AttemptOutcome, AttemptView, PowerView, StageView};
 use assay_model::{Micros, Owner, RunState, RunView};
 
-use crate::Tuning;
+use crate::{Tuning, outside};
 
 /// All that deciding needs.
 #[derive(Clone, Debug)]
@@ -192,6 +192,7 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
         RunState::Failed => Action::Complete,
         RunState::FailedHolding => match run.hold_until {
             Some(until) if now >= until => Action::ExpireHold,
+            _ if outside::is_away(run) => Action::Power { action: PowerAction::Cycle },
             until => Action::Wait { until },
         },
         RunState::Cancelling => cancelling(s, now),
@@ -271,6 +272,9 @@ fn news(s: &Snapshot<'_>, now: Micros) -> Option<News> {
 fn booting(s: &Snapshot<'_>, now: Micros) -> Action {
     let run = s.run;
     let since = run.booting_since.unwrap_or(run.created_at);
+    if run.current_stage().is_some_and(|stage| stage.plan.owner == Owner::Runner) {
+        return start(run);
+    }
     if run.enrolled.as_ref().is_some_and(|e| e.at >= since) {
         return start(run);
     }
@@ -315,6 +319,9 @@ fn running(s: &Snapshot<'_>, now: Micros) -> Action {
     }
     if stage.plan.owner == Owner::Orchestrator {
         return Action::Collect;
+    }
+    if stage.plan.owner == Owner::Runner {
+        return outside::decide(s, stage, attempt, now);
     }
     if run.enrolled.as_ref().is_some_and(|e| e.generation > attempt.generation) {
         return came_back(s, attempt, now);
@@ -369,7 +376,7 @@ fn silent_or_slow(s: &Snapshot<'_>, stage: &StageView, attempt: &AttemptView, no
 }
 
 /// Our latest request to cycle the machine's power since the attempt began.
-fn cycled<'a>(run: &'a RunView, attempt: &AttemptView) -> Option<&'a PowerView> {
+pub(crate) fn cycled<'a>(run: &'a RunView, attempt: &AttemptView) -> Option<&'a PowerView> {
     let since = |p: &&PowerView| p.action == PowerAction::Cycle && p.requested_at >= attempt.started_at;
     run.power.iter().rfind(since)
 }
@@ -408,13 +415,14 @@ fn between_stages(s: &Snapshot<'_>, now: Micros) -> Action {
     let Some(stage) = run.current_stage() else {
         return Action::Complete;
     };
-    if stage.plan.owner == Owner::Orchestrator {
+    if stage.plan.owner != Owner::Agent {
         return start(run);
     }
-    // Since when a machine is wanted: a decision let the run go on, or a try was lost.
+    // Since when a machine is wanted: a decision let the run go on, a try was lost, or a stage had it
+    // boot something else.
     let last_try = stage.latest().and_then(|a| a.ended_at);
     let last_decision = run.decisions.last().map(|d| d.at);
-    let since = last_try.max(last_decision).unwrap_or(run.created_at);
+    let since = last_try.max(last_decision).max(outside::ended_at(run)).unwrap_or(run.created_at);
     let alive = run.enrolled.as_ref().is_some_and(|e| {
         let power_after = run.power.last().is_some_and(|p| p.requested_at > e.at && !outlived(run, p));
         !power_after && now < s.lease_until
@@ -431,7 +439,8 @@ fn between_stages(s: &Snapshot<'_>, now: Micros) -> Action {
 /// Whether the boot that was to be cut off has brought evidence after that: its power was not cut after all.
 fn outlived(run: &RunView, power: &PowerView) -> bool {
     let e = run.enrolled.as_ref().map_or(0, |e| e.generation);
-    run.stages.iter().flat_map(|stage| &stage.attempts).any(|a| {
+    let from_within = run.stages.iter().filter(|stage| stage.plan.owner == Owner::Agent);
+    from_within.flat_map(|stage| &stage.attempts).any(|a| {
         a.generation > e
             && a.evidence.is_some()
             && a.started_at <= power.requested_at

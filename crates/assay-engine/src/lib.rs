@@ -18,6 +18,7 @@ pub mod dispatcher;
 pub mod gate;
 pub mod janitor;
 pub mod live;
+pub mod outside;
 pub mod permits;
 pub mod queue;
 pub mod requests;

@@ -9,14 +9,14 @@ use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
 use assay_model::view::StageView;
 use assay_model::{
-    Decision, DecisionKind, EventBody, Finding, HostId, RunId, RunView, Severity, StageName, StagePlan,
+    Decision, DecisionKind, EventBody, Finding, HostId, Owner, RunId, RunView, Severity, StageName, StagePlan,
 };
 use assay_pipelines::host;
 use assay_store::{Changes, CreateError, HostRow, RunFilter};
 use serde_json::json;
 
 use crate::act::{UNEXPECTED_DATA, notify};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, outside};
 
 /// How a host is to be vetted.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct VetOptions {
     pub options: RunOptions,
     /// Only these stages, and `Reporting`; all of the plan when empty. They may be opt-in ones.
     pub only: Vec<StageName>,
+    /// Opt-in stages that are wanted beside the rest of the plan.
+    pub with: Vec<StageName>,
     /// Who asks.
     pub by: String,
 }
@@ -54,6 +56,9 @@ impl Engine {
         let replaced = options.options.replaced.clone();
         let outdated = read_as_replaced(&mut spec, &replaced);
         let (stages, left_out) = plan(&spec, profile, &options)?;
+        for stage in stages.iter().filter(|stage| stage.owner == Owner::Runner) {
+            outside::check_console(&stage.name, &host.power)?;
+        }
         let created = RunCreated {
             number: 0,
             pipeline: "host".to_owned(),
@@ -158,7 +163,7 @@ fn plan(
     options: &VetOptions,
 ) -> Result<(Vec<StagePlan>, Vec<StageName>), EngineError> {
     let without = &options.options.left_out;
-    for name in options.only.iter().chain(without) {
+    for name in options.only.iter().chain(&options.with).chain(without) {
         if host::stage(name.as_str()).is_none() {
             let known: Vec<_> = host::STAGES.into_iter().map(|stage| stage.plan().name.0).collect();
             let known = known.join(", ");
@@ -174,7 +179,7 @@ fn plan(
     let (mut stages, mut left_out) = (Vec::new(), Vec::new());
     for stage in host::STAGES {
         let mut plan = stage.plan();
-        let named = options.only.contains(&plan.name);
+        let named = options.only.contains(&plan.name) || options.with.contains(&plan.name);
         if stage.opt_in() && !named && !spec.stages.contains_key(plan.name.as_str()) {
             continue;
         }

@@ -8,6 +8,7 @@ use assay_model::{EventBody, RunId, RunState, RunView, Sha256, text};
 use assay_store::{Changes, Write};
 
 use crate::live::Offer;
+use crate::outside::{self, Reading};
 use crate::{Engine, EngineError, secret};
 
 /// What a runner is to do for a run. Pure, read off the run.
@@ -20,6 +21,8 @@ pub enum Order {
         /// What.
         action: PowerAction,
     },
+    /// Read the machine's serial console.
+    Read(Reading),
     /// Nothing now.
     Wait,
     /// The run is over.
@@ -39,7 +42,7 @@ pub fn order(run: &RunView) -> Order {
         Some(p) if p.action == PowerAction::Off || !over => {
             Order::Power { job: p.job.clone(), action: p.action }
         }
-        _ => Order::Wait,
+        _ => outside::reading(run).map_or(Order::Wait, Order::Read),
     }
 }
 

@@ -88,8 +88,11 @@ pub struct ReportStage {
 pub struct ReportDecision {
     /// RFC 3339.
     pub at: String,
-    /// `retry`, `waive`, `abandon` or `cancel`.
+    /// `retry`, `permit`, `waive`, `abandon` or `cancel`.
     pub kind: String,
+    /// For a permit: serial numbers of the disks that might be erased with what they held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<String>,
     /// The stage it was about.
     pub stage: Option<String>,
     /// Who.
@@ -163,6 +166,7 @@ fn decision(d: &DecisionView) -> ReportDecision {
     ReportDecision {
         at: d.at.rfc3339(),
         kind: d.decision.kind.to_string(),
+        disks: d.decision.serials.clone(),
         stage: d.stage.clone(),
         by: d.decision.by.clone(),
         why: d.decision.why.clone(),

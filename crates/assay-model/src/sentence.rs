@@ -67,10 +67,14 @@ pub fn of(body: &EventBody) -> String {
         EventBody::AgentSuspect { .. } => "the agent has fallen silent".into(),
         EventBody::AgentReturned => "the agent is heard again".into(),
         EventBody::Held { until } => format!("held for a decision until {}", until.rfc3339()),
-        EventBody::Decided { decision } => match decision.why.trim() {
-            "" => format!("{} decided: {}", decision.by, decision.kind),
-            why => format!("{} decided: {}: {why}", decision.by, decision.kind),
-        },
+        EventBody::Decided { decision } => {
+            let of = if decision.serials.is_empty() { "" } else { " to erase " };
+            let what = format!("{}{of}{}", decision.kind, decision.serials.join(", "));
+            match decision.why.trim() {
+                "" => format!("{} decided: {what}", decision.by),
+                why => format!("{} decided: {what}: {why}", decision.by),
+            }
+        }
         EventBody::HoldExpired => "nobody decided in time; the machine is released".into(),
         EventBody::RunCompleted { result } => match result {
             Some(result) => format!("completed: {}", RunResult::as_str(*result)),
@@ -146,6 +150,13 @@ mod tests {
         };
         assert_eq!(decide("known and harmless"), "ada decided: waive: known and harmless");
         assert_eq!(decide(" "), "ada decided: waive");
+        let decision = Decision {
+            kind: DecisionKind::Permit,
+            by: "ada".into(),
+            why: "copied".into(),
+            serials: vec!["S1".into(), "S2".into()],
+        };
+        assert_eq!(of(&EventBody::Decided { decision }), "ada decided: permit to erase S1, S2: copied");
     }
 
     #[test]

@@ -109,6 +109,50 @@ pub fn boot_script(script: &BootScript) -> Result<String, ScriptError> {
     ))
 }
 
+/// What stands in for the live image when memory is tested without an operating system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemtestScript {
+    /// Where memtest86+ for BIOS is.
+    pub bios_url: String,
+    /// Where memtest86+ for UEFI is.
+    pub uefi_url: String,
+    /// The serial console that it draws on: `ttyS0,115200`.
+    pub console: String,
+}
+
+/// The script that boots memtest86+. It leaves the module's labels alone (`nosm`): reading them over SMBus hangs some
+/// boards, and the inventory has them.
+///
+/// # Errors
+/// [`ScriptError`] for a value that is not a plain word.
+pub fn memtest_script(script: &MemtestScript) -> Result<String, ScriptError> {
+    let bios = url("a kernel URL", &script.bios_url)?;
+    let uefi = url("a kernel URL", &script.uefi_url)?;
+    let console = argument("console", Some(&script.console))?;
+    Ok(format!(
+        "#!ipxe\n\
+         echo Assay: booting memtest86+\n\
+         set tries:int32 0\n\
+         :again\n\
+         imgfree\n\
+         iseq ${{platform}} efi && goto uefi ||\n\
+         kernel {bios} {console} nosm || goto failed\n\
+         boot || goto failed\n\
+         :uefi\n\
+         kernel {uefi} {console} nosm || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         inc tries\n\
+         iseq ${{tries}} {RETRIES} && goto local ||\n\
+         echo Assay: memtest86+ could not be fetched, trying again in 5 seconds\n\
+         sleep 5\n\
+         goto again\n\
+         :local\n\
+         echo Assay: giving up, booting locally\n\
+         exit 1\n"
+    ))
+}
+
 /// The script that sends a machine on to its own disk, telling whoever watches the screen why.
 ///
 /// The exit status is 1 on purpose: after a success, UEFI firmware opens its menu and waits for a key; after a
@@ -178,7 +222,9 @@ fn bad<T>(what: &'static str, value: &str, problem: &'static str) -> Result<T, S
 
 #[cfg(test)]
 mod tests {
-    use super::{BootScript, Initrd, ScriptError, boot_script, local_boot_script};
+    use super::{
+        BootScript, Initrd, MemtestScript, ScriptError, boot_script, local_boot_script, memtest_script,
+    };
 
     fn script() -> BootScript {
         let initrd =
@@ -217,6 +263,38 @@ mod tests {
         echo Assay: giving up, booting locally
         exit 1
         "##);
+    }
+
+    #[test]
+    fn the_script_that_boots_a_memory_test() {
+        let script = |console: &str| MemtestScript {
+            bios_url: "http://10.77.0.1:8080/boot/memtest/memtest86+x64.bin".to_owned(),
+            uefi_url: "http://10.77.0.1:8080/boot/memtest/memtest86+x64.efi".to_owned(),
+            console: console.to_owned(),
+        };
+        insta::assert_snapshot!(memtest_script(&script("ttyS1,57600")).expect("plain words"), @r##"
+        #!ipxe
+        echo Assay: booting memtest86+
+        set tries:int32 0
+        :again
+        imgfree
+        iseq ${platform} efi && goto uefi ||
+        kernel http://10.77.0.1:8080/boot/memtest/memtest86+x64.bin console=ttyS1,57600 nosm || goto failed
+        boot || goto failed
+        :uefi
+        kernel http://10.77.0.1:8080/boot/memtest/memtest86+x64.efi console=ttyS1,57600 nosm || goto failed
+        boot || goto failed
+        :failed
+        inc tries
+        iseq ${tries} 12 && goto local ||
+        echo Assay: memtest86+ could not be fetched, trying again in 5 seconds
+        sleep 5
+        goto again
+        :local
+        echo Assay: giving up, booting locally
+        exit 1
+        "##);
+        assert!(memtest_script(&script("ttyS0 || chain http://evil/")).is_err());
     }
 
     #[test]

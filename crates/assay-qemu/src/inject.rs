@@ -97,9 +97,9 @@ pub enum Injection {
         /// At most this much, in Mb/s.
         #[serde(default)]
         rate_mbit: Option<u32>,
-        /// So much of it is lost, in percent. Needs the kernel module `sch_netem`.
+        /// One packet in so many is lost: a power of two up to 256. Not beside a rate.
         #[serde(default)]
-        loss_percent: Option<u8>,
+        loses_one_in: Option<u16>,
     },
     /// The sensors show something else.
     Sensors {
@@ -197,13 +197,15 @@ impl Injection {
             Self::Flap { nic: id, times, ms } => (!nic(id))
                 .then(|| no_nic(id))
                 .or_else(|| (*times == 0 || *ms == 0).then(|| "times and ms must be at least 1".to_owned())),
-            Self::Impair { nic: id, rate_mbit, loss_percent } => {
+            Self::Impair { nic: id, rate_mbit, loses_one_in } => {
                 (!nic(id)).then(|| no_nic(id)).or_else(|| {
-                    let nothing = rate_mbit.is_none() && loss_percent.is_none();
-                    let impossible =
-                        *rate_mbit == Some(0) || loss_percent.is_some_and(|loss| loss == 0 || loss > 99);
-                    (nothing || impossible).then(|| {
-                        "say a rate_mbit of at least 1 or a loss_percent between 1 and 99".to_owned()
+                    let fits = match (rate_mbit, loses_one_in) {
+                        (Some(rate), None) => *rate > 0,
+                        (None, Some(one_in)) => one_in.is_power_of_two() && *one_in <= 256,
+                        _ => false,
+                    };
+                    (!fits).then(|| {
+                        "say either a rate_mbit of at least 1, or loses_one_in, a power of two up to 256".to_owned()
                     })
                 })
             }
@@ -285,12 +287,14 @@ impl Lab {
                 injected.task =
                     Some(tokio::spawn(flap(monitor, nic.clone(), *times, Duration::from_millis(*ms))));
             }
-            Injection::Impair { nic, rate_mbit, loss_percent } => {
+            Injection::Impair { nic, rate_mbit, loses_one_in } => {
                 let mac = machine.nics.iter().find(|known| known.id == *nic).map(|nic| nic.mac);
                 let tap = mac.map(|mac| tap_name(&mac)).unwrap_or_default();
                 let netns = &self.network().config().netns;
-                let command = Cmd::new("tc").args(["-netns", netns, "qdisc", "replace", "dev", &tap, "root"]);
-                command.args(impairment(*rate_mbit, *loss_percent)).timeout(TC_LIMIT).run_ok().await?;
+                for line in impairment(&tap, *rate_mbit, *loses_one_in) {
+                    let words = line.split(' ');
+                    Cmd::new("tc").args(["-netns", netns]).args(words).timeout(TC_LIMIT).run_ok().await?;
+                }
             }
             Injection::Sensors { celsius, watts } => {
                 let readings = Readings { celsius: *celsius, watts: *watts };
@@ -347,14 +351,23 @@ async fn flap(monitor: Qmp, nic: String, times: u32, pause: Duration) {
     }
 }
 
-/// A token bucket is in every kernel; losing packets takes a module.
-fn impairment(rate_mbit: Option<u32>, loss_percent: Option<u8>) -> Vec<String> {
-    let words = match (rate_mbit, loss_percent) {
-        (Some(rate), None) => format!("tbf rate {rate}mbit burst 64kbit latency 50ms"),
-        (Some(rate), Some(loss)) => format!("netem rate {rate}mbit loss {loss}%"),
-        (None, loss) => format!("netem loss {}%", loss.unwrap_or_default()),
+/// The `tc` commands, with what is in every kernel. The module that loses packets is not, so those whose number (the low
+/// byte of their IP identification) ends in zeros go to a queue that holds none.
+fn impairment(tap: &str, rate_mbit: Option<u32>, loses_one_in: Option<u16>) -> Vec<String> {
+    let Some(one_in) = loses_one_in else {
+        let rate = rate_mbit.unwrap_or(1);
+        return vec![format!("qdisc replace dev {tap} root tbf rate {rate}mbit burst 64kbit latency 50ms")];
     };
-    words.split(' ').map(str::to_owned).collect()
+    let mask = one_in.saturating_sub(1);
+    vec![
+        format!("qdisc replace dev {tap} root handle 1: htb default 10"),
+        format!("class replace dev {tap} parent 1: classid 1:10 htb rate 100gbit quantum 60000"),
+        format!("class replace dev {tap} parent 1: classid 1:20 htb rate 100gbit quantum 60000"),
+        format!("qdisc replace dev {tap} parent 1:20 handle 20: pfifo limit 0"),
+        format!(
+            "filter replace dev {tap} parent 1: protocol ip prio 1 u32 match u8 0 {mask:#x} at 5 flowid 1:20"
+        ),
+    ]
 }
 
 fn once() -> u32 {

@@ -211,7 +211,7 @@ fn faults_that_cannot_be_made_are_refused() {
     machine `m`, inject.sensors: the machine needs bench.sensors = true
     machine `m`, inject.pcie_error: `sata0` is no network card or disk with a PCIe link of its own
     machine `m`, inject.flap: times and ms must be at least 1
-    machine `m`, inject.impair: say a rate_mbit of at least 1 or a loss_percent between 1 and 99
+    machine `m`, inject.impair: say either a rate_mbit of at least 1, or loses_one_in, a power of two up to 256
     machine `m`, inject.bmc_sensor: the machine needs bmc = "ipmi"
     "#);
 }

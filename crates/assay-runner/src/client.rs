@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use assay_api::Problem;
-use assay_api::runner::{Claim, Done, Grant, Order, Seen, Services};
+use assay_api::runner::{Claim, ConsoleRead, Done, Grant, Order, Seen, Services, Step};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -73,6 +73,18 @@ impl Client {
     pub(crate) async fn done(&self, token: &str, done: &Done) -> Result<(), ClientError> {
         let url = format!("{}/runner/v1/done", self.server);
         send(self.http.post(url).bearer_auth(token).json(done)).await.map(drop)
+    }
+
+    /// Says what a console showed.
+    pub(crate) async fn console(&self, token: &str, read: &ConsoleRead) -> Result<(), ClientError> {
+        let url = format!("{}/runner/v1/console", self.server);
+        send(self.http.post(url).bearer_auth(token).json(read)).await.map(drop)
+    }
+
+    /// Says how far the reading of a console is.
+    pub(crate) async fn step(&self, token: &str, step: String) -> Result<(), ClientError> {
+        let url = format!("{}/runner/v1/step", self.server);
+        send(self.http.post(url).bearer_auth(token).json(&Step { step })).await.map(drop)
     }
 
     /// Says what stands ready for a run.

@@ -6,6 +6,7 @@
 //! lasts, no database, no signing key, and it judges nothing.
 
 mod client;
+mod console;
 mod iperf;
 mod power;
 mod provision;

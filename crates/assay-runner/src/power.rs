@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 use assay_model::RunId;
 use assay_model::event::PowerAction;
 use assay_netboot::power::{
-    BootMode, Credential, IpmiSettings, Method, PowerDriver, PowerError, Secret, Site,
+    BootMode, Credential, IpmiSettings, Method, PowerDriver, PowerError, PowerSettings, Secret, Site,
 };
 use assay_qemu::{BmcAccess, Firmware, Lab, LabConfig, QemuError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
+use crate::console::Source;
 use crate::{Network, RunnerError, Settings};
 
 /// The passwords of BMCs, in the runner's folder.
@@ -108,6 +109,9 @@ impl Power {
             // Without the note, a crash could switch twice: rather not at all.
             return Outcome { ok: false, message: format!("{}: {e}", path.display()) };
         }
+        if action == PowerAction::Cycle {
+            self.mark_console(run, job, power);
+        }
         let outcome = self.switch(power, action).await;
         info!(run.id = %run, power.job = job, power.ok = outcome.ok, "power {action:?}: {}", outcome.message);
         remember(&path, outcome)
@@ -176,6 +180,46 @@ impl Power {
         let plain: String =
             job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         self.jobs.join(format!("{run}-{plain}.json"))
+    }
+
+    /// Remembers where on a lab machine's console a job begins: what stands before it is about something else.
+    fn mark_console(&self, run: RunId, job: &str, power: &Value) {
+        let Some((path, _)) = self.lab_console(power) else { return };
+        let from = fs::metadata(path).map_or(0, |known| known.len());
+        let mark = self.job_file(run, job).with_extension("console");
+        if let Err(e) = fs::write(&mark, from.to_string()) {
+            warn!("{}: {e}; the console of this boot will not be read", mark.display());
+        }
+    }
+
+    /// Opens the console of the machine from the moment on at which `job` switched it.
+    pub(crate) async fn console(&self, run: RunId, job: &str, power: &Value) -> Result<Source, String> {
+        let kept = self.job_file(run, job);
+        if let Some((path, machine)) = self.lab_console(power) {
+            let mark = kept.with_extension("console");
+            let from = fs::read_to_string(&mark).ok().and_then(|from| from.parse().ok());
+            let from = from.ok_or_else(|| {
+                format!(
+                    "{}: it is not known where on the console of {machine} this boot begins",
+                    mark.display()
+                )
+            })?;
+            return Ok(Source::log(path, from));
+        }
+        match Method::read(power).map_err(|problem| problem.to_string())? {
+            Method::Driver(settings @ PowerSettings::Ipmi(_)) => {
+                let driver = PowerDriver::open(&settings, &self.secrets, &self.site);
+                let driver = driver.map_err(|problem| problem.to_string())?;
+                Source::carried(driver, &kept.with_extension("capture"))
+            }
+            _ => Err("the power method of this host does not reach the machine's serial console".to_owned()),
+        }
+    }
+
+    fn lab_console(&self, power: &Value) -> Option<(PathBuf, String)> {
+        let Ok(Method::Lab { machine }) = Method::read(power) else { return None };
+        let path = self.lab.as_ref()?.console_log(&machine).ok()?;
+        Some((path, machine))
     }
 }
 

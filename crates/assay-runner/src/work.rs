@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_api::runner::{Claim, Done, Grant, Order, Services};
+use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, Order, Services};
 use assay_model::RunId;
 use tracing::{info, warn};
 
 use crate::RunnerError;
 use crate::client::{Client, ClientError};
+use crate::console::{self, Progress};
 use crate::iperf::SpeedServers;
 use crate::power::Power;
 use crate::provision::Provision;
 
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
+/// How often it is asked beside a reading whether anybody still waits for it.
+const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// Asks for runs for ever and works on each beside the others.
 pub(crate) async fn claim_forever(
@@ -96,6 +99,7 @@ async fn follow(client: &Client, provision: &Provision, power: &Power, speed: &S
                     tokio::time::sleep(AWAY).await;
                 }
             }
+            Ok(Order::Read(order)) => listen(client, power, &grant, &order).await,
             Err(problem) if problem.is_void() => {
                 info!(run.number = grant.number, "the run was given anew; this token is void");
                 return;
@@ -108,6 +112,37 @@ async fn follow(client: &Client, provision: &Provision, power: &Power, speed: &S
     speed.close(grant.run).await;
     if let Err(problem) = provision.forbid(grant.run).await {
         warn!(run.number = grant.number, "netboot cannot be closed for the run: {problem}");
+    }
+}
+
+/// Reads a console until it has said what it has to say, or until nobody waits for it any more.
+async fn listen(client: &Client, power: &Power, grant: &Grant, order: &ConsoleOrder) {
+    info!(run.number = grant.number, "reading the console for {} (try {})", order.stage, order.attempt);
+    let opened = power.console(grant.run, &order.job, &grant.power).await;
+    let progress = Progress::default();
+    let mut reading = std::pin::pin!(console::read(opened, order, &progress));
+    let mut told = String::new();
+    let mut tick = tokio::time::interval(LOOK_UP);
+    let read = loop {
+        tokio::select! {
+            read = &mut reading => break read,
+            _ = tick.tick() => {}
+        }
+        let words = progress.words();
+        if words != told && client.step(&grant.token, words.clone()).await.is_ok() {
+            told = words;
+        }
+        match client.next(&grant.token).await {
+            Ok(Order::Read(now)) if now.attempt == order.attempt && now.stage == order.stage => {}
+            // Not reached: it may still want what is read here.
+            Err(ClientError::Away(_)) => {}
+            Ok(_) | Err(ClientError::Refused { .. }) => return,
+        }
+    };
+    // Not told: the order comes again, and what is on the console is read again from its beginning.
+    if let Err(problem) = client.console(&grant.token, &read).await {
+        warn!(run.number = grant.number, "{problem}");
+        tokio::time::sleep(AWAY).await;
     }
 }
 

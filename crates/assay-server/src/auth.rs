@@ -223,13 +223,19 @@ pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Op
 /// into the audit trail. It stands before every handler, so none can forget.
 pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let request = match checked(&app, request).await {
-        Ok(request) => request,
-        Err(error) => return crate::pages::refusal(&path, error),
-    };
-    let who = request.extensions().get::<Operator>().map(|operator| operator.name.clone());
     let is_deed = is_change(request.method()) && !has_its_own_record(&path);
     let what = is_deed.then(|| format!("{} {path}", request.method()));
+    let request = match checked(&app, request).await {
+        Ok(request) => request,
+        Err(Refused { who, error }) => {
+            if let (Some(who), Some(what)) = (who, what) {
+                let status = error.status().as_u16();
+                audit(&app, &who, &what, &json!({ "status": status, "refused": error.message() })).await;
+            }
+            return crate::pages::refusal(&path, error);
+        }
+    };
+    let who = request.extensions().get::<Operator>().map(|operator| operator.name.clone());
     let response = next.run(request).await;
     if let (Some(who), Some(what)) = (who, what) {
         audit(&app, &who, &what, &json!({ "status": response.status().as_u16() })).await;
@@ -254,9 +260,23 @@ fn has_its_own_record(path: &str) -> bool {
     path.starts_with("/api/v1/shells/") && path.ends_with("/input")
 }
 
+/// A request that does not reach its handler.
+struct Refused {
+    /// Whose it is, where that is known.
+    who: Option<String>,
+    error: ApiError,
+}
+
 /// The request with its operator, if it has one and may go on.
-async fn checked(app: &App, mut request: Request) -> Result<Request, ApiError> {
-    let Some(operator) = identify(app, request.headers()).await? else { return Ok(request) };
+async fn checked(app: &App, request: Request) -> Result<Request, Refused> {
+    let known = identify(app, request.headers()).await.map_err(|error| Refused { who: None, error })?;
+    let Some(operator) = known else { return Ok(request) };
+    let who = operator.name.clone();
+    permitted(operator, request).await.map_err(|error| Refused { who: Some(who), error })
+}
+
+/// The request with its operator in it, if that operator may ask for this.
+async fn permitted(operator: Operator, mut request: Request) -> Result<Request, ApiError> {
     if is_change(request.method())
         && let Some(csrf) = &operator.csrf
     {

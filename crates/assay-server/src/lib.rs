@@ -12,6 +12,7 @@ mod boot;
 mod error;
 mod guard;
 mod live_image;
+mod memtest;
 mod notify_settings;
 mod outbox;
 mod pages;

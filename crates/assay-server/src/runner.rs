@@ -1,9 +1,10 @@
 //! The runner protocol's endpoints; `assay_api::runner` is the contract.
 
-use assay_api::runner::{Claim, Done, Grant, Order, Seen, Services};
+use assay_api::runner::{Claim, ConsoleOrder, ConsoleRead, Done, Grant, Order, Seen, Services, Step};
 use assay_engine::live::Offer;
+use assay_engine::outside::{Console, Reading};
 use assay_engine::runners::{order, speed_servers};
-use assay_model::{RunId, text};
+use assay_model::{Micros, RunId, text};
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -22,6 +23,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runner/v1/seen", post(seen))
         .route("/runner/v1/next", get(next))
         .route("/runner/v1/done", post(done))
+        .route("/runner/v1/console", post(console))
+        .route("/runner/v1/step", post(step))
         .route("/runner/v1/services", post(services))
 }
 
@@ -86,6 +89,7 @@ async fn next(
         let view = app.engine.view(run).await?;
         let answer = match order(&view) {
             Todo::Power { job, action } => Order::Power { job, action },
+            Todo::Read(reading) => Order::Read(console_order(reading, app.engine.now())),
             Todo::End => Order::End,
             Todo::Wait => Order::Wait,
         };
@@ -102,6 +106,32 @@ async fn done(
     JsonBody(done): JsonBody<Done>,
 ) -> Result<StatusCode, ApiError> {
     app.engine.power_done(run, done.job, done.ok, &done.message).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The runner's clock may differ from ours, so it is told what is left.
+fn console_order(reading: Reading, now: Micros) -> ConsoleOrder {
+    let left = |until: Micros| u64::try_from(until.since(now).0 / 1_000_000).unwrap_or(0);
+    let Reading { stage, attempt, generation, job, passes, boot_until, until } = reading;
+    ConsoleOrder { stage, attempt, generation, job, passes, boot_s: left(boot_until), listen_s: left(until) }
+}
+
+async fn console(
+    State(app): State<App>,
+    RunToken(run): RunToken,
+    JsonBody(read): JsonBody<ConsoleRead>,
+) -> Result<StatusCode, ApiError> {
+    let ConsoleRead { stage, attempt, generation, evidence, text } = read;
+    app.engine.console(run, Console { stage, attempt, generation, evidence, text }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn step(
+    State(app): State<App>,
+    RunToken(run): RunToken,
+    JsonBody(said): JsonBody<Step>,
+) -> Result<StatusCode, ApiError> {
+    app.engine.console_step(run, &said.step).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use assay_engine::Engine;
 use assay_model::event::EventBody;
-use assay_model::{DecisionKind, Mac, RunResult, RunState};
+use assay_model::{DecisionKind, Finding, Judgement, Mac, RunResult, RunState, Severity};
 use common::{PASSWORD, Story, dimm_missing, open, pass};
 use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
@@ -473,6 +473,53 @@ async fn a_pass_with_a_waiver_is_never_shown_as_a_clean_one() {
     }
     let page = site.html(&format!("/runs/{}", run.number)).await;
     assert!(page.contains("the spare comes on Friday") && page.contains("class=\"verdict warn\""), "{page}");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_with_data_is_given_up_on_the_page_by_its_serial_and_a_reason() {
+    let site = Site::signed_in().await;
+    let host = Story::host(&site.engine, "node7", 1, "").await;
+    let mut run = Story::begin(&site.engine, &host, "standard", 900).await;
+    run.boots().await;
+    for index in 0..4 {
+        run.stage(index, 1, 12, pass("fine", "items", 3)).await;
+    }
+    let message = "nvme1n1 holds data: an XFS file system; nothing was written";
+    let data =
+        Finding::new("UnexpectedData", Severity::Critical, message, "Look at it, then permit it or abandon.")
+            .part("disk", Some("nvme1n1"), Some("S2"));
+    let halted =
+        Judgement::from_evidence(Vec::new(), vec![data], Vec::new(), Vec::new(), "a disk holds data");
+    run.stage(4, 1, 2, halted).await;
+    run.held().await;
+
+    let page = site.html("/runs/1").await;
+    assert!(page.contains("Permit erasing…") && page.contains("disk nvme1n1, S2"), "{page}");
+    let permit = |disks, why| [("kind", "permit"), ("disks", disks), ("why", why)];
+    for (disks, why, problem) in [
+        ("S9", "old", "disk S9 is none of those on which data was found (S2)"),
+        ("nvme1n1", "old", "disk nvme1n1 is none of those"),
+        (" \r\n", "old", "name the disks by serial number"),
+        ("S2", " ", "a permit to erase needs a reason"),
+    ] {
+        let refused = site.post("/runs/1/decide", &permit(disks, why)).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let text = refused.text().await.expect("text").to_lowercase();
+        assert!(text.contains(&problem.to_lowercase()), "{text}");
+    }
+    let refused = site.engine.view(run.run).await.expect("reads");
+    assert!(refused.decisions.is_empty() && refused.state() == RunState::FailedHolding);
+
+    let taken = site.post("/runs/1/decide", &permit(" s2 \r\n", "copied to tape")).await;
+    assert_eq!(location(&taken), "/runs/1");
+    let made = site.engine.view(run.run).await.expect("reads").decisions[0].decision.clone();
+    assert_eq!(
+        (made.by.as_str(), made.serials, made.why.as_str()),
+        ("operator", vec!["S2".to_owned()], "copied to tape")
+    );
+    let page = site.html("/runs/1").await;
+    assert!(page.contains("operator permitted to erase S2 and ran it again at Storage"), "{page}");
     site.stop().await;
 }
 

@@ -111,6 +111,7 @@ impl Bench {
             muted: Vec::new(),
             options: assay_model::host::order::RunOptions::default(),
             only: Vec::new(),
+            with: Vec::new(),
             by: "mara".to_owned(),
         }
     }
@@ -147,6 +148,7 @@ impl Bench {
     pub async fn boot(&self) -> String {
         match self.engine.boot(canned::MAC).await.expect("an answer") {
             Boot::Live { token, .. } => token,
+            Boot::Memtest { .. } => panic!("the machine was served memtest86+ in place of the live image"),
             Boot::Local { reason } => panic!("the machine was told to boot locally: {reason}"),
         }
     }

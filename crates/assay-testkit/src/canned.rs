@@ -7,6 +7,7 @@ use assay_model::host::counters::{
 };
 use assay_model::host::cpu_stress::{CpuStressEvidence, Ended, MemoryTest, Temperature, ToolRun, Work};
 use assay_model::host::inventory::{Cpu, Disk, Inventory, Memory, Nic, System};
+use assay_model::host::memtest::MemtestEvidence;
 use assay_model::host::network::{Link, NetworkEvidence, NicTest, Transfer};
 use assay_model::host::permit::GuardAnswer;
 use assay_model::host::psu::{Envelope, Load, PsuEvidence, RailKind, RailLimits, RailSensor, RailSource};
@@ -16,9 +17,10 @@ use assay_model::host::smart::{
 };
 use assay_model::host::spec;
 use assay_model::host::storage::{
-    self, Left, PermitOutcome, RandomRate, RandomSpeed, StorageDisk, StorageEvidence, Surface, SurfacePlan,
-    WipeProbe, ZoneRate, ZoneSpeed,
+    self, Left, PermitOutcome, RandomRate, RandomSpeed, Refusal, RefusalKind, StorageDisk, StorageEvidence,
+    Surface, SurfacePlan, WipeProbe, ZoneRate, ZoneSpeed,
 };
+use serde::Serialize;
 use serde_json::Value;
 
 /// The name under which the canned host is registered.
@@ -179,20 +181,62 @@ pub fn counters() -> CounterPair {
 /// The evidence of a stage on the healthy machine. Stages that need none get `null`.
 pub fn evidence(stage: &str) -> Value {
     let plain = "canned evidence is plain data";
-    let mut evidence = match stage {
+    let evidence = match stage {
         "Inventory" | "SpecValidate" => serde_json::to_value(inventory()).expect(plain),
         "CPUStress" => serde_json::to_value(cpu_stress()).expect(plain),
         "SMART" => serde_json::to_value(smart()).expect(plain),
         "Storage" => serde_json::to_value(storage()).expect(plain),
         "Network" => serde_json::to_value(network()).expect(plain),
         "GPU" => serde_json::json!({ "bus": [] }),
+        "Memtest86" => serde_json::to_value(memtest()).expect(plain),
         "PSU" => serde_json::to_value(psu()).expect(plain),
         _ => Value::Null,
     };
+    with_counters(&evidence)
+}
+
+/// Evidence with counters that stand still beside it, as every stage brings them.
+pub fn with_counters<T: Serialize>(evidence: &T) -> Value {
+    let plain = "canned evidence is plain data";
+    let mut evidence = serde_json::to_value(evidence).expect(plain);
     if let Value::Object(map) = &mut evidence {
         map.insert(KEY.to_owned(), serde_json::to_value(counters()).expect(plain));
     }
     evidence
+}
+
+/// The scan of a machine some of whose disks hold data: halted while any of them is `refused`, whole
+/// otherwise.
+pub fn storage_with_data(refused: &[&str], with_data: &[&str]) -> StorageEvidence {
+    let mut evidence = storage();
+    for disk in &mut evidence.disks {
+        let serial = disk.serial.as_deref().unwrap_or_default();
+        disk.data_permitted = with_data.contains(&serial) && !refused.contains(&serial);
+        if refused.contains(&serial) {
+            let detail = "an XFS file system".to_owned();
+            disk.refusals = vec![Refusal { why: RefusalKind::HoldsData, detail }];
+        }
+        if !refused.is_empty() {
+            (disk.surface, disk.speed, disk.left) = (None, None, None);
+            disk.artifacts.clear();
+        }
+    }
+    evidence.written = refused.is_empty();
+    evidence
+}
+
+/// What memtest86+ drew: one pass, no error.
+pub fn memtest() -> MemtestEvidence {
+    MemtestEvidence {
+        version: Some("Memtest86+ v6.10".into()),
+        memory: Some("63.9GB".into()),
+        passes: 1,
+        status: Some("Pass".into()),
+        time: Some("1:02:03".into()),
+        listened_s: 3780.0,
+        passes_asked: 1,
+        ..MemtestEvidence::default()
+    }
 }
 
 /// What the surface scan found on both disks: nothing.

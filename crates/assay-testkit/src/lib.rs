@@ -24,7 +24,7 @@ pub use api::{Answer, Api};
 pub use assay_agent::{Agent, ExitReason};
 pub use bench::{Bench, ScriptedAgent};
 pub use clock::SimClock;
-pub use machine::{CannedMachine, Said, hurried};
+pub use machine::{CannedMachine, Given, Said, hurried};
 pub use runner::FakeRunner;
 pub use sealer::TestSealer;
 pub use server::{Ports, ServerProcess, free_ports};

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use assay_agent::{BootSettings, Bounds, Collector, Evidence, Identity, Pacing, Readings, Settings, Task};
+use assay_model::host::order::StageInput;
+use assay_model::host::permit::{ErasePermit, SignedPermit};
 use assay_model::sensor::SensorInfo;
 use assay_model::{Clock, Mac, Micros};
 use futures::FutureExt as _;
@@ -15,6 +17,19 @@ use tokio::sync::watch;
 
 use crate::canned;
 
+/// What came with one try of a stage.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// What the control plane gave.
+    pub input: StageInput,
+    /// The try's fencing token.
+    pub generation: i64,
+    /// The host that the machine is told to be.
+    pub host: String,
+    /// The control plane's public key, in hexadecimal.
+    pub verify_key: String,
+}
+
 /// A machine that answers the agent's questions from memory.
 pub struct CannedMachine {
     macs: Vec<Mac>,
@@ -22,6 +37,10 @@ pub struct CannedMachine {
     evidence: Mutex<BTreeMap<String, Value>>,
     readings: watch::Sender<u64>,
     collected: watch::Sender<Vec<String>>,
+    /// What came with each try, by stage, in order.
+    given: Mutex<Vec<(String, Given)>>,
+    /// Serial numbers of disks that hold data which nobody has given up.
+    with_data: Mutex<Vec<String>>,
     /// As long as this is `false`, collectors wait: a stage stays open while a test does something else.
     open: watch::Sender<bool>,
 }
@@ -40,6 +59,8 @@ impl CannedMachine {
             evidence: Mutex::default(),
             readings: watch::Sender::new(0),
             collected: watch::Sender::new(Vec::new()),
+            given: Mutex::default(),
+            with_data: Mutex::default(),
             open: watch::Sender::new(true),
         }
     }
@@ -53,6 +74,33 @@ impl CannedMachine {
     pub fn brings(&self, stage: &str, evidence: Value) {
         let mut known = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(stage.to_owned(), evidence);
+    }
+
+    /// This disk holds data: `Storage` halts before it until a permit names it for that.
+    pub fn disk_holds_data(&self, serial: &str) {
+        self.with_data.lock().unwrap_or_else(PoisonError::into_inner).push(serial.to_owned());
+    }
+
+    /// What came with each try of a stage, in order.
+    pub fn given(&self, stage: &str) -> Vec<Given> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.iter().filter(|(name, _)| name == stage).map(|(_, given)| given.clone()).collect()
+    }
+
+    /// What the scan brings back from a machine on which some disks hold data, under what it was permitted.
+    fn storage(&self, permit: Option<&SignedPermit>) -> Option<Value> {
+        let with_data = self.with_data.lock().unwrap_or_else(PoisonError::into_inner);
+        if with_data.is_empty() {
+            return None;
+        }
+        let permit: Option<ErasePermit> = permit.and_then(|signed| serde_json::from_str(&signed.permit).ok());
+        let permitted = |serial: &String| {
+            permit.as_ref().is_some_and(|permit| permit.names_with_data(Some(serial), None))
+        };
+        let refused: Vec<&str> =
+            with_data.iter().filter(|serial| !permitted(serial)).map(String::as_str).collect();
+        let given_up: Vec<&str> = with_data.iter().map(String::as_str).collect();
+        Some(canned::with_counters(&canned::storage_with_data(&refused, &given_up)))
     }
 
     /// Lets collectors finish, or holds them up.
@@ -102,14 +150,23 @@ impl Collector for CannedMachine {
     }
 
     fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>> {
-        let Task { stage, progress, .. } = task;
+        let Task { stage, progress, input, place, .. } = task;
+        let given = Given {
+            input: input.clone(),
+            generation: place.generation,
+            host: place.host.clone(),
+            verify_key: place.verify_key.clone(),
+        };
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).push((stage.to_string(), given));
         async move {
             progress("reading canned evidence");
             let mut open = self.open.subscribe();
             open.wait_for(|open| *open).await.map_err(|gone| gone.to_string())?;
             let evidence = {
                 let known = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
-                known.get(stage.as_str()).cloned().unwrap_or_else(|| canned::evidence(stage.as_str()))
+                let brought = known.get(stage.as_str()).cloned();
+                let scanned = (stage == "Storage").then(|| self.storage(input.permit.as_ref())).flatten();
+                brought.or(scanned).unwrap_or_else(|| canned::evidence(stage.as_str()))
             };
             self.collected.send_modify(|list| list.push(stage.to_string()));
             let name = format!("{}.json", stage.as_str().to_lowercase());

@@ -186,7 +186,12 @@ impl ServerProcess {
 
     /// A client with the command line's token.
     pub fn api(&self) -> Api {
-        Api::new(&self.url(), Some(&token(&self.data, "cli")))
+        Api::new(&self.url(), Some(&self.cli_token()))
+    }
+
+    /// The command line's token.
+    pub fn cli_token(&self) -> String {
+        token(&self.data, "cli")
     }
 
     /// The runners' join token.

@@ -23,6 +23,7 @@ fn line(body: &EventBody) -> String {
         }
         EventBody::ServicesReady { iperf } => format!("{} speed servers", iperf.len()),
         EventBody::PostMortem { boot, records, .. } => format!("boot {boot}, {} records", records.len()),
+        EventBody::MemtestServed { stage, attempt, .. } => format!("{stage} {attempt}"),
         EventBody::BootServed { boot, .. } => format!("boot {boot}"),
         EventBody::Enrolled { boot, generation, .. } => format!("boot {boot}, generation {generation}"),
         EventBody::EnrolmentRefused { reason, .. } => format!("{reason:?}"),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use assay_api::operator::{Gate, RunDetail};
 use assay_model::RunState;
+use assay_model::host::permit::{CONTEXT, ErasePermit};
 use assay_process::Cmd;
-use assay_testkit::{Api, CannedMachine, FakeRunner, ServerProcess, canned, free_ports};
+use assay_testkit::{Api, CannedMachine, FakeRunner, Given, ServerProcess, canned, free_ports};
+use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -51,6 +53,17 @@ impl Site {
                 (run.summary.state == state).then_some(run)
             })
             .await
+    }
+
+    /// Waits until `Storage` was tried so often and the run is held again.
+    async fn tries(&self, count: u32) {
+        self.admin
+            .until("/api/v1/runs/1", |answer| {
+                let run: RunDetail = answer.clone().expect(200).json();
+                let tried = run.report.stages.iter().find(|stage| stage.name == "Storage")?.attempt;
+                (tried == count && run.summary.state == RunState::FailedHolding).then_some(())
+            })
+            .await;
     }
 
     /// What the command line ends with, and says.
@@ -220,21 +233,95 @@ async fn the_gate_is_an_exit_code() {
     assert!(code == Some(0) && said.contains("kept for: 30 days"), "{said}");
 }
 
+/// The permit that came with a try, once its signature is seen to be the control plane's.
+fn permit_of(given: &Given) -> ErasePermit {
+    let signed = given.input.permit.as_ref().expect("each try of the stage has a permit");
+    let key: [u8; 32] = hex::decode(&given.verify_key).expect("hex").try_into().expect("a key");
+    let key = VerifyingKey::from_bytes(&key).expect("a key");
+    let signature: [u8; 64] = hex::decode(&signed.signature).expect("hex").try_into().expect("a signature");
+    let message = [CONTEXT, signed.permit.as_bytes()].concat();
+    key.verify_strict(&message, &Signature::from_bytes(&signature)).expect("the control plane signed it");
+    assert!(key.verify_strict(signed.permit.as_bytes(), &Signature::from_bytes(&signature)).is_err());
+    let permit: ErasePermit = serde_json::from_str(&signed.permit).expect("a permit");
+    assert_eq!((permit.host.as_str(), permit.generation), (given.host.as_str(), given.generation));
+    permit
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_with_data_is_erased_only_when_an_operator_types_its_serial() {
     let site = Site::start().await;
+    let viewer = site.token("display", "viewer").await;
     let machine = Arc::new(CannedMachine::default());
-    machine.brings("SpecValidate", serde_json::to_value(canned::swapped_disk()).expect("plain data"));
+    machine.disk_holds_data("S2");
     let _runner = site.runner(&machine);
     let (_, said) = site.cli(&["host", "vet", "web-3", "--watch"]).await;
-    assert!(said.contains("FailedHolding"), "{said}");
-    let (code, said) = site.cli(&["run", "permit", "1", "--disk", "S1", "--reason", "old"]).await;
-    assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("did not stop at a disk with data"), "{said}");
-    let (code, said) = site.cli(&["run", "permit", "1", "--disk", "S1"]).await;
-    assert!(code == Some(2) && said.contains("--reason"), "{said}");
-    let (code, said) = site.cli(&["run", "permit", "1", "--reason", "x"]).await;
-    assert!(code == Some(2) && said.contains("--disk"), "{said}");
+    assert!(said.contains("FailedHolding") && said.contains("UnexpectedData"), "{said}");
+    let held = site.until(RunState::FailedHolding).await;
+    assert_eq!(held.report.run.failed_stage.as_deref(), Some("Storage"));
+
+    // Whoever may only look may not erase, and that somebody tried is on the record.
+    let decisions = "/api/v1/runs/1/decisions";
+    let wanted = json!({ "kind": "permit", "why": "old", "serials": ["S2"] });
+    let refused = viewer.post(decisions, &wanted).await.expect(403);
+    assert_eq!(refused.json::<Value>()["message"], "token display is viewer; this needs operator");
+    // A serial number of a disk that holds nothing, or of no disk; no serial number; no reason.
+    for (args, why) in [
+        (&["--disk", "S1", "--reason", "old"][..], "disk S1 is none of those on which data was found (S2)"),
+        (&["--disk", "S", "--reason", "old"], "disk S is none of those"),
+        (&["--disk", "S2", "--disk", "nvme1n1", "--reason", "old"], "disk nvme1n1 is none of those"),
+        (&["--disk", "S2", "--reason", " "], "a permit to erase needs a reason"),
+        (&["--disk", "S2"], "--reason"),
+        (&["--reason", "old"], "--disk"),
+    ] {
+        let (code, said) = site.cli(&[&["run", "permit", "1"], args].concat()).await;
+        assert!(code == Some(2) && said.contains(why), "{args:?}: {code:?} {said}");
+    }
+    let unnamed = site.admin.post(decisions, &json!({ "kind": "permit", "why": "old" })).await.expect(422);
+    assert!(unnamed.text.contains("data is on S2"), "{}", unnamed.text);
+    assert_eq!(site.until(RunState::FailedHolding).await.report.decisions, []);
+
+    // A retry alone permits nothing.
+    let (code, said) = site.cli(&["run", "retry", "1"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    site.tries(2).await;
+
+    let (code, said) = site.cli(&["run", "permit", "1", "--disk", "s2", "--reason", "copied to tape"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let done = site.until(RunState::Completed).await;
+    assert_eq!(done.summary.result.map(assay_model::RunResult::as_str), Some("pass"));
+    assert!(!done.summary.overridden, "nothing was accepted: the disk was tested");
+    let made = done.report.decisions.last().expect("a decision");
+    assert_eq!(
+        (made.kind.as_str(), made.stage.as_deref(), made.why.as_str()),
+        ("permit", Some("Storage"), "copied to tape")
+    );
+    assert_eq!(made.disks, ["S2"], "in the disk's own spelling");
+    let html = site.admin.get("/api/v1/runs/1/report.html").await.expect(200);
+    assert!(html.text.contains("permit to erase S2 at Storage"), "the report says which disk");
+
+    // Each try had a permit of its own; only the last one named the disk for what it held.
+    let permits: Vec<ErasePermit> = machine.given("Storage").iter().map(permit_of).collect();
+    let with_data: Vec<_> = permits.iter().map(|permit| permit.with_data.join(",")).collect();
+    assert_eq!(with_data, ["", "", "S2"]);
+    assert!(
+        permits
+            .iter()
+            .all(|permit| permit.disks == ["S1", "S2"] && permit.run.to_string() == done.summary.id)
+    );
+    assert!(
+        permits.windows(2).all(|two| two[0].generation < two[1].generation && two[0].nonce != two[1].nonce)
+    );
+
+    let audit: Vec<Value> = site.admin.get("/api/v1/audit").await.expect(200).json();
+    let entries: Vec<&Value> = audit.iter().map(|entry| &entry["entry"]).collect();
+    let tried = entries.iter().find(|entry| entry["who"] == "token display").expect("the viewer's try");
+    assert_eq!(
+        (&tried["what"], &tried["detail"]["status"]),
+        (&json!(format!("POST {decisions}")), &json!(403))
+    );
+    let erased: Vec<_> = entries.iter().filter(|entry| entry["what"] == "permit to erase").collect();
+    let detail = json!({ "run": 1, "host": "web-3", "disks": ["S2"], "why": "copied to tape" });
+    assert_eq!((erased.len(), &erased[0]["detail"]), (1, &detail));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ mod gate;
 mod janitor;
 mod liveness;
 mod orders;
+mod outside;
 mod queue;
 mod restarts;
 

@@ -90,7 +90,7 @@ impl MemtestReader {
                 if row == 0 {
                     self.titled |= self.screen.row(0).contains("Memtest86+");
                 }
-                self.look();
+                self.look(row);
                 self.break_line();
             } else if plain && self.seen.version.is_none() && self.before.len() < MAX_BEFORE {
                 match byte {
@@ -126,7 +126,8 @@ impl MemtestReader {
         &self.seen
     }
 
-    fn look(&mut self) {
+    /// Looks at the screen, of which `drawn` is the row that was drawn last.
+    fn look(&mut self, drawn: usize) {
         let (rows, seen) = (&self.screen, &mut self.seen);
         let first = rows.row(0);
         if let Some(at) = first.find("Memtest86+") {
@@ -144,7 +145,7 @@ impl MemtestReader {
         seen.memory = after(&rows.row(5), "Memory  :").or_else(|| seen.memory.take());
         let (eighth, ninth) = (rows.row(7), rows.row(8));
         seen.status = after(&eighth, "Status:").or_else(|| seen.status.take());
-        if let Some(time) = after(&eighth, "Time:").filter(|time| seconds(time).is_some()) {
+        if let Some(time) = after(&eighth, "Time:").filter(|time| drawn == 7 && seconds(time).is_some()) {
             let (now, before) = (seconds(&time), seen.time.as_deref().and_then(seconds));
             if let (true, Some(now), Some(before)) = (self.titled, now, before)
                 && now + RESTARTED_S < before

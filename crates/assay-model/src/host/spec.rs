@@ -30,8 +30,18 @@ use crate::StageName;
 pub const FORMAT: u32 = 1;
 
 /// The host pipeline's stages, which `stages` may name.
-pub const STAGES: [&str; 9] =
-    ["Inventory", "SpecValidate", "SMART", "CPUStress", "Storage", "Network", "GPU", "PSU", "Reporting"];
+pub const STAGES: [&str; 10] = [
+    "Inventory",
+    "SpecValidate",
+    "SMART",
+    "CPUStress",
+    "Memtest86",
+    "Storage",
+    "Network",
+    "GPU",
+    "PSU",
+    "Reporting",
+];
 
 /// The expected spec of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -171,6 +171,8 @@ pub struct WipeProbe {
     pub device_bytes: u64,
     /// How many samples were read between the ends, one in each of as many equal parts; 0 when all was read.
     pub samples: u64,
+    /// What the slowest request took, in milliseconds; the first does not count, as it may have woken the disk.
+    pub slowest_ms: u64,
 }
 
 impl WipeProbe {

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use assay_model::text;
-use assay_process::{Cmd, Output, ProcessError};
+use assay_process::{Cmd, Output, ProcessError, Size, Terminal, TerminalKind};
 
 use super::{Ask, BootMode, Credential, IpmiSettings, PowerError, PowerState, Privilege, Site, settings};
 
@@ -98,30 +98,18 @@ impl Ipmi {
         }
     }
 
+    /// Serial over LAN. `ipmitool` wants a terminal to be put into raw mode, and looks for `~.` in what is typed.
+    pub(super) async fn console(&self) -> Result<Terminal, PowerError> {
+        // A session that nobody ended, ours from before a restart for one, would keep the next out. Without one, the
+        // BMC says that there is none.
+        let _ = self.tool("end serial over LAN", &["sol", "deactivate"]).await?;
+        let activate = self.cmd().args(["sol", "activate"]);
+        Ok(activate.spawn_terminal(Size { cols: 80, rows: 25 }, TerminalKind::Interactive).await?)
+    }
+
     async fn tool(&self, doing: &'static str, order: &[&str]) -> Result<Output, PowerError> {
-        let IpmiSettings { address, port, privilege, cipher_suite, timeout_s, .. } = &self.settings;
-        // Seconds for each packet: a slow BMC gets them, and a dead one is found out within the limit.
-        let each = (timeout_s / 12).clamp(1, 5);
-        let privilege = match privilege {
-            Privilege::Administrator => "ADMINISTRATOR",
-            Privilege::Operator => "OPERATOR",
-        };
-        let mut cmd = Cmd::new("ipmitool")
-            .args(["-v", "-I", "lanplus", "-E", "-H", address, "-p", &port.to_string()])
-            .args(["-U", &self.credential.user, "-L", privilege])
-            .args(["-N", &each.to_string(), "-R", &RETRIES.to_string()]);
-        if let Some(suite) = cipher_suite {
-            cmd = cmd.args(["-C", &suite.to_string()]);
-        }
-        let limit = Duration::from_secs((each * (RETRIES + 1) * PACKETS).into());
-        let output = cmd
-            .args(order.iter().copied())
-            .env("IPMI_PASSWORD", self.credential.password.text())
-            .netns(self.site.netns.as_deref())
-            .timeout(limit)
-            .max_output(64 * 1024)
-            .run()
-            .await;
+        let limit = Duration::from_secs((self.each_s() * (RETRIES + 1) * PACKETS).into());
+        let output = self.cmd().args(order.iter().copied()).timeout(limit).max_output(64 * 1024).run().await;
         match output {
             Err(ProcessError::Timeout { after, .. }) => {
                 let said = format!("it was not done after {after:?}");
@@ -129,6 +117,29 @@ impl Ipmi {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Seconds for each packet: a slow BMC gets them, and a dead one is found out within the limit.
+    fn each_s(&self) -> u32 {
+        (self.settings.timeout_s / 12).clamp(1, 5)
+    }
+
+    fn cmd(&self) -> Cmd {
+        let IpmiSettings { address, port, privilege, cipher_suite, .. } = &self.settings;
+        let privilege = match privilege {
+            Privilege::Administrator => "ADMINISTRATOR",
+            Privilege::Operator => "OPERATOR",
+        };
+        let mut cmd = Cmd::new("ipmitool")
+            .args(["-v", "-I", "lanplus", "-E", "-H", address, "-p", &port.to_string()])
+            .args(["-U", &self.credential.user, "-L", privilege])
+            .args(["-N", &self.each_s().to_string(), "-R", &RETRIES.to_string()])
+            .env("IPMI_PASSWORD", self.credential.password.text())
+            .netns(self.site.netns.as_deref());
+        if let Some(suite) = cipher_suite {
+            cmd = cmd.args(["-C", &suite.to_string()]);
+        }
+        cmd
     }
 
     /// What a conversation without the wanted line means.

@@ -27,6 +27,7 @@ pub use method::{METHODS, Method, place_of, typed};
 pub use secrets::{Credential, Secret, Secrets};
 pub use settings::{Auth, BootMode, IpmiSettings, PowerSettings, Privilege, RedfishSettings, WolSettings};
 
+use assay_process::Terminal;
 use ipmi::Ipmi;
 use redfish::Redfish;
 use wol::Wol;
@@ -172,6 +173,21 @@ impl PowerDriver {
         }
         let took = self.on().await?;
         Ok(Switched(format!("{words}, switched on in {}", seconds(took))))
+    }
+
+    /// The machine's serial console (serial over LAN), from now on. Whoever had it open loses it: a BMC carries one.
+    ///
+    /// # Errors
+    /// [`PowerError`]; [`PowerError::Unsupported`] from a method that carries none.
+    pub async fn console(&self) -> Result<Terminal, PowerError> {
+        match &self.bmc {
+            Bmc::Ipmi(ipmi) => ipmi.console().await,
+            Bmc::Redfish(_) | Bmc::Wol(_) => Err(PowerError::Unsupported {
+                bmc: self.to_string(),
+                doing: "the serial console",
+                said: "this method carries none; use `ipmi`".to_owned(),
+            }),
+        }
     }
 
     /// Ends what the driver has open at the BMC. BMCs have few sessions, and forget them late.

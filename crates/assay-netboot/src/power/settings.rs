@@ -41,6 +41,9 @@ pub struct IpmiSettings {
     /// What the machine boots with; without it, the BMC's own default counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<BootMode>,
+    /// The machine's serial port that the BMC carries (serial over LAN), and its speed; `ttyS0,115200` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
     /// How long one change of power may take.
     #[serde(default = "ipmi_timeout")]
     pub timeout_s: u32,
@@ -145,6 +148,7 @@ impl IpmiSettings {
             cipher_suite: None,
             privilege: Privilege::default(),
             firmware: None,
+            console: None,
             timeout_s: ipmi_timeout(),
         }
     }
@@ -154,6 +158,9 @@ impl IpmiSettings {
         check_port("port", self.port)?;
         check_credential(&self.credential)?;
         check_timeout(self.timeout_s)?;
+        if let Some(console) = &self.console {
+            check_console(console)?;
+        }
         match self.cipher_suite {
             // The others are broken, or without encryption, or both.
             Some(suite) if ![3, 8, 12, 17].contains(&suite) => {
@@ -264,6 +271,19 @@ fn check_credential(name: &str) -> Result<(), PowerError> {
     bad("credential", &name, "must be the name of an entry in the runner's bmc-secrets.toml, such as rack1")
 }
 
+/// `ttyS1,115200`, as a kernel and memtest86+ take it.
+fn check_console(console: &str) -> Result<(), PowerError> {
+    let port = console.strip_prefix("ttyS").and_then(|rest| rest.split_once(','));
+    let known = |(port, speed): (&str, &str)| {
+        ["0", "1", "2", "3"].contains(&port)
+            && ["9600", "19200", "38400", "57600", "115200", "230400"].contains(&speed)
+    };
+    if port.is_some_and(known) {
+        return Ok(());
+    }
+    bad("console", &console, "must be a serial port and its speed, such as ttyS1,115200")
+}
+
 fn check_timeout(seconds: u32) -> Result<(), PowerError> {
     if (5..=900).contains(&seconds) {
         return Ok(());
@@ -317,7 +337,8 @@ mod tests {
         for settings in [
             json!({"method": "ipmi", "address": "10.20.0.31", "credential": "rack1"}),
             json!({"method": "ipmi", "address": "bmc-3.example.org", "port": 6230, "credential": "rack1",
-                   "cipher_suite": 17, "privilege": "operator", "firmware": "uefi", "timeout_s": 30}),
+                   "cipher_suite": 17, "privilege": "operator", "firmware": "uefi", "console": "ttyS1,57600",
+                   "timeout_s": 30}),
             json!({"method": "ipmi", "address": "fd00::31", "credential": "rack1"}),
             json!({"method": "redfish", "url": "https://10.20.0.31", "credential": "rack1"}),
             json!({"method": "redfish", "url": "https://bmc:8443/", "system": "System.Embedded.1",
@@ -339,6 +360,7 @@ mod tests {
             json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "port": 0}),
             json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "cipher_suite": 0}),
             json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "timeout_s": 1}),
+            json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "console": "ttyS0 || chain x"}),
             json!({"method": "ipmi", "address": "10.0.0.1", "credential": "rack1", "password": "x"}),
             json!({"method": "redfish", "url": "http://10.0.0.1", "credential": "rack1"}),
             json!({"method": "redfish", "url": "https://a:b@10.0.0.1", "credential": "rack1"}),
@@ -359,7 +381,8 @@ mod tests {
         power setting `port` = `0`: must be from 1 to 65535
         power setting `cipher_suite` = `0`: give 3 or 17, or leave it out
         power setting `timeout_s` = `1`: must be from 5 to 900
-        does not read: unknown field `password`, expected one of `address`, `port`, `credential`, `cipher_suite`, `privilege`, `firmware`, `timeout_s`
+        power setting `console` = `ttyS0 || chain x`: must be a serial port and its speed, such as ttyS1,115200
+        does not read: unknown field `password`, expected one of `address`, `port`, `credential`, `cipher_suite`, `privilege`, `firmware`, `console`, `timeout_s`
         power setting `url` = `http://10.0.0.1`: sends the password in clear text; use https, or say insecure = true
         power setting `url` = `(with a password in it)`: passwords belong into the runner's bmc-secrets.toml
         power setting `url` = `https://10.0.0.1/redfish/v1`: must be scheme, host and port alone, such as https://10.20.0.31

@@ -19,11 +19,12 @@ use assay_model::Judgement;
 use crate::{HostStage, JudgeInput};
 
 /// The stages in the order in which they run.
-pub static STAGES: [&dyn HostStage; 9] = [
+pub static STAGES: [&dyn HostStage; 10] = [
     &inventory::Inventory,
     &spec_validate::SpecValidate,
     &smart::Smart,
     &cpu_stress::CpuStress,
+    &memtest::Memtest86,
     &storage::Storage,
     &network::Network,
     &gpu::Gpu,

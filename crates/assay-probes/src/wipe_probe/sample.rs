@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use assay_model::host::storage::{RawData, WipeProbe};
 use rustix::fs::{OFlags, major, minor};
@@ -107,6 +108,7 @@ pub(super) fn look(
         return Err(ProbeError::Gone { path: name() });
     }
     outcome.map_err(failed)?;
+    probe.result.slowest_ms = u64::try_from(probe.reader.slowest.as_millis()).unwrap_or(u64::MAX);
     if unreadable {
         return Err(ProbeError::Unreadable { path: name() });
     }
@@ -125,21 +127,29 @@ struct Reader {
     bytes: u64,
     memory: Vec<u8>,
     start: usize,
+    /// The slowest request but the first, which may have had to wake the disk.
+    slowest: Duration,
+    awake: bool,
 }
 
 impl Reader {
     fn new(file: File, bytes: u64) -> Self {
         let memory = vec![0; REQUEST as usize + ALIGN];
         let start = memory.as_ptr().align_offset(ALIGN);
-        Self { file, bytes, memory, start }
+        Self { file, bytes, memory, start, slowest: Duration::ZERO, awake: false }
     }
 
     /// Up to a request's bytes from an aligned offset on.
     fn read(&mut self, offset: u64, length: u64) -> io::Result<&[u8]> {
         let length = length.min(REQUEST).min(self.bytes.saturating_sub(offset)) as usize;
         let buffer = &mut self.memory[self.start..self.start + length];
-        self.file.read_exact_at(buffer, offset)?;
-        Ok(buffer)
+        let began = Instant::now();
+        let read = self.file.read_exact_at(buffer, offset);
+        if self.awake {
+            self.slowest = self.slowest.max(began.elapsed());
+        }
+        self.awake = true;
+        read.map(|()| &*buffer)
     }
 }
 

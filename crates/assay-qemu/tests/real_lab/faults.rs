@@ -132,7 +132,8 @@ async fn links(lab: &Lab, guest: &mut Guest) {
     let enough = before + 5;
     guest.ok(&format!("for i in $(seq 100); do [ $({changes}) -ge {enough} ] && break; sleep .1; done; [ $({changes}) -ge {enough} ]")).await;
     drop(flap);
-    inject(lab, Injection::Impair { nic: "lan1".into(), rate_mbit: Some(10), loss_percent: None }).await;
+    inject(lab, Injection::Impair { nic: "lan1".into(), rate_mbit: Some(10), loses_one_in: None }).await;
+    inject(lab, Injection::Impair { nic: "lan1".into(), rate_mbit: None, loses_one_in: Some(64) }).await;
 }
 
 async fn bus_and_processor(lab: &Lab, guest: &mut Guest) {

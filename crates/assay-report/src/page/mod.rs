@@ -390,7 +390,10 @@ fn part(part: &Part) -> Text {
 fn decisions(report: &Report) -> Vec<DecisionRow> {
     let row = |d: &assay_model::report::ReportDecision| DecisionRow {
         at: Text::new(&readable(&d.at)),
-        kind: Text::new(&d.kind),
+        kind: Text::new(&match d.disks.as_slice() {
+            [] => d.kind.clone(),
+            disks => format!("{} to erase {} at", d.kind, disks.join(", ")),
+        }),
         stage: d.stage.as_deref().map(Text::new),
         by: Text::new(&d.by),
         why: Text::new(&d.why),

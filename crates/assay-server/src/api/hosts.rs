@@ -23,6 +23,8 @@ use crate::wire::JsonBody;
 const BOOT_TIMEOUT_S: u32 = 600;
 /// A failed run keeps its machine this long.
 const HOLD_S: u32 = 7 * 24 * 3600;
+/// The stage that boots memtest86+.
+const MEMTEST: &str = "Memtest86";
 /// Longest spec taken, in bytes.
 const MAX_SPEC: usize = 256 << 10;
 
@@ -82,6 +84,12 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
 /// Queues a run.
 pub(crate) async fn vet(app: &App, name: &str, vet: Vet, by: &str) -> Result<RunSummary, ApiError> {
     let row = find(app, name).await?;
+    // It is needed only there, so it is asked for only there.
+    if wants_memtest(&row, &vet)
+        && let Some(problem) = crate::memtest::problem()
+    {
+        return Err(ApiError::invalid(problem));
+    }
     let options = VetOptions {
         profile: vet.profile.unwrap_or_else(|| "standard".to_owned()),
         boot_timeout_s: vet.boot_timeout_s.unwrap_or(BOOT_TIMEOUT_S),
@@ -90,10 +98,17 @@ pub(crate) async fn vet(app: &App, name: &str, vet: Vet, by: &str) -> Result<Run
         muted: vet.muted,
         options: vet.options,
         only: vet.only_stages,
+        with: vet.with_stages,
         by: by.to_owned(),
     };
     let run = app.engine.vet(&row, options).await?;
     Ok(summary(app, &run))
+}
+
+fn wants_memtest(row: &HostRow, vet: &Vet) -> bool {
+    let asked = vet.only_stages.iter().chain(&vet.with_stages).any(|stage| stage == MEMTEST);
+    let by_spec = HostSpec::from_yaml(&row.spec_yaml).is_ok_and(|spec| spec.stages.contains_key(MEMTEST));
+    asked || (by_spec && vet.only_stages.is_empty())
 }
 
 /// All hosts, each with its latest run.

@@ -301,11 +301,13 @@ fn with_data(run: &RunView, stage: &str) -> Vec<String> {
 
 fn decision(d: &assay_model::view::DecisionView, now: Micros) -> DecisionModel {
     let what = match d.decision.kind {
-        DecisionKind::Retry => "ran it again",
-        DecisionKind::Permit => "permitted to erase disks and ran it again",
-        DecisionKind::Waive => "waived the failure",
-        DecisionKind::Abandon => "abandoned the run",
-        DecisionKind::Cancel => "cancelled the run",
+        DecisionKind::Retry => "ran it again".to_owned(),
+        DecisionKind::Permit => {
+            format!("permitted to erase {} and ran it again", d.decision.serials.join(", "))
+        }
+        DecisionKind::Waive => "waived the failure".to_owned(),
+        DecisionKind::Abandon => "abandoned the run".to_owned(),
+        DecisionKind::Cancel => "cancelled the run".to_owned(),
     };
     let stage = d.stage.as_ref().map_or_else(String::new, |s| format!(" at {s}"));
     DecisionModel {

@@ -25,11 +25,13 @@ use assay_model::Mac;
 use assay_store::Store;
 use assay_testkit::{Api, ServerProcess, canned, free_ports};
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::machine::{Machine, Sent};
+use crate::runner::Runner;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -58,6 +60,10 @@ enum What {
 /// What all machines share.
 struct Fleet {
     api: Api,
+    /// For what has to be followed, or asked for often.
+    http: reqwest::Client,
+    operators_url: String,
+    token: String,
     boot_url: String,
     measuring: AtomicBool,
     latencies: Mutex<Vec<(What, f64)>>,
@@ -94,6 +100,9 @@ async fn main() -> Result<()> {
     server.start(&[]).await;
     let fleet = Arc::new(Fleet {
         api: server.api(),
+        http: reqwest::Client::builder().no_proxy().build()?,
+        operators_url: server.url(),
+        token: server.cli_token(),
         boot_url: format!("http://127.0.0.1:{}", ports.boot),
         measuring: AtomicBool::new(false),
         latencies: Mutex::default(),
@@ -105,7 +114,7 @@ async fn main() -> Result<()> {
     let begun = Instant::now();
     register(&fleet, count).await?;
     eprintln!("bench: {count} machines registered after {:.0} s", begun.elapsed().as_secs_f64());
-    let runner = runner::start(&fleet, &server.url(), &server.join_token(), count);
+    let runner = Runner::start(&fleet, &server.join_token(), count);
     let mut settled = fleet.settled.subscribe();
     let all = settled.wait_for(|settled| *settled == count);
     if tokio::time::timeout(SETTLE, all).await.is_err() {
@@ -196,25 +205,26 @@ fn mac(number: usize) -> Mac {
 /// Cuts some machines off, one after the other, and says how many seconds after its last request each was shown.
 async fn silence(fleet: &Arc<Fleet>, machines: &[Arc<Machine>]) -> Result<Vec<f64>> {
     let step = (machines.len() / SILENT).max(1);
-    let mut watching = JoinSet::new();
+    let mut watching: JoinSet<Result<f64>> = JoinSet::new();
     for (place, machine) in machines.iter().step_by(step).take(SILENT).enumerate() {
         let (fleet, machine) = (Arc::clone(fleet), Arc::clone(machine));
         watching.spawn(async move {
             // Spread over a period of the heartbeat, and over that of the server's own looking around.
             tokio::time::sleep(Duration::from_millis(730 * place as u64)).await;
-            let mut live = fleet.api.stream(&format!("/api/v1/runs/{}/live", machine.number())).await?;
-            machine.cut_off().await;
+            let url = format!("{}/api/v1/runs/{}/live", fleet.operators_url, machine.number());
+            let mut live = fleet.http.get(url).bearer_auth(&fleet.token).send().await?.error_for_status()?;
+            machine.cut_off();
             let shown = async {
-                let mut said = String::new();
-                while let Some(piece) = live.next().await {
-                    said.push_str(&piece);
-                    if said.contains("AgentSuspect") {
+                let mut said = Vec::new();
+                while let Some(piece) = live.chunk().await? {
+                    said.extend_from_slice(&piece);
+                    if String::from_utf8_lossy(&said).contains("AgentSuspect") {
                         return Ok(machine.since_last_request().as_secs_f64());
                     }
                 }
-                Err("the live stream ended".to_owned())
+                Err("a run's live stream has ended".into())
             };
-            tokio::time::timeout(PATIENCE, shown).await.map_err(|_| "a silent machine was never shown".to_owned())?
+            tokio::time::timeout(PATIENCE, shown).await.map_err(|_| "a silent machine was never shown")?
         });
     }
     let mut seconds = Vec::new();
@@ -251,9 +261,8 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
-/// Each machine has connections of its own, so this program needs more of them than a shell allows a program.
+/// Each machine has connections of its own: more than a shell allows a program by default.
 fn open_files_allowed() -> Result<()> {
-    let limits: Value = serde_json::Value::Null;
-    drop(limits);
-    Ok(())
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }

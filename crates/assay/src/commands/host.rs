@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use assay_api::operator::{Adopted, Host as HostInfo, NewHost, RunSummary, UnknownMac, Vet};
 use assay_model::host::order::{PartKind, Replacement, RunOptions};
 use assay_model::{Mac, StageName};
@@ -101,6 +101,10 @@ pub(crate) struct VetArgs {
     /// All stages but this one; may be given more than once. Such a run can never open the gate.
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     without: Vec<String>,
+    /// Also test the memory with memtest86+, booted in place of the live image (stage Memtest86). Takes hours on a
+    /// large machine, and its serial console must be in reach (power method ipmi).
+    #[arg(long)]
+    with_memtest86: bool,
     /// Watch the run to its verdict.
     #[arg(long)]
     watch: bool,
@@ -256,6 +260,7 @@ impl VetArgs {
                 left_out: self.without.into_iter().map(StageName).collect(),
             },
             only_stages: self.only_stages.into_iter().map(StageName).collect(),
+            with_stages: self.with_memtest86.then(|| StageName::from("Memtest86")).into_iter().collect(),
             ..Vet::default()
         };
         let run: RunSummary = client.post(&format!("/api/v1/hosts/{}/vet", self.name), &vet).await?;

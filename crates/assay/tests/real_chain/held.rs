@@ -68,7 +68,7 @@ async fn a_held_machine_is_retried_as_it_stands_and_a_waiver_stays_on_the_record
     stack.off(MACHINE).await;
     let told: Vec<_> = stack.hook.received().into_iter().map(|r| r.event).collect();
     let failed_twice = ["RunStarted", "SpecMismatch", "RunHeld", "Decided", "SpecMismatch", "RunHeld"];
-    let waived_twice = ["Decided", "RunHeld", "Decided", "RunCompleted"];
+    let waived_twice = ["Decided", "StageFailed", "RunHeld", "Decided", "RunCompleted"];
     assert_eq!(told, [&failed_twice[..], &waived_twice[..]].concat());
 }
 

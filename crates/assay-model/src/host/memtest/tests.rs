@@ -77,3 +77,46 @@ fn no_more_faults_are_kept_than_are_of_use() {
     assert_eq!(seen.faults.len(), MAX_FAULTS);
     assert_eq!(seen.faults[63].address, 63);
 }
+
+/// What a redraw of the whole screen writes when the test begins, and what it writes every second.
+fn begins() -> Vec<u8> {
+    b"\x1b[2J\x1b[1;1H      Memtest86+ v6.10      | QEMU\x1b[8;1HCPU: 2 Cores | Time:           Status: Testing \
+      \x1b[9;1HUsing: All | Pass:  0        Errors: 0   \x1b[10;1H"
+        .to_vec()
+}
+
+fn ticks(time: &str, passes: u64) -> Vec<u8> {
+    format!("\x1b[8;1HCPU: 2 Cores | Time:  {time}  Status: Testing \x1b[9;1HUsing: All | Pass:  {passes}        Errors: 0   \x1b[2;35H")
+        .into_bytes()
+}
+
+#[test]
+fn a_machine_that_resets_under_it_is_noticed() {
+    let (began, late, early) = (begins(), ticks("1:00:22", 3), ticks("0:00:03", 0));
+    let reset = read(&[&began, &late, b"\r\nSeaBIOS\r\niPXE\r\n", &began, &early]);
+    assert_eq!((reset.restarts, reset.passes), (1, 0), "{reset:?}");
+    let twice = read(&[&began, &late, &began, &late, &began, &early]);
+    assert_eq!(twice.restarts, 1, "a clock that is where it was is no reset");
+    let garbled = read(&[&began, &late, &ticks("0:00:23", 3), &ticks("1:00:24", 3)]);
+    assert_eq!((garbled.restarts, garbled.passes), (0, 3), "a digit that got lost is no reset");
+    for time in ["", "1:2", "a:b:c", "1:2:3:4", "99999999999999999999:0:0"] {
+        assert_eq!(seconds(time), None, "{time}");
+    }
+    assert_eq!(seconds("1:02:03"), Some(3723));
+}
+
+#[test]
+fn what_came_before_is_kept_for_people_and_the_screen_after_it() {
+    let mut reader = MemtestReader::default();
+    reader
+        .push(b"SeaBIOS (version 1.16)\r\n\x1b[1;1HiPXE 1.21\x1b[2;1H\x1b[31mhttp://10.77.0.1/boot\x07\r\n");
+    assert_eq!(reader.transcript(), "SeaBIOS (version 1.16)\niPXE 1.21\nhttp://10.77.0.1/boot");
+    reader.push(FAIL);
+    let text = reader.transcript();
+    assert!(text.starts_with("SeaBIOS"), "{text}");
+    assert!(text.contains("Errors: 10") && text.contains("0000100001a00040"), "{text}");
+    assert!(!text.contains('\x1b') && text.len() < MAX_BEFORE + 25 * 81);
+    let mut flood = MemtestReader::default();
+    flood.push(&[b'x'; 100_000]);
+    assert_eq!(flood.transcript().len(), MAX_BEFORE);
+}

@@ -36,6 +36,8 @@ fn only_a_whole_pass_without_an_error_passes() {
         ("not to its end", |e| (e.passes, e.percent) = (0, 99), Verdict::Unverified),
         ("fewer passes than were asked for", |e| e.passes_asked = 4, Verdict::Unverified),
         ("a console without a memory test", |e| e.version = None, Verdict::Unverified),
+        ("it never ran", |e| (e.version, e.served) = (None, Some(false)), Verdict::Unverified),
+        ("a reset under it", |e| e.restarts = 1, Verdict::Fail),
         ("nothing at all", |e| *e = MemtestEvidence::default(), Verdict::Unverified),
     ];
     for (name, change, verdict) in cases {
@@ -44,7 +46,11 @@ fn only_a_whole_pass_without_an_error_passes() {
         let judgement = judge_memtest(&serde_json::to_value(&evidence).expect("plain"));
         assert_eq!(judgement.verdict, *verdict, "{name}: {judgement:#?}");
         let codes: Vec<_> = judgement.findings.iter().map(|finding| finding.code.as_str()).collect();
-        let expected: &[&str] = if *verdict == Verdict::Fail { &["MemoryBitError"] } else { &[] };
+        let expected: &[&str] = match verdict {
+            Verdict::Fail if evidence.restarts > 0 => &["MemtestRestarted"],
+            Verdict::Fail => &["MemoryBitError"],
+            _ => &[],
+        };
         assert_eq!(codes, expected, "{name}");
         assert_eq!(judgement.unverified.is_empty(), *verdict != Verdict::Unverified, "{name}: it says why");
     }
@@ -70,4 +76,22 @@ fn the_recorded_consoles_are_judged_as_they_were() {
     );
     let part = red.findings[0].part.clone().expect("blamed");
     assert_eq!((part.kind.as_str(), part.location.as_deref()), ("memory", Some("0x1500000")));
+}
+
+#[test]
+fn time_and_passes_follow_spec_and_profile() {
+    let spec = |yaml: &str| HostSpec::from_yaml(&format!("format: 1\n{yaml}")).expect("valid");
+    for (yaml, profile, asked, limit_s) in [
+        ("memory: {total_mib: 65536}", Profile::Quick, 1, 2400 + 64 * 60),
+        ("memory: {total_mib: 65536}", Profile::Burnin, 4, 2400 + 4 * 64 * 60),
+        ("", Profile::Standard, 1, 2400 + 1024 * 60),
+        ("memory: {total_mib: 64}\nlimits: {memory: {memtest_passes: 2}}", Profile::Standard, 2, 2520),
+        ("limits: {memory: {memtest_minutes: 3}}", Profile::Burnin, 4, 180),
+        ("memory: {total_mib: 99999999999}", Profile::Burnin, 4, 14 * 86_400),
+    ] {
+        let spec = spec(yaml);
+        assert_eq!(passes(&spec, profile), asked, "{yaml}");
+        assert_eq!(Memtest86.limit_s(&spec, profile), limit_s, "{yaml}");
+    }
+    assert!(Memtest86.opt_in() && Memtest86.plan().owner == Owner::Runner);
 }

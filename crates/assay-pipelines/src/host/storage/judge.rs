@@ -17,6 +17,8 @@ use crate::JudgeInput;
 /// Longest part of a sentence that the machine chose.
 const MAX_DETAIL: usize = 400;
 const GIB: f64 = 1_073_741_824.0;
+const STALLS: &str =
+    "Check its cable, backplane slot and power; if it stalls in another slot as well, replace it.";
 const VANISHED: &str =
     "Reseat the disk and its cable and check its power; if it goes away in another slot as well, replace it.";
 
@@ -194,6 +196,17 @@ impl Totals {
             self.fail(&format!("{}: may be written", named.label), "yes", &refusal.detail);
             self.findings.push(finding);
         }
+        // The look before anything is written reads as well, and what happens only once may happen then.
+        let slowest = disk.probe.as_ref().map_or(0, |probe| probe.slowest_ms);
+        let stall_s = input.spec.limits.storage.stall_s;
+        if slowest > u64::from(stall_s) * 1000 {
+            let says = format!(
+                "a request took longer than {stall_s} s while it was looked at: {:.1} s",
+                slowest as f64 / 1000.0
+            );
+            self.fail(&format!("{}: answers", named.label), &format!("within {stall_s} s"), &says);
+            self.findings.push(named.finding("DiskStalled", Severity::Critical, &says, STALLS));
+        }
         self.total = self.total.saturating_add(disk.size_bytes.unwrap_or_default());
         let Some(surface) = &disk.surface else {
             if disk.refusals.is_empty() {
@@ -224,8 +237,7 @@ impl Totals {
                 "{} requests took longer than {} s, the longest {:.1} s",
                 surface.stalls, input.spec.limits.storage.stall_s, surface.longest_request_s
             );
-            let next_step = "Check its cable, backplane slot and power; if it stalls in another slot as well, replace it.";
-            self.findings.push(named.finding("DiskStalled", Severity::Critical, &says, next_step));
+            self.findings.push(named.finding("DiskStalled", Severity::Critical, &says, STALLS));
         }
         if surface.recovered > 0 {
             let says =
@@ -501,7 +513,7 @@ fn ended_early(named: &Named<'_>, surface: &Surface) -> Option<Finding> {
         SurfaceStop::Hung => (
             "DiskStalled",
             format!("a request did not come back within {:.0} s", surface.longest_request_s),
-            "Check its cable, backplane slot and power; if it stalls in another slot as well, replace it.",
+            STALLS,
         ),
         SurfaceStop::FlushFailed => (
             "SurfaceUnwritable",

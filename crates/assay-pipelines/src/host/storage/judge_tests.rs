@@ -210,6 +210,15 @@ fn unexpected_data_says_what_lies_where() {
 }
 
 #[test]
+fn a_stall_while_it_is_looked_at_counts_as_any_other() {
+    let slowest = |slowest_ms| with(|disk| disk.probe.as_mut().expect("there").slowest_ms = slowest_ms);
+    assert_eq!(slowest(10_000).verdict, Verdict::Pass, "10 s are allowed");
+    let judgement = slowest(25_300);
+    assert_eq!((judgement.verdict, codes(&judgement)), (Verdict::Fail, vec!["DiskStalled"]));
+    assert!(judgement.message.contains("25.3 s"), "{}", judgement.message);
+}
+
+#[test]
 fn bad_sectors_have_their_codes() {
     type Change = fn(&mut Surface);
     let cases: [(&str, BadClass, Change); 5] = [

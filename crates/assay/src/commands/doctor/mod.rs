@@ -71,6 +71,13 @@ impl Doctor {
                 "ipxe",
                 Level::Problem,
             ),
+            // Wanted by an opt-in stage only.
+            verdict::files(
+                "memory test",
+                &missing(["/boot/memtest86+x64.bin", "/boot/memtest86+x64.efi"].map(PathBuf::from)),
+                "memtest86+",
+                Level::Warning,
+            ),
             program("dnsmasq", Level::Problem),
             program("ip", Level::Problem),
             namespaces,

@@ -85,6 +85,9 @@ pub(super) struct Inject {
 pub(super) struct When {
     /// Once this stage has begun.
     pub(super) stage: String,
+    /// And once a line of its progress holds this.
+    #[serde(default)]
+    pub(super) says: Option<String>,
     /// So many seconds later.
     #[serde(default)]
     pub(super) after_s: u32,
@@ -112,6 +115,8 @@ struct File {
     stages: Vec<String>,
     #[serde(default)]
     inject: Vec<Inject>,
+    #[serde(default)]
+    smoke: bool,
     expected: Expected,
 }
 
@@ -152,6 +157,8 @@ pub(super) struct Entry {
     pub(super) stages: Vec<String>,
     /// What is done to the machine while it runs.
     pub(super) inject: Vec<Inject>,
+    /// Whether it belongs to the short run.
+    pub(super) smoke: bool,
     /// What must be seen.
     pub(super) expected: Expected,
 }
@@ -203,6 +210,11 @@ impl Catalogue {
     /// All entries, by name.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    /// The names of the entries of the short run.
+    pub(super) fn smoke(&self) -> Vec<String> {
+        self.entries().filter(|entry| entry.smoke).map(|entry| entry.name.clone()).collect()
     }
 
     /// The entries with these names (all without any), and their controls.
@@ -357,6 +369,7 @@ impl Entry {
             profile: file.profile,
             stages: file.stages,
             inject: file.inject,
+            smoke: file.smoke,
             expected: file.expected,
         };
         entry.check()?;

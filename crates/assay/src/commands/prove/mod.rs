@@ -17,7 +17,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
 
@@ -46,6 +46,9 @@ pub(crate) struct Prove {
     /// Only this entry (and its control); may be given more than once.
     #[arg(long)]
     only: Vec<String>,
+    /// Only the entries of the short run (`smoke = true`): about one fault a stage, for every change of the code.
+    #[arg(long, conflicts_with = "only")]
+    smoke: bool,
     /// Switch the check with this code off: exactly its entries must then fail, and the exit code says whether they did.
     #[arg(long, value_name = "CODE")]
     mute: Option<String>,
@@ -125,7 +128,9 @@ impl Prove {
     fn select<'a>(&self, catalogue: &'a Catalogue) -> Result<Selection<'a>> {
         // One pipeline has proofs in this version.
         let (Which::Host | Which::All) = self.which;
-        let selection = catalogue.select(&self.only)?;
+        let short = if self.smoke { catalogue.smoke() } else { Vec::new() };
+        ensure!(!self.smoke || !short.is_empty(), "no entry has smoke = true, so there is no short run");
+        let selection = catalogue.select(if self.smoke { &short } else { &self.only })?;
         if let Some(code) = &self.mute {
             catalogue.check_muted(code)?;
             selection.check_muted(code)?;

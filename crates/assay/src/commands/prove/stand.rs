@@ -235,6 +235,8 @@ impl Prover<'_> {
     /// Watches a run to its end and makes the entry's faults at their moments.
     async fn follow(&self, entry: &Entry, number: i64) -> Result<Vec<String>> {
         let mut waiting: Vec<&Inject> = entry.inject.iter().collect();
+        // Those whose stage has begun, and that wait for a word of it.
+        let mut listening: Vec<&Inject> = Vec::new();
         let mut coming = FuturesUnordered::new();
         let mut not_made = Vec::new();
         // Held to the end: some last only as long.
@@ -253,13 +255,24 @@ impl Prover<'_> {
             };
             let Some(event) = event else { break };
             let event = event?;
+            if event.kind == "log" {
+                let text = event.data.to_string();
+                let heard = |inject: &mut &Inject| inject.when.says.as_ref().is_some_and(|says| text.contains(says));
+                for inject in listening.extract_if(.., heard) {
+                    coming.push(self.inject(entry, inject));
+                }
+            }
             if event.kind != "journal" {
                 continue;
             }
             match serde_json::from_value(event.data).context("a journal event does not read")? {
                 EventBody::StageStarted { stage, .. } => {
                     for inject in waiting.extract_if(.., |inject| stage.as_str() == inject.when.stage) {
-                        coming.push(self.inject(entry, inject));
+                        if inject.when.says.is_some() {
+                            listening.push(inject);
+                        } else {
+                            coming.push(self.inject(entry, inject));
+                        }
                     }
                 }
                 EventBody::Sealed(_) => break,
@@ -271,7 +284,7 @@ impl Prover<'_> {
                 not_made.push(format!("`{}` waited for its moment in vain", inject.fault.word()));
             }
         }
-        if !waiting.is_empty() || !coming.is_empty() {
+        if !waiting.is_empty() || !listening.is_empty() || !coming.is_empty() {
             not_made.push("the run ended before the fault was made".to_owned());
         }
         Ok(not_made)

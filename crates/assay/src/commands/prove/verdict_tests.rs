@@ -24,6 +24,7 @@ fn entry(name: &str, expected: Expected, control: Option<&str>) -> Entry {
         profile: Profile::Standard,
         stages: Vec::new(),
         inject: Vec::new(),
+        smoke: false,
         expected,
     }
 }

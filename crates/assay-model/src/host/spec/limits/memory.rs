@@ -17,4 +17,13 @@ pub struct MemoryLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub rounds: Option<u32>,
+    /// Whole passes of memtest86+ in the opt-in stage `Memtest86`; without it by profile: 1, 1, 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub memtest_passes: Option<u32>,
+    /// How long the stage `Memtest86` may take, in minutes from its power-on on; what is not complete by then is
+    /// unverified. Without it 40 minutes, and for each GiB of memory and each pass one minute more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20160))]
+    pub memtest_minutes: Option<u32>,
 }

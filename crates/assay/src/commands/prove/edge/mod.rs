@@ -14,12 +14,13 @@ use anyhow::{Context as _, Result};
 const NAME: &str = "lab-edge.initrd";
 /// The agent starts when the stand-ins are in place, and does not when one is not there.
 const DROP_IN: &str = "[Service]\nExecStartPre=/usr/lib/assay-lab/edge\n";
-const FILES: [(&str, u32, &str); 6] = [
+const FILES: [(&str, u32, &str); 7] = [
     ("usr/lib/systemd/system/assay-agent.service.d/lab-edge.conf", 0o644, DROP_IN),
     ("usr/lib/assay-lab/edge", 0o755, include_str!("edge.sh")),
     ("usr/lib/assay-lab/smart-reallocated.awk", 0o644, include_str!("smart-reallocated.awk")),
     ("usr/lib/assay-lab/smart-pending.awk", 0o644, include_str!("smart-pending.awk")),
     ("usr/lib/assay-lab/smart-media-errors.awk", 0o644, include_str!("smart-media-errors.awk")),
+    ("usr/lib/assay-lab/smart-predicts.awk", 0o644, include_str!("smart-predicts.awk")),
     ("usr/lib/assay-lab/smart-worn.awk", 0o644, include_str!("smart-worn.awk")),
 ];
 
@@ -122,6 +123,11 @@ mod tests {
         assert_eq!((raw(&before, 5), raw(&before, 197)), (Some(0), None));
         assert_eq!(raw(&through(include_str!("smart-reallocated.awk"), &ata).await, 5), Some(4000));
         assert_eq!(raw(&through(include_str!("smart-pending.awk"), &ata).await, 197), Some(16));
+        let scsi = through(include_str!("smart-predicts.awk"), &fixture("scsi-unsupported.json")).await;
+        let told = (&scsi["smart_status"]["scsi"]["asc"], &scsi["smart_support"]["available"]);
+        assert_eq!(told, (&93.into(), &true.into()));
+        let other = through(include_str!("smart-predicts.awk"), &ata).await;
+        assert_eq!(other, before, "only SCSI disks do that");
         let nvme = fixture("nvme-qemu-ok.json");
         let log = "nvme_smart_health_information_log";
         assert_eq!(through(include_str!("smart-media-errors.awk"), &nvme).await[log]["media_errors"], 37);

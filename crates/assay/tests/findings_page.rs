@@ -1,0 +1,88 @@
+//! `docs/reference/findings.md` against the sources: it has every code that a judge or the engine can raise, and none
+//! that nobody raises. Codes are found by their spelling: two humps or more, between quotes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where findings (and the gate's reasons) are made.
+const MAKERS: [&str; 4] = [
+    "crates/assay-pipelines/src/host",
+    "crates/assay-engine/src",
+    "crates/assay-model/src/host",
+    "crates/assay-scan/src",
+];
+
+/// Strings of the same spelling that are no codes: a stage, the lab's and the notifications' words.
+const OTHERS: [&str; 1] = ["SpecValidate"];
+
+#[test]
+fn the_page_lists_every_code_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository");
+    let events: BTreeSet<&str> = assay_notify::EVENTS.iter().map(|kind| kind.name).collect();
+    let mut raised = BTreeSet::new();
+    for file in MAKERS.iter().flat_map(|folder| sources(&root.join(folder))) {
+        let text = fs::read_to_string(&file).expect("a source");
+        raised.extend(quoted(product_part(&text), '"').map(str::to_owned));
+    }
+    // A failure that is told under its finding's own name stays a code.
+    raised.retain(|code| !OTHERS.contains(&code.as_str()));
+    raised.retain(|code| !events.contains(code.as_str()) || code == "UnexpectedData");
+    assert!(raised.contains("DimmMissing") && raised.contains("TooOld") && raised.len() > 120, "{raised:?}");
+
+    let page = fs::read_to_string(root.join("docs/reference/findings.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let listed: Vec<String> =
+        rows.flat_map(|cell| cell.split("`, `")).map(|code| code.replace('`', "")).collect();
+    let unique: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(listed.len(), unique.len(), "a code stands on the page twice");
+
+    let missing: Vec<_> = raised.difference(&unique).collect();
+    let stale: Vec<_> = unique.difference(&raised).collect();
+    assert!(missing.is_empty(), "raised and not on docs/reference/findings.md: {missing:?}");
+    assert!(stale.is_empty(), "on docs/reference/findings.md and raised by nobody: {stale:?}");
+}
+
+#[test]
+fn every_row_says_what_to_do() {
+    let page = include_str!("../../../docs/reference/findings.md");
+    let (findings, _) = page.split_once("## The gate").expect("two parts");
+    let mut rows = 0;
+    for row in findings.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, severity, meaning, next] = cells[..] else { panic!("not four cells: {row}") };
+        assert!(["critical", "warning", "info"].iter().any(|word| severity.starts_with(word)), "{row}");
+        assert!(meaning.len() > 5 && next.len() >= 4, "{row}");
+        rows += 1;
+    }
+    assert!(rows > 80, "{rows}");
+}
+
+/// The sources below a folder that are no tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        let name = entry.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if entry.is_dir() {
+            found.extend(sources(&entry));
+        } else if entry.extension().is_some_and(|kind| kind == "rs") && !name.contains("tests") {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// A file without the tests at its end.
+fn product_part(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+/// Every word of two humps or more between two of these marks.
+fn quoted(text: &str, mark: char) -> impl Iterator<Item = &str> {
+    text.split(mark).filter(|word| {
+        let humps = word.chars().filter(char::is_ascii_uppercase).count();
+        let starts = word.starts_with(|c: char| c.is_ascii_uppercase());
+        let continues = word.chars().nth(1).is_some_and(|c| c.is_ascii_lowercase());
+        starts && continues && humps > 1 && word.chars().all(|c| c.is_ascii_alphanumeric())
+    })
+}
