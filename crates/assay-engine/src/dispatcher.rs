@@ -3,11 +3,12 @@
 //! It is woken by commits (to be quick) and once a second (to be right). Nothing is kept between
 //! turns: what a crash interrupts is seen by the next turn of the next process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_model::{Micros, RunId, RunState, RunView};
-use assay_store::{LeaseRow, RunFilter};
+use assay_store::RunFilter;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -53,10 +54,17 @@ pub async fn run(engine: Engine) {
 
 /// One turn over all open runs.
 pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
-    let open = engine.store.open_runs().await?;
-    engine.live.prune(engine.now(), &open);
-    let around = Around { leases: engine.store.leases().await?, places: engine.line_up(&open).await? };
-    for id in open {
+    let open = engine.store.open_views().await?;
+    let ids: Vec<RunId> = open.iter().map(|run| run.id).collect();
+    engine.live.prune(engine.now(), &ids);
+    let leases = engine.store.leases().await?.into_iter().map(|lease| (lease.run, lease.expires)).collect();
+    let around = Around { leases, places: engine.line_up(&open) };
+    for run in &open {
+        // Most of them wait. What is to be done about the others is decided once more, on their newest state.
+        if matches!(engine.next(run, &around, &open), Action::Wait { .. }) {
+            continue;
+        }
+        let id = run.id;
         if let Err(problem) = advance(engine, id, &around).await {
             match problem {
                 // Somebody was faster; the next turn sees the new state.
@@ -70,7 +78,7 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
 
 /// What a turn looks at once for all runs.
 struct Around {
-    leases: Vec<LeaseRow>,
+    leases: HashMap<RunId, Micros>,
     places: BTreeMap<RunId, Place>,
 }
 
@@ -78,7 +86,8 @@ struct Around {
 async fn advance(engine: &Engine, id: RunId, around: &Around) -> Result<(), EngineError> {
     for _ in 0..BURST {
         let run = engine.view(id).await?;
-        match engine.next(&run, around).await? {
+        let open = if about_to_measure_network(&run) { engine.store.open_views().await? } else { Vec::new() };
+        match engine.next(&run, around, &open) {
             Action::Wait { .. } => return Ok(()),
             action => {
                 log(&run, &action);
@@ -93,9 +102,9 @@ async fn advance(engine: &Engine, id: RunId, around: &Around) -> Result<(), Engi
 impl Engine {
     /// What is to be done about a run now. The lease's row counts too: another control plane may
     /// have heard the agent.
-    async fn next(&self, run: &RunView, around: &Around) -> Result<Action, EngineError> {
+    fn next(&self, run: &RunView, around: &Around, open: &[Arc<RunView>]) -> Action {
         let now = self.now();
-        let lease = around.leases.iter().find(|l| l.run == run.id).map(|l| l.expires);
+        let lease = around.leases.get(&run.id).copied();
         let last_seen = self.live.last_seen(run.id);
         let granted = last_seen.plus(self.tuning.lease).max(lease.unwrap_or_default());
         let runner = match around.places.get(&run.id) {
@@ -110,27 +119,26 @@ impl Engine {
             lease_until: granted.max(self.live.started().plus(self.tuning.lease)),
             off: self.live.is_off(run.id),
             runner,
-            network_busy: self.network_busy(run).await?,
+            network_busy: network_busy(run, open),
             told: &told,
             step_since: self.live.step_since(run.id),
             bound_at: self.live.bound_at(run.id).unwrap_or(run.started_at.unwrap_or(now)),
             tuning: self.tuning,
         };
-        Ok(decide(&snapshot, now))
+        decide(&snapshot, now)
     }
 
     /// What becomes of every queued run, and what those that wait are told.
-    async fn line_up(&self, open: &[RunId]) -> Result<BTreeMap<RunId, Place>, EngineError> {
+    fn line_up(&self, open: &[Arc<RunView>]) -> BTreeMap<RunId, Place> {
         let (mut using, mut queue, mut waits) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for id in open {
-            let run = self.view(*id).await?;
+        for run in open {
             if run.state() == RunState::Queued {
-                queue.push(Waiting::of(&run));
+                queue.push(Waiting::of(run));
             }
-            if let Some(busy) = self.network_busy(&run).await? {
-                waits.insert(*id, wire_is_taken(busy));
+            if let Some(busy) = network_busy(run, open) {
+                waits.insert(run.id, wire_is_taken(busy));
             }
-            using.extend(Using::of(&run));
+            using.extend(Using::of(run));
         }
         let places = queue::place(&self.live.waiting_runners(), &using, &queue);
         for (id, place) in &places {
@@ -139,27 +147,7 @@ impl Engine {
             }
         }
         self.live.set_waits(waits);
-        Ok(places.into_iter().collect())
-    }
-
-    /// For a run that is about to begin its network stage: another on the same runner that has its own open. Two at
-    /// once would measure each other.
-    async fn network_busy(&self, run: &RunView) -> Result<Option<i64>, EngineError> {
-        let next = run.state() == RunState::Running && !run.status.open;
-        if !next || run.current_stage().is_none_or(|stage| stage.plan.name != NETWORK) {
-            return Ok(None);
-        }
-        for id in self.store.open_runs().await? {
-            if id == run.id {
-                continue;
-            }
-            let other = self.view(id).await?;
-            let open = other.open_attempt().is_some_and(|(stage, _)| stage.plan.name == NETWORK);
-            if open && other.runner == run.runner {
-                return Ok(Some(other.created.number));
-            }
-        }
-        Ok(None)
+        places.into_iter().collect()
     }
 
     /// Why a run waits, for people: in the queue, or for the wire. None for one that does not.
@@ -182,6 +170,23 @@ impl Engine {
             }
         })
     }
+}
+
+/// For a run that is about to begin its network stage: another on the same runner that has its own open. Two at
+/// once would measure each other.
+fn network_busy(run: &RunView, open: &[Arc<RunView>]) -> Option<i64> {
+    if !about_to_measure_network(run) {
+        return None;
+    }
+    let measures = |other: &RunView| other.open_attempt().is_some_and(|(stage, _)| stage.plan.name == NETWORK);
+    open.iter()
+        .find(|other| other.id != run.id && other.runner == run.runner && measures(other))
+        .map(|other| other.created.number)
+}
+
+fn about_to_measure_network(run: &RunView) -> bool {
+    let next = run.state() == RunState::Running && !run.status.open;
+    next && run.current_stage().is_some_and(|stage| stage.plan.name == NETWORK)
 }
 
 fn wire_is_taken(by: i64) -> String {

@@ -86,7 +86,8 @@ pub struct Engine {
 /// The engine's time limits. The defaults are the documented contract; tests shorten them.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Silence after which an agent is shown as suspect.
+    /// Silence after which an agent is suspect: two beats are missing. Below the 15 s that are promised by as much as
+    /// it takes to notice, to commit and to show it.
     pub suspect_after: Micros,
     /// Silence after which its attempt is given up.
     pub lease: Micros,
@@ -107,7 +108,7 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            suspect_after: Micros::seconds(15),
+            suspect_after: Micros::seconds(13),
             lease: Micros::seconds(120),
             attempts: 3,
             bind_every: Micros::seconds(60),

@@ -65,8 +65,8 @@ impl Engine {
         runner: &str,
         holding: &[RunId],
     ) -> Result<Option<(Arc<RunView>, String)>, EngineError> {
-        for id in self.store.open_runs().await? {
-            let run = self.view(id).await?;
+        for run in self.store.open_views().await? {
+            let id = run.id;
             let mine = run.runner.as_deref() == Some(runner) && run.state() != RunState::Queued;
             if !mine || holding.contains(&id) {
                 continue;

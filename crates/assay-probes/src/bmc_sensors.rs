@@ -216,6 +216,38 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn a_missing_tool_and_odd_answers_are_problems_that_say_so() {
+        let root = tempfile::tempdir().expect("folder");
+        for (script, said) in [
+            ("exit 0", "lists no sensor"),
+            ("exit 77", "ipmitool sensor failed"),
+            ("head -c 3000 /dev/urandom; exit 0", "lists no sensor"),
+            ("echo '| | | | | | | | |'; exit 1", "lists no sensor"),
+            ("kill -9 $$", "ipmitool sensor failed"),
+        ] {
+            let machine = machine_with_bmc(root.path(), script);
+            let problem = sensors(&machine).await.expect_err(script);
+            assert!(problem.contains(said), "{script}: {problem}");
+        }
+        let machine = machine_with_bmc(root.path(), "head -c 3000 /dev/urandom");
+        assert_eq!(supplies(&machine).await, Ok(Vec::new()), "what does not read is no supply");
+        fs::remove_file(root.path().join("tools/ipmitool")).expect("removed");
+        for problem in
+            [sensors(&machine).await.expect_err("none"), log(&machine, None).await.expect_err("none")]
+        {
+            assert!(problem.contains("ipmitool"), "{problem}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_is_given_up() {
+        let root = tempfile::tempdir().expect("folder");
+        let machine = machine_with_bmc(root.path(), "exec sleep 100000");
+        let problem = sensors(&machine).await.expect_err("it hangs");
+        assert_eq!(problem, "ipmitool sensor did not end within 60 s; the management controller hangs");
+    }
+
+    #[tokio::test]
     async fn only_records_after_the_last_reading_are_new() {
         let root = tempfile::tempdir().expect("folder");
         let file = root.path().join("sel");

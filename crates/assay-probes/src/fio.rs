@@ -202,4 +202,36 @@ mod tests {
         let speed = measure(&machine, Path::new("/dev/null"), options).await.speed;
         assert!(speed.errors[0].contains("fio"), "{:?}", speed.errors);
     }
+
+    #[tokio::test]
+    async fn odd_ends_and_odd_reports_are_errors_and_never_a_clean_measurement() {
+        let garbage = "\u{1b}[2J\u{0}\u{fffd}fio fio fio";
+        for (report, status) in
+            [(garbage, 0), (garbage, 1), ("[]", 0), ("{\"jobs\": 7}", 0), ("{\"jobs\": [", 0)]
+        {
+            let speed = with_fake(report, status).await.speed;
+            assert!(speed.read.is_none() && speed.write.is_none() && !speed.errors.is_empty(), "{report}");
+            assert!(!speed.errors.concat().contains('\u{1b}'), "{:?}", speed.errors);
+        }
+        // Numbers of a run that failed are kept, and so is that it failed.
+        let speed = with_fake(GOOD, 77).await.speed;
+        assert!(speed.read.is_some() && speed.errors.len() == 2, "{:?}", speed.errors);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_is_stopped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tool = folder.path().join("fio");
+        std::fs::write(&tool, "#!/bin/sh\nexec sleep 100000\n").expect("written");
+        std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let machine = Machine::captured(folder.path(), Some(folder.path().to_owned()));
+        let options = FioOptions { each: Duration::from_secs(1), zeros: true };
+        let speed = measure(&machine, Path::new("/dev/null"), options).await.speed;
+        assert!(speed.read.is_none() && speed.write.is_none());
+        assert!(
+            speed.errors.iter().all(|error| error.contains("121 s")) && speed.errors.len() == 2,
+            "{:?}",
+            speed.errors
+        );
+    }
 }

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_model::{Event, RunId, RunView, Sha256};
 
-/// More runs than are ever live at once on one control plane; a view takes tens of kilobytes.
-const CAPACITY: usize = 512;
+/// More runs than are ever live at once on one control plane; a view takes tens of kilobytes. With fewer than are
+/// live, every look at all of them folds all their journals anew: a thousand machines kept a server from everything.
+const CAPACITY: usize = 4096;
 
 /// The folded runs.
 #[derive(Debug, Default)]

@@ -429,11 +429,18 @@ pub(crate) struct Head {
     sealed: bool,
 }
 
+/// The same as it is stored.
 #[derive(FromQueryResult)]
-struct HeadRow {
+pub(crate) struct HeadRow {
     head_seq: i64,
     head_hash: Vec<u8>,
     sealed: bool,
+}
+
+impl HeadRow {
+    pub(crate) fn decode(self) -> Result<Head, StoreError> {
+        Ok(Head { seq: self.head_seq, hash: digest(READ, &self.head_hash)?, sealed: self.sealed })
+    }
 }
 
 const HEAD: &str = "SELECT head_seq, head_hash, sealed FROM runs WHERE id = $1";
@@ -445,8 +452,7 @@ pub(crate) async fn lock_head(tx: &DatabaseTransaction, run: RunId) -> Result<Op
 
 async fn read_head(db: &impl ConnectionTrait, run: RunId, sql: &str) -> Result<Option<Head>, StoreError> {
     let row: Option<HeadRow> = db::one(db, sql, values![run.0]).await.doing(READ)?;
-    row.map(|row| Ok(Head { seq: row.head_seq, hash: digest(READ, &row.head_hash)?, sealed: row.sealed }))
-        .transpose()
+    row.map(HeadRow::decode).transpose()
 }
 
 #[derive(FromQueryResult)]

@@ -1,15 +1,16 @@
 //! Runs as lists: numbers, states, and which are still open.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use assay_model::{HostId, Micros, RunId, RunResult, RunState};
+use assay_model::{HostId, Micros, RunId, RunResult, RunState, RunView};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::Store;
 use crate::db::{self, values};
 use crate::error::{Doing as _, StoreError};
-use crate::journal::RunRef;
+use crate::journal::{HeadRow, RunRef};
 
 const LIST: &str = "list runs";
 
@@ -79,6 +80,20 @@ impl Store {
         Ok(rows.into_iter().map(|r| RunId(r.run)).collect())
     }
 
+    /// Runs that are not sealed yet, oldest first, folded. One question for all of them: who looks after a thousand
+    /// machines cannot ask for each.
+    pub async fn open_views(&self) -> Result<Vec<Arc<RunView>>, StoreError> {
+        let sql = "SELECT id AS run, head_seq, head_hash, sealed FROM runs WHERE NOT sealed ORDER BY number";
+        let rows: Vec<OpenRow> = db::all(self.db().reader(), sql, values![]).await.doing("list open runs")?;
+        let mut out = Vec::with_capacity(rows.len());
+        for row in rows {
+            let run = RunId(row.run);
+            let head = row.head.decode()?;
+            out.push(self.view_at(self.db().reader(), run, &head).await?);
+        }
+        Ok(out)
+    }
+
     /// Runs, newest first.
     pub async fn list_runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
         let mut sql =
@@ -100,6 +115,13 @@ impl Store {
         let rows: Vec<Row> = db::all(self.db().reader(), &sql, values).await.doing(LIST)?;
         rows.into_iter().map(Row::decode).collect()
     }
+}
+
+#[derive(FromQueryResult)]
+struct OpenRow {
+    run: Uuid,
+    #[sea_orm(nested)]
+    head: HeadRow,
 }
 
 #[derive(FromQueryResult)]

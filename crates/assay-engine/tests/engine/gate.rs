@@ -3,7 +3,7 @@
 use assay_engine::gate::GateRule;
 use assay_engine::requests::VetOptions;
 use assay_model::host::order::{Profile, RunOptions};
-use assay_model::{DecisionKind, Micros};
+use assay_model::{DecisionKind, Micros, RunResult, Verdict};
 use assay_testkit::{Bench, ScriptedAgent, canned};
 use serde_json::Value;
 
@@ -92,9 +92,37 @@ async fn less_than_everything_does_not_open_it() {
     assert_eq!(answer.reasons.len(), 1);
     assert_eq!(answer.reasons[0].code, "ProfileTooLow");
     assert_eq!(answer.reasons[0].message, "run 4 was `standard`; what counts is burnin");
-    passed(&bench, VetOptions { profile: "burnin".to_owned(), ..Bench::options() }).await;
-    assert_eq!(closed_for(&bench, burnt_in).await, [""; 0]);
-    assert_eq!(closed_for(&bench, WEEK).await, [""; 0], "burnin is more than standard");
+}
+
+#[tokio::test]
+async fn burnin_has_floors_of_its_own_and_is_more_than_standard() {
+    let bench = Bench::new().await;
+    let options = || VetOptions { profile: "burnin".to_owned(), holds: false, ..Bench::options() };
+    let burnt_in = GateRule { least: Profile::Burnin, ..WEEK };
+    // Evidence that is good enough for a standard run.
+    let (run, agent) = bench.running_with(options()).await;
+    bench.rest(&agent).await;
+    let view = bench.view(run).await;
+    assert_eq!(view.failed_stage(), Some("CPUStress"));
+    let stage = view.stages.iter().find(|stage| stage.plan.name == "CPUStress").expect("planned");
+    assert_eq!(stage.verdict(), Some(Verdict::Unverified), "ten minutes are not a day");
+    assert_eq!(closed_for(&bench, burnt_in).await[0], "Failed");
+
+    let mut day = canned::cpu_stress();
+    (day.stress_ng.asked_s, day.stress_ng.seconds) = (86_400, 86_400.4);
+    (day.stressapptest.asked_s, day.stressapptest.seconds) = (3600, 3600.4);
+    (day.memory.passes, day.memory.written) = (40, 20 * day.memory.written);
+    day.memory.verified = day.memory.written;
+    let (run, agent) = bench.running_with(options()).await;
+    bench.up_to(&agent, "CPUStress").await;
+    bench.collect(&agent, "CPUStress", &canned::with_counters(&day)).await;
+    bench.rest(&agent).await;
+    let view = bench.view(run).await;
+    assert_eq!((view.result, view.created.profile.as_str()), (Some(RunResult::Pass), "burnin"));
+    for rule in [burnt_in, WEEK] {
+        let answer = bench.engine.gate(&bench.host, rule).await.expect("an answer");
+        assert_eq!((answer.reasons, answer.profile.as_deref()), (vec![], Some("burnin")));
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use assay_engine::requests::VetOptions;
 use assay_engine::runners::{Order, Waiting, order};
 use assay_model::event::PowerAction;
 use assay_model::host::memtest::{MemtestEvidence, MemtestFault};
-use assay_model::{Clock as _, DecisionKind, RunId, RunResult, RunState, StageName, Verdict};
+use assay_model::{Clock as _, DecisionKind, Micros, RunId, RunResult, RunState, StageName, Verdict};
 use assay_testkit::{Bench, canned};
 use serde_json::json;
 
@@ -53,6 +53,7 @@ async fn into_memtest(bench: &Bench, run: RunId) -> Reading {
 async fn told(bench: &Bench, run: RunId, reading: &Reading, evidence: MemtestEvidence) -> bool {
     let Reading { stage, attempt, generation, .. } = reading.clone();
     let text = "Memtest86+ v6.10".to_owned();
+    bench.clock.advance(Micros::seconds(60));
     let late = bench.engine.console(run, Console { stage, attempt, generation, evidence, text }).await;
     bench.turn().await;
     late.expect("taken")
@@ -107,6 +108,7 @@ async fn a_stuck_bit_fails_it_and_the_held_machine_comes_back() {
     assert!(matches!(bench.todo(&agent).await, Todo::Hold { .. }));
     assert_eq!(now(&bench, run).await, Order::Wait, "once");
 
+    bench.after(60).await;
     bench.decide(run, DecisionKind::Retry, "other modules").await.expect("held");
     let again = into_memtest(&bench, run).await;
     assert_eq!(again.attempt, 2);
@@ -138,6 +140,7 @@ async fn nothing_read_is_no_pass_and_nothing_lasts_for_ever() {
     assert!(view.unverified()[0].contains("drew nothing on the serial console"), "{:?}", view.unverified());
 
     // The runner never comes back, over a restart of the server, too.
+    bench.after(60).await;
     bench.decide(run, DecisionKind::Retry, "").await.expect("held");
     let reading = into_memtest(&bench, run).await;
     bench.restart().await;
@@ -163,6 +166,7 @@ async fn a_machine_that_cannot_be_switched_says_so_and_one_that_is_cancelled_goe
     let said = &view.stages[0].judgement().expect("judged").message;
     assert!(said.contains("could not be booted for Memtest86: the BMC does not answer"), "{said}");
 
+    bench.after(60).await;
     bench.decide(run, DecisionKind::Retry, "").await.expect("held");
     into_memtest(&bench, run).await;
     bench.decide(run, DecisionKind::Cancel, "").await.expect("open");

@@ -1,6 +1,12 @@
 //! What the tool printed, good and odd. Measurements with the real one are in the pipelines' `real_network`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
 use super::parse::{Answer, answer};
+use super::{IperfServer, Machine, Plan, iperf};
 
 /// iperf 3.12 over a pair of virtual ports, shortened.
 const GOOD: &str = r#"{"start":{"tcp_mss_default":1448,"connected":[{"socket":5}]},
@@ -52,4 +58,49 @@ fn odd_output_is_never_a_measurement() {
     ] {
         assert!(matches!(answer(odd.as_bytes(), false), Answer::Nonsense(_)), "{odd}");
     }
+}
+
+/// What comes of a tool that does this.
+async fn ran(folder: &Path, script: &str) -> Result<Vec<u8>, String> {
+    let tool = folder.join("iperf3");
+    fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("written");
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("executable");
+    asked(&Machine::captured(folder, Some(folder.to_owned()))).await
+}
+
+async fn asked(machine: &Machine) -> Result<Vec<u8>, String> {
+    let address = "10.77.0.1".parse().expect("an address");
+    let server = IperfServer { address, port: 5201, client: None, link_mbps: None };
+    iperf(machine, "eno1", &server, address, false, Plan::lasting(2)).await
+}
+
+#[tokio::test]
+async fn a_tool_that_misbehaves_is_an_obstacle_that_says_so() {
+    let folder = tempfile::tempdir().expect("folder");
+    for (script, said) in [
+        ("exit 3", "iperf3 wrote nothing"),
+        ("echo 'iperf3: parameter error' >&2; exit 1", "parameter error"),
+        ("kill -9 $$", "iperf3 wrote nothing"),
+        ("head -c 34000000 /dev/zero", "more than 32 MiB"),
+    ] {
+        let problem = ran(folder.path(), script).await.expect_err(script);
+        assert!(problem.contains(said), "{script}: {problem}");
+    }
+    // The exit status says nothing, and what was printed is no measurement.
+    for script in ["echo garbage", "head -c 3000 /dev/urandom; exit 0", "echo '{}'; exit 77"] {
+        let printed = ran(folder.path(), script).await.expect("something was printed");
+        assert!(matches!(answer(&printed, false), Answer::Nonsense(_)), "{script}");
+    }
+    let empty = tempfile::tempdir().expect("folder");
+    let missing = asked(&Machine::captured(empty.path(), Some(empty.path().to_owned()))).await;
+    assert!(missing.expect_err("there is none").contains("iperf3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_hangs_is_stopped() {
+    let folder = tempfile::tempdir().expect("folder");
+    let started = tokio::time::Instant::now();
+    let problem = ran(folder.path(), "exec sleep 100000").await.expect_err("it hangs");
+    assert_eq!(problem, "iperf3 did not end within 27 s; data stopped flowing through eno1");
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
