@@ -172,18 +172,18 @@ impl Engine {
     /// Parts of this machine that another one under test claims as well: one of the two reads a wrong number, or both
     /// are connected to the same disk.
     async fn twins(&self, run: &RunView, evidence: Sha256) -> Result<Vec<Finding>, EngineError> {
-        let Ok(own) = Inventory::from_evidence(&self.json(evidence).await?) else { return Ok(Vec::new()) };
-        let own = parts(&own);
+        let Some(own) = self.parts(evidence).await? else { return Ok(Vec::new()) };
         let mut findings = Vec::new();
-        for id in self.store.open_runs().await? {
-            let other = self.view(id).await?;
+        for other in self.store.open_views().await? {
+            if findings.len() >= MAX_TWINS {
+                break;
+            }
             let Some(digest) =
                 inventory_of(&other).filter(|_| other.created.target.host != run.created.target.host)
             else {
                 continue;
             };
-            let Ok(theirs) = Inventory::from_evidence(&self.json(digest).await?) else { continue };
-            let theirs = parts(&theirs);
+            let Some(theirs) = self.parts(digest).await? else { continue };
             let shared = |part: &&PartId| {
                 theirs.iter().any(|t| t.kind == part.kind && part.ids.iter().any(|id| t.is(id)))
             };
@@ -205,6 +205,18 @@ impl Engine {
         }
         findings.truncate(MAX_TWINS);
         Ok(findings)
+    }
+
+    /// The parts in an inventory; none when it does not read. Each is read once: machines are compared with all others
+    /// under test, and a thousand of them would read a million files.
+    async fn parts(&self, inventory: Sha256) -> Result<Option<Arc<Vec<PartId>>>, EngineError> {
+        if let Some(known) = self.live.parts(inventory) {
+            return Ok(Some(known));
+        }
+        let Ok(read) = Inventory::from_evidence(&self.json(inventory).await?) else { return Ok(None) };
+        let found = Arc::new(parts(&read));
+        self.live.set_parts(inventory, Arc::clone(&found));
+        Ok(Some(found))
     }
 
     async fn close(&self, run: &RunView, judgement: Judgement) -> Result<(), EngineError> {

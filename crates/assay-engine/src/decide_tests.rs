@@ -323,10 +323,10 @@ fn the_orchestrator_s_stage_needs_no_machine() {
 }
 
 #[test]
-fn silence_is_suspect_at_fifteen_seconds_and_told_once() {
+fn silence_is_suspect_in_time_to_be_shown_at_fifteen_seconds_and_told_once() {
     let story = running();
-    assert_eq!(story.just_before(15), wait(&story, 120));
-    assert_eq!(story.decides(15), Action::Suspect);
+    assert_eq!(story.just_before(13), wait(&story, 120));
+    assert_eq!(story.decides(13), Action::Suspect);
     let suspect = story.suspect();
     assert_eq!(suspect.decides(1), wait(&suspect, 105));
     let mut back = running().suspect();

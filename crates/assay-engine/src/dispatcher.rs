@@ -178,7 +178,8 @@ fn network_busy(run: &RunView, open: &[Arc<RunView>]) -> Option<i64> {
     if !about_to_measure_network(run) {
         return None;
     }
-    let measures = |other: &RunView| other.open_attempt().is_some_and(|(stage, _)| stage.plan.name == NETWORK);
+    let measures =
+        |other: &RunView| other.open_attempt().is_some_and(|(stage, _)| stage.plan.name == NETWORK);
     open.iter()
         .find(|other| other.id != run.id && other.runner == run.runner && measures(other))
         .map(|other| other.created.number)

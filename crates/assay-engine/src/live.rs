@@ -3,13 +3,17 @@
 //! Lost on a restart, on purpose: after one, every agent counts as heard at the moment of the
 //! start, so no attempt is given up within one lease time of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use assay_model::{Micros, RunId};
+use assay_model::host::parts::PartId;
+use assay_model::{Micros, RunId, Sha256};
 
 /// An agent silent for this long is no longer remembered; every lease has ended long before.
 const FORGET_AFTER: Micros = Micros::seconds(3600);
+
+/// Beyond so many inventories it is cheaper to forget all than to keep track of which are of open runs.
+const KNOWN_INVENTORIES: usize = 8192;
 
 /// The shared picture.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ struct Inner {
     told: BTreeMap<RunId, BTreeSet<String>>,
     /// What runs wait for that are not waited for by the machine.
     waits: BTreeMap<RunId, String>,
+    /// The parts in inventories that were read lately, by the evidence's digest: never stale.
+    parts: HashMap<Sha256, Arc<Vec<PartId>>>,
 }
 
 /// What a runner that waits for work offers.
@@ -52,6 +58,7 @@ impl Live {
             waiting_runners: BTreeMap::new(),
             told: BTreeMap::new(),
             waits: BTreeMap::new(),
+            parts: HashMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), started }
     }
@@ -131,6 +138,19 @@ impl Live {
 
     pub(crate) fn set_bound(&self, run: RunId, at: Micros) {
         self.lock().agents.entry(run).or_default().bound_at = Some(at);
+    }
+
+    /// The parts in an inventory, if it was read lately.
+    pub(crate) fn parts(&self, inventory: Sha256) -> Option<Arc<Vec<PartId>>> {
+        self.lock().parts.get(&inventory).cloned()
+    }
+
+    pub(crate) fn set_parts(&self, inventory: Sha256, parts: Arc<Vec<PartId>>) {
+        let mut inner = self.lock();
+        if inner.parts.len() >= KNOWN_INVENTORIES {
+            inner.parts.clear();
+        }
+        inner.parts.insert(inventory, parts);
     }
 
     pub(crate) fn runner_waits(&self, name: &str, offer: Offer) {

@@ -205,7 +205,8 @@ impl Injection {
                         _ => false,
                     };
                     (!fits).then(|| {
-                        "say either a rate_mbit of at least 1, or loses_one_in, a power of two up to 256".to_owned()
+                        "say either a rate_mbit of at least 1, or loses_one_in, a power of two up to 256"
+                            .to_owned()
                     })
                 })
             }

@@ -261,6 +261,7 @@ mod tests {
             network: Network::Interface { name: "lo".into(), address: Ipv4Addr::LOCALHOST, prefix_len: 24 },
             proxy_dhcp: false,
             iperf_port: port,
+            capacity: std::collections::BTreeMap::new(),
         }
     }
 

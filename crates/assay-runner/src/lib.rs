@@ -5,6 +5,7 @@
 //! plane) and knows how to switch machines ([`power`]). It keeps one token per run while the run
 //! lasts, no database, no signing key, and it judges nothing.
 
+mod capacity;
 mod client;
 mod console;
 mod iperf;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 use assay_netboot::{NetbootError, RelayError};
 use assay_qemu::QemuError;
+
+pub use capacity::{BadSlots, Slots, capacity};
 
 use crate::client::Client;
 use crate::iperf::SpeedServers;
@@ -51,6 +54,8 @@ pub struct Settings {
     pub proxy_dhcp: bool,
     /// The first port for network speed servers.
     pub iperf_port: u16,
+    /// Slots by pool; where it is silent, the control plane's defaults hold.
+    pub capacity: std::collections::BTreeMap<String, u64>,
 }
 
 /// The first port for network speed servers where none is set: `iperf3`'s own.
@@ -117,7 +122,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let speed = Arc::new(SpeedServers::new(&settings));
     tracing::info!(runner.name = settings.name, "ready: waiting for runs from {}", settings.server);
     tokio::select! {
-        ended = work::claim_forever(&settings.name, &client, &provision, &power, &speed) => ended?,
+        ended = work::claim_forever(&settings, &client, &provision, &power, &speed) => ended?,
         () = stop => {}
     }
     speed.close_all().await;

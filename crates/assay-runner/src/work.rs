@@ -8,12 +8,12 @@ use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, Order, Services};
 use assay_model::RunId;
 use tracing::{info, warn};
 
-use crate::RunnerError;
 use crate::client::{Client, ClientError};
 use crate::console::{self, Progress};
 use crate::iperf::SpeedServers;
 use crate::power::Power;
 use crate::provision::Provision;
+use crate::{RunnerError, Settings};
 
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// Asks for runs for ever and works on each beside the others.
 pub(crate) async fn claim_forever(
-    name: &str,
+    settings: &Settings,
     client: &Client,
     provision: &Arc<Provision>,
     power: &Arc<Power>,
@@ -32,11 +32,11 @@ pub(crate) async fn claim_forever(
     let mut was_away = false;
     loop {
         let claim = Claim {
-            name: name.to_owned(),
+            name: settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             holding: lock(&holding).iter().copied().collect(),
             power: power.methods(),
-            capacity: std::collections::BTreeMap::new(),
+            capacity: settings.capacity.clone(),
         };
         match client.claim(&claim).await {
             Ok(None) => was_away = false,

@@ -22,7 +22,7 @@ use crate::wire::{JsonBody, Wait, wait_for_news};
 
 /// Read the sensors this often, in seconds (design: hwmon every 5 s).
 const SENSOR_S: u32 = 5;
-/// Heartbeat period, in seconds: three fit into the 15 s after which an agent is suspect.
+/// Heartbeat period, in seconds: two may get lost before an agent is suspect.
 const HEARTBEAT_S: u32 = 5;
 /// Longest log line kept, in characters.
 const MAX_LINE: usize = 4096;

@@ -108,6 +108,66 @@ async fn a_sink_that_is_down_for_an_hour_is_told_once_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn news_of_an_hour_without_the_sink_comes_once_and_in_order_also_after_a_restart() {
+    let mut bench = Bench::new().await;
+    let (run, agent) = bench.running().await;
+    let port = Port::reserve();
+    let sinks = hook(&port.url(), "");
+    let minutes = async |bench: &Bench, count: u32| {
+        for _ in 0..count {
+            while turn(bench, &sinks).await.is_some() {}
+            bench.clock.advance(MINUTE);
+        }
+    };
+    // The first is tried and put off again and again before the others come up, so their pauses end at other times.
+    minutes(&bench, 20).await;
+    bench.up_to(&agent, "SpecValidate").await;
+    let evidence = serde_json::to_value(assay_testkit::canned::swapped_disk()).expect("plain data");
+    bench.collect(&agent, "SpecValidate", &evidence).await;
+    minutes(&bench, 25).await;
+    bench.restart().await;
+    let left = bench.engine.store().outbox_stuck(&[("ops", false)], bench.engine.now()).await.expect("read");
+    assert_eq!(left, [], "nothing was under way");
+    bench.decide(run, assay_model::DecisionKind::Abandon, "no spare").await.expect("held");
+    minutes(&bench, 20).await;
+    let news: Vec<String> = bench.outbox(run).await.into_iter().map(|row| row.outgoing.event).collect();
+    assert!(news.len() >= 4 && news[0] == "RunStarted" && news.contains(&"Decided".to_owned()), "{news:?}");
+
+    let server = MockServer::builder().listener(port.listen()).start().await;
+    Mock::given(matchers::method("POST")).respond_with(ResponseTemplate::new(204)).mount(&server).await;
+    minutes(&bench, 180).await;
+    let received = server.received_requests().await.expect("recorded");
+    let events: Vec<String> = received
+        .iter()
+        .map(|request| {
+            request.body_json::<Value>().expect("JSON")["event"].as_str().expect("text").to_owned()
+        })
+        .collect();
+    assert_eq!(events, news);
+}
+
+#[tokio::test]
+async fn one_piece_of_news_that_is_never_taken_holds_up_no_other() {
+    let bench = Bench::new().await;
+    let (run, agent) = bench.running().await;
+    let server = MockServer::start().await;
+    let poison =
+        Mock::given(matchers::body_string_contains("RunStarted")).respond_with(ResponseTemplate::new(500));
+    poison.with_priority(1).mount(&server).await;
+    Mock::given(matchers::any()).respond_with(ResponseTemplate::new(204)).mount(&server).await;
+    let sinks = hook(&format!("{}/hook", server.uri()), "");
+    assert_eq!(turn(&bench, &sinks).await, Some(OutboxState::Pending));
+    bench.clock.advance(Micros::seconds(1));
+    bench.up_to(&agent, "SpecValidate").await;
+    let evidence = serde_json::to_value(assay_testkit::canned::swapped_disk()).expect("plain data");
+    bench.collect(&agent, "SpecValidate", &evidence).await;
+    while turn(&bench, &sinks).await.is_some() {}
+    let states: Vec<_> = bench.outbox(run).await.into_iter().map(|row| row.state).collect();
+    assert_eq!(states[0], OutboxState::Pending);
+    assert!(states.len() > 2 && states[1..].iter().all(|state| *state == OutboxState::Sent), "{states:?}");
+}
+
+#[tokio::test]
 async fn after_three_days_it_is_given_up_and_says_so() {
     let (bench, run) = news().await;
     let port = Port::reserve();

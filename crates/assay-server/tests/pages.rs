@@ -495,7 +495,7 @@ async fn a_disk_with_data_is_given_up_on_the_page_by_its_serial_and_a_reason() {
     run.held().await;
 
     let page = site.html("/runs/1").await;
-    assert!(page.contains("Permit erasing…") && page.contains("disk nvme1n1, S2"), "{page}");
+    assert!(page.contains("Permit erasing…") && page.contains("disk nvme1n1 (serial S2)"), "{page}");
     let permit = |disks, why| [("kind", "permit"), ("disks", disks), ("why", why)];
     for (disks, why, problem) in [
         ("S9", "old", "disk S9 is none of those on which data was found (S2)"),

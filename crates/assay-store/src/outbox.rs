@@ -27,6 +27,25 @@ use crate::error::{Doing as _, StoreError};
 const PUT: &str = "put a notification into the outbox";
 const ROUTE: &str = "settle a notification's sinks";
 const CLAIM: &str = "claim a delivery";
+
+/// What is claimed next: the oldest that is due, or the oldest of all if it was not tried since another became due.
+macro_rules! next {
+    ($lock:literal) => {
+        concat!(
+            "SELECT d.notification, d.attempts FROM deliveries d JOIN outbox o ON o.id = d.notification
+            WHERE d.state = 'pending' AND d.sink = $1 AND (d.due_at <= $2 OR (
+                NOT EXISTS (
+                    SELECT 1 FROM deliveries e JOIN outbox p ON p.id = e.notification
+                    WHERE e.state = 'pending' AND e.sink = $1
+                        AND (p.created_at < o.created_at OR (p.created_at = o.created_at AND p.id < o.id)))
+                AND EXISTS (
+                    SELECT 1 FROM deliveries x
+                    WHERE x.state = 'pending' AND x.sink = $1 AND x.due_at <= $2 AND x.due_at > d.changed_at)))
+            ORDER BY o.created_at, o.id LIMIT 1 ",
+            $lock
+        )
+    };
+}
 const CLOSE: &str = "close a delivery";
 const READ: &str = "read the outbox";
 const STUCK: &str = "mark interrupted deliveries";
@@ -193,7 +212,9 @@ impl Store {
         Ok(true)
     }
 
-    /// Takes a sink's delivery that is due longest, if there is one, and marks it as being made.
+    /// Takes a sink's oldest delivery that is due, if there is one, and marks it as being made. When a younger one is
+    /// due, the oldest of all is tried first, once, though its pause is not over: a sink that is back is told in the
+    /// order of the news, and one piece of news that it never takes does not hold up the others.
     pub async fn outbox_claim(&self, sink: &str, now: Micros) -> Result<Option<Claimed>, StoreError> {
         #[derive(FromQueryResult)]
         struct Due {
@@ -208,14 +229,7 @@ impl Store {
             return Ok(None);
         }
         let tx = self.db().begin(CLAIM).await?;
-        let sql = for_update(
-            &tx,
-            "SELECT notification, attempts FROM deliveries
-                WHERE state = 'pending' AND sink = $1 AND due_at <= $2 ORDER BY due_at, notification LIMIT 1",
-            "SELECT notification, attempts FROM deliveries
-                WHERE state = 'pending' AND sink = $1 AND due_at <= $2 ORDER BY due_at, notification LIMIT 1
-                FOR UPDATE SKIP LOCKED",
-        );
+        let sql = for_update(&tx, next!(""), next!("FOR UPDATE OF d SKIP LOCKED"));
         let due: Option<Due> = db::one(&tx, sql, values![sink, now.0]).await.doing(CLAIM)?;
         let Some(due) = due else { return Ok(None) };
         let attempts = u32::try_from(due.attempts).unwrap_or(u32::MAX).saturating_add(1);

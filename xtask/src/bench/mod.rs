@@ -4,8 +4,10 @@
 //! another program does the same work, it is measured in the same run, in turns, and the ratio is what counts: it
 //! says the same on a slow machine as on a fast one. What needs time alone (builds) is done before.
 
+mod agents;
 mod boot;
 mod memory;
+mod quick;
 mod scan;
 mod server;
 
@@ -23,6 +25,9 @@ use crate::{place, tool};
 
 /// Release code without the long link-time optimisation; see the root `Cargo.toml`.
 const PROFILE: &str = "bench-fast";
+
+/// Whole runs take minutes each.
+const QUICK_ROUNDS: usize = 3;
 
 #[derive(Args)]
 pub(crate) struct Bench {
@@ -45,18 +50,23 @@ pub(crate) struct Bench {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Journal appends beside bare SQLite.
+    /// Journal appends beside bare SQLite (goal: half of its rate).
     Journal,
-    /// From the end of a stage to the start of the next.
+    /// From the end of a stage to the start of the next (goal: p99 of 10 ms).
     Stages,
-    /// From starting the server to its first page.
+    /// From starting the server to its first page (goal: 150 ms).
     Server,
+    /// A thousand simulated machines at one server, minutes (goals: p99 of 50 ms, no reading lost, a silent machine
+    /// shown within 15 s).
+    Agents,
     /// The memory test beside a plain copy.
     Memory,
     /// The surface scan beside fio, badblocks and nwipe, on a loop device.
     Scan,
-    /// From power-on to the agent's enrolment, on simulated machines.
+    /// From power-on to the agent's enrolment, on simulated machines (goal: 45 s).
     Boot,
+    /// From the request to the sealed verdict in the profile `quick`, on a simulated machine (goal: 480 s).
+    Quick,
 }
 
 /// One measured speed, as it is written to the file.
@@ -111,11 +121,11 @@ impl Goal {
 
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let wanted = |what: What| match options.only.as_slice() {
-        [] => !matches!(what, What::Boot | What::Scan) || options.lab,
+        [] => !matches!(what, What::Boot | What::Quick | What::Scan) || options.lab,
         only => only.contains(&what),
     };
     let mut figures = Vec::new();
-    if [What::Journal, What::Stages, What::Server].into_iter().any(wanted) {
+    if [What::Journal, What::Stages, What::Server, What::Agents].into_iter().any(wanted) {
         let bench = Programs::build()?;
         let folder = Folder::make(options.folder.as_deref())?;
         if wanted(What::Journal) {
@@ -127,6 +137,10 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         if wanted(What::Server) {
             figures.push(("server", server::measure(&bench.assay, &folder.sub("server")?, options.rounds)?));
         }
+        if wanted(What::Agents) {
+            let measured = agents::figures(&bench.agents, &bench.assay, &folder.sub("agents")?)?;
+            figures.extend(measured.into_iter().map(|figure| ("agents", figure)));
+        }
     }
     if wanted(What::Memory) {
         figures.push(("memory", memory::measure(options.rounds)?));
@@ -137,6 +151,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     }
     if wanted(What::Boot) {
         figures.extend(boot::measure()?.into_iter().map(|figure| ("boot", figure)));
+    }
+    if wanted(What::Quick) {
+        figures.push(("quick", quick::measure(QUICK_ROUNDS)?));
     }
     let figures: Vec<Figure> = figures
         .into_iter()
@@ -211,6 +228,7 @@ struct Programs {
     assay: PathBuf,
     journal: PathBuf,
     stages: PathBuf,
+    agents: PathBuf,
 }
 
 impl Programs {
@@ -219,7 +237,16 @@ impl Programs {
         let mut build = Command::new(place::cargo());
         build
             .args(["build", "--profile", PROFILE, "-p", "assay", "-p", "assay-store", "-p", "assay-testkit"])
-            .args(["--bin", "assay", "--example", "bench_journal", "--example", "bench_stages"])
+            .args([
+                "--bin",
+                "assay",
+                "--example",
+                "bench_journal",
+                "--example",
+                "bench_stages",
+                "--example",
+                "bench_agents",
+            ])
             .current_dir(place::repository());
         eprintln!("bench: {}", tool::show(&build));
         tool::run(build)?;
@@ -229,6 +256,7 @@ impl Programs {
             assay: results.join("assay"),
             journal: example("bench_journal"),
             stages: example("bench_stages"),
+            agents: example("bench_agents"),
         })
     }
 }

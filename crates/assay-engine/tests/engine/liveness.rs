@@ -11,11 +11,11 @@ use crate::story;
 async fn a_minute_of_silence_is_shown_and_costs_nothing() {
     let bench = Bench::new().await;
     let (run, agent) = bench.running().await;
-    bench.after(14).await;
+    bench.after(12).await;
     assert_eq!(bench.view(run).await.suspect_since, None);
     bench.after(1).await;
     assert!(bench.view(run).await.suspect_since.is_some());
-    bench.after(45).await;
+    bench.after(47).await;
     assert!(bench.heard(&agent).await);
     assert_eq!(bench.view(run).await.suspect_since, None);
     bench.up_to(&agent, "the end").await;

@@ -30,7 +30,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::machine::{Machine, Sent};
+use crate::machine::{Machine, Sent, marked};
 use crate::runner::Runner;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -119,7 +119,9 @@ async fn main() -> Result<()> {
     let all = settled.wait_for(|settled| *settled == count);
     if tokio::time::timeout(SETTLE, all).await.is_err() {
         let settled = *fleet.settled.borrow();
-        return Err(format!("only {settled} of {count} machines came where they stay: {:#?}", server.said()).into());
+        return Err(
+            format!("only {settled} of {count} machines came where they stay: {:#?}", server.said()).into()
+        );
     }
     let settled_s = begun.elapsed().as_secs_f64();
     eprintln!("bench: all of them enrolled and at their place after {settled_s:.0} s");
@@ -180,8 +182,11 @@ async fn main() -> Result<()> {
 async fn register(fleet: &Arc<Fleet>, count: usize) -> Result<()> {
     let one = async |number: usize| {
         let name = format!("m{number:05}");
-        let host = json!({ "name": name, "macs": [mac(number)], "spec_yaml": canned::SPEC });
-        fleet.api.post("/api/v1/hosts", &host).await.expect(201);
+        let host = json!({ "name": name, "macs": [mac(number)], "spec_yaml": marked(canned::SPEC, &name) });
+        let added = fleet.api.post("/api/v1/hosts", &host).await;
+        if added.status != 201 {
+            return Err(format!("{name} cannot be registered: {}", added.text));
+        }
         let vet = json!({ "profile": "standard", "hold_s": 86_400 });
         let answer = fleet.api.post(&format!("/api/v1/hosts/{name}/vet"), &vet).await;
         if answer.status >= 300 {
@@ -256,7 +261,8 @@ async fn stored(database: &str, sent: &[Sent]) -> Result<u64> {
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').ok_or("no name in its stat")?.1;
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     // USER_HZ, which is 100 on every Linux that is in use.
     Ok(ticks as f64 / 100.0)
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use assay_runner::{Network, Settings};
+use assay_runner::{Network, Settings, Slots};
 use clap::Args;
 
 use crate::commands::told_to_stop;
@@ -47,6 +47,10 @@ pub(crate) struct Runner {
     /// The first port for network speed servers (iperf3) on that network; runs take ports from there upwards.
     #[arg(long, default_value_t = assay_runner::IPERF_PORT)]
     iperf_port: u16,
+    /// Room for runs: netboot=N machines under test at once [default: 16], mem_mib=N, cpu=N, io=N; may be given more
+    /// than once.
+    #[arg(long, value_name = "POOL=N")]
+    capacity: Vec<Slots>,
     /// Serve simulated machines instead: a folder with machine files.
     #[arg(long)]
     lab: Option<PathBuf>,
@@ -78,6 +82,7 @@ impl Runner {
             network,
             proxy_dhcp: self.proxy_dhcp,
             iperf_port: self.iperf_port,
+            capacity: assay_runner::capacity(&self.capacity).context("--capacity")?,
         };
         assay_runner::run(settings, told_to_stop()).await?;
         Ok(Exit::Ok)

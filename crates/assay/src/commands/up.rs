@@ -55,6 +55,10 @@ pub(crate) struct Up {
     /// More for `assay serve`: `--serve-arg=--webhook=https://…`; may be given more than once.
     #[arg(long)]
     pub(crate) serve_arg: Vec<String>,
+    /// The runner's room for runs: netboot=N machines under test at once [default: 16], mem_mib=N, cpu=N, io=N; may
+    /// be given more than once.
+    #[arg(long, value_name = "POOL=N")]
+    pub(crate) capacity: Vec<assay_runner::Slots>,
     /// Where the two sides' words go; to our own stderr without it.
     #[arg(skip)]
     pub(crate) log: Option<PathBuf>,
@@ -90,6 +94,7 @@ impl Stack {
                 "`assay up` needs root for the runner; start `assay serve` as yourself and `assay runner` as root, or use sudo"
             );
         }
+        assay_runner::capacity(&up.capacity).context("--capacity")?;
         let program = std::env::current_exe().context("finding this program")?;
         let (uid, gid) = ensure_user(&up.user).await?;
         own(&up.data, uid, gid)?;
@@ -124,6 +129,9 @@ impl Stack {
             if up.proxy_dhcp {
                 runner = runner.arg("--proxy-dhcp");
             }
+        }
+        for assay_runner::Slots { pool, slots } in &up.capacity {
+            runner = runner.arg("--capacity").arg(format!("{pool}={slots}"));
         }
         let mut runner = runner.spawn().await?;
         echo(&mut runner, "runner", &talk);

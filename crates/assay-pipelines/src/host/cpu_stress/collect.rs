@@ -29,6 +29,10 @@ const COPY_PERCENT: u64 = 80;
 const LEAST: u64 = 16 << 20;
 /// Most processes that work on memory.
 const MAX_WORKERS: u32 = 32;
+/// A load of fewer seconds has no time to get through much memory,
+const SHORT_S: u32 = 60;
+/// but through so much a second and worker it gets in any case, on slow and busy machines too.
+const PER_SECOND: u64 = 8 << 20;
 
 /// What is known so far; all of it survives a stop.
 #[derive(Default)]
@@ -103,7 +107,7 @@ async fn work(
     let workers = (processors / 2).clamp(1, MAX_WORKERS);
     let load = |seconds, percent: u64| {
         let available = stress::meminfo(machine).map_or(0, |meminfo| meminfo.available);
-        Load { seconds, bytes: (available / 100 * percent).max(LEAST), memory_workers: workers }
+        Load { seconds, bytes: load_bytes(available, percent, seconds, workers), memory_workers: workers }
     };
     let said = stress::stress_ng(
         machine,
@@ -124,6 +128,14 @@ async fn work(
         keep(places, "stressapptest.txt", said);
     }
     None
+}
+
+/// The memory that all workers of a tool use together: a share of what there is, and of a short load not so much that a
+/// worker cannot get through its part in the time that it has.
+fn load_bytes(available: u64, percent: u64, seconds: u32, workers: u32) -> u64 {
+    let in_time = u64::from(seconds) * u64::from(workers) * PER_SECOND;
+    let most = if seconds < SHORT_S { in_time } else { u64::MAX };
+    (available / 100 * percent).min(most).max(LEAST)
 }
 
 fn keep(places: &Places, name: &str, said: Vec<u8>) {

@@ -93,3 +93,11 @@ async fn broken_memory_ends_the_stage() {
     assert_eq!((evidence.memory.mismatches, evidence.stress_ng.ended), (2, Ended::NotStarted));
     assert!(evidence.stopped.expect("said").contains("memory does not hold"));
 }
+
+#[test]
+fn a_short_load_is_given_no_more_memory_than_it_gets_through() {
+    const GIB: u64 = 1 << 30;
+    assert_eq!(load_bytes(2048 * GIB, 25, 10, 32), 10 * 32 * (8 << 20), "large and short");
+    assert_eq!(load_bytes(100 * GIB, 90, 86_400, 32), 100 * GIB / 100 * 90, "long enough for all of it");
+    assert_eq!(load_bytes(0, 25, 10, 1), LEAST, "unknown");
+}

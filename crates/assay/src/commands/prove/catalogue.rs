@@ -16,6 +16,9 @@ use super::codes::{can_be_muted, can_raise, check_stage, is_known};
 
 /// The stages that every run needs: what a machine is, whether it is the right one, and the report.
 const ALWAYS: [&str; 3] = ["Inventory", "SpecValidate", "Reporting"];
+/// The stage that needs none of them but the report: it boots something else, on a machine so small that it is done
+/// within minutes, and that is too small for the live image.
+const ALONE: &str = "Memtest86";
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,7 +230,8 @@ impl Catalogue {
         let mut healthy = BTreeMap::new();
         let mut others = BTreeMap::new();
         let mut stages: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for entry in asked.iter().filter(|entry| entry.kind != Kind::Healthy) {
+        // A healthy machine goes through all stages, unless its file names some.
+        for entry in asked.iter().filter(|entry| entry.kind != Kind::Healthy || !entry.stages.is_empty()) {
             let needed = entry.needs();
             // A control is run once, with everything that those need whose control it is.
             let of_control = entry.control.iter().map(String::as_str).filter(|name| !asked_for(&asked, name));
@@ -328,6 +332,9 @@ impl<'a> Selection<'a> {
     /// only cost time.
     pub(super) fn only(&self, entry: &Entry) -> Vec<&'a str> {
         let Some(needed) = self.stages.get(entry.name.as_str()) else { return Vec::new() };
+        if needed.iter().eq([&ALONE]) {
+            return vec![ALONE];
+        }
         needed.iter().copied().chain(ALWAYS).collect::<BTreeSet<_>>().into_iter().collect()
     }
 

@@ -89,9 +89,10 @@ fn a_control_is_the_same_machine_without_the_fault() {
         }
         let stand_in = !machine.actual.oem_strings.is_empty();
         assert_eq!(stand_in, entry.made_by == MadeBy::Edge, "{}: a stand-in is not a device", entry.name);
-        let serials: Vec<_> = machine.ordered.disks.iter().map(|disk| &disk.serial).collect();
+        let disks = machine.ordered.disks.iter().map(|disk| disk.serial.clone());
+        let parts: Vec<_> = disks.chain(machine.ordered.nics.iter().map(|nic| nic.mac.to_string())).collect();
         for part in &entry.expected.parts {
-            assert!(serials.contains(&part), "{}: {part} is not in {serials:?}", entry.name);
+            assert!(parts.contains(part), "{}: {part} is not in {parts:?}", entry.name);
         }
         if let Some(control) = &entry.control {
             let control = catalogue.entry(control).expect("checked when loaded");
@@ -170,6 +171,38 @@ fn a_folder_is_checked_as_a_whole() {
     assert!(load().expect_err("another profile").contains("they must be the same"));
     write("healthy-bios.toml", &healthy.replace("missing-dimm", "healthy-bios"));
     assert_eq!(load(), Ok(()));
+}
+
+#[test]
+fn the_short_run_has_a_fault_of_each_kind_of_stage() {
+    let catalogue = catalogue();
+    let names = catalogue.smoke();
+    let short = catalogue.select(&names).expect("they are there");
+    assert!((10..=15).contains(&names.len()), "{names:?}");
+    let asked: Vec<&Entry> = short.machines().filter(|entry| short.asked_for(entry)).collect();
+    assert!(asked.iter().any(|entry| entry.kind == Kind::Healthy), "a false alarm counts as much as a miss");
+    assert!(asked.iter().any(|entry| entry.made_by == MadeBy::Edge));
+    for stage in ["SpecValidate", "SMART", "CPUStress", "Storage", "Network", "PSU"] {
+        assert!(asked.iter().any(|entry| entry.expected.stage.as_deref() == Some(stage)), "{stage}");
+    }
+    let code = |code: &str| asked.iter().any(|entry| entry.expected.code.as_deref() == Some(code));
+    assert!(code("MachineRebooted") && code("UnexpectedData"));
+}
+
+#[test]
+fn what_is_called_too_slow_is_held_to_what_its_control_reaches() {
+    let catalogue = catalogue();
+    let limits = |entry: &Entry| {
+        let machine =
+            LabMachine::load(&repository().join("lab/machines"), &entry.machine).expect("a machine");
+        entry.limits.clone().unwrap_or(crate::commands::lab::spec::expected(&machine.ordered).limits)
+    };
+    for code in ["DiskSlow", "ZoneSlow", "NetworkThroughputLow", "NetworkErrors"] {
+        let entry = catalogue.entries().find(|entry| entry.expected.code.as_deref() == Some(code));
+        let entry = entry.expect("an entry");
+        let control = catalogue.entry(entry.control.as_deref().expect("a fault")).expect("there");
+        assert_eq!(limits(entry), limits(control), "{}", entry.name);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 /// Every code that a judge of the host pipeline can raise, by stage.
-pub(super) const CODES: [(&str, &[&str]); 9] = [
+pub(super) const CODES: [(&str, &[&str]); 10] = [
     ("Inventory", &["DriverMissing", "ProbeProblem", "SizeImplausible", "ToolMissing"]),
     (
         "SpecValidate",
@@ -60,6 +60,7 @@ pub(super) const CODES: [(&str, &[&str]); 9] = [
         "CPUStress",
         &["CpuThrottled", "MemoryBitError", "MemoryCoverageLow", "StressFailed", "TemperatureLimit"],
     ),
+    ("Memtest86", &["MemoryBitError", "MemtestRestarted"]),
     (
         "Storage",
         &[

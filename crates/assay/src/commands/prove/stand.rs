@@ -98,6 +98,7 @@ impl Stand {
             user: self.settings.user.clone(),
             listen: ([127, 0, 0, 1], 0).into(),
             serve_arg: Vec::new(),
+            capacity: Vec::new(),
             log: Some(self.log()),
         };
         let stack = Stack::start(&up).await?;
@@ -257,7 +258,8 @@ impl Prover<'_> {
             let event = event?;
             if event.kind == "log" {
                 let text = event.data.to_string();
-                let heard = |inject: &mut &Inject| inject.when.says.as_ref().is_some_and(|says| text.contains(says));
+                let heard =
+                    |inject: &mut &Inject| inject.when.says.as_ref().is_some_and(|says| text.contains(says));
                 for inject in listening.extract_if(.., heard) {
                     coming.push(self.inject(entry, inject));
                 }
