@@ -229,7 +229,7 @@ mod tests {
         let speed = measure(&machine, Path::new("/dev/null"), options).await.speed;
         assert!(speed.read.is_none() && speed.write.is_none());
         assert!(
-            speed.errors.iter().all(|error| error.contains("121 s")) && speed.errors.len() == 2,
+            speed.errors.iter().all(|error| error.contains("within 121s")) && speed.errors.len() == 2,
             "{:?}",
             speed.errors
         );

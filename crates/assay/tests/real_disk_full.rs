@@ -85,11 +85,9 @@ async fn a_full_disk_is_said_and_survived() {
         let seen = api.get("/api/v1/runs/1/report.json").await;
         panic!("it never goes on: {:#?} {:#?} {}", server.said(), runner.said(), seen.text)
     };
-    assert!(
-        run.report.stages.iter().all(|s| s.verdict == Some(Verdict::Pass) && s.attempt == 1),
-        "{:?}",
-        run.report.stages
-    );
+    // The canned machine has no GPU.
+    let fine = |verdict| matches!(verdict, Some(Verdict::Pass | Verdict::Skip));
+    assert!(run.report.stages.iter().all(|s| fine(s.verdict) && s.attempt == 1), "{:?}", run.report.stages);
     runner.machine_ended().await;
     let database = server.database();
     server.stop().await;

@@ -62,7 +62,7 @@ async fn told(bench: &Bench, run: RunId, reading: &Reading, evidence: MemtestEvi
 #[tokio::test]
 async fn there_and_back_and_on_with_the_next_stage() {
     let (bench, _runner) = bench().await;
-    let run = bench.vet_with(only(&["Inventory", MEMTEST, "SMART"])).await;
+    let run = bench.vet_with(only(&["Inventory", MEMTEST, "PSU"])).await;
     bench.power(run, true).await;
     let agent = bench.enrol().await;
     bench.collect(&agent, "Inventory", &canned::evidence("Inventory")).await;
@@ -84,7 +84,38 @@ async fn there_and_back_and_on_with_the_next_stage() {
     bench.after(60).await;
     let agent = bench.enrol().await;
     bench.rest(&agent).await;
-    insta::assert_snapshot!(story(&bench, run).await, @"");
+    insta::assert_snapshot!(story(&bench, run).await, @r"
+    RunCreated web-3
+    Admitted rack-2
+    PowerRequested cycle
+    PowerDone ok: ForceRestart accepted
+    BootServed boot 1
+    Enrolled boot 1, generation 1
+    StageStarted Inventory 1, generation 2
+    PostMortem boot 1, 0 records
+    EvidenceReceived Inventory 1
+    StageJudged Inventory 1: pass
+    StageStarted Memtest86 1, generation 3
+    PowerRequested cycle
+    PowerDone ok: ForceRestart accepted
+    MemtestServed Memtest86 1
+    ArtifactStored memtest-console.txt
+    EvidenceReceived Memtest86 1
+    StageJudged Memtest86 1: pass
+    PowerRequested cycle
+    PowerDone ok: ForceRestart accepted
+    BootServed boot 2
+    Enrolled boot 2, generation 4
+    StageStarted PSU 1, generation 5
+    PostMortem boot 2, 0 records
+    EvidenceReceived PSU 1
+    StageJudged PSU 1: pass
+    StageStarted Reporting 1, generation 6
+    EvidenceReceived Reporting 1
+    StageJudged Reporting 1: pass
+    RunCompleted pass
+    Sealed
+    ");
     let view = bench.check(run).await;
     assert_eq!(view.result, Some(RunResult::Pass), "{:?}", view.findings());
     assert!(view.artifacts.iter().any(|artifact| artifact.name == "memtest-console.txt"));

@@ -126,11 +126,11 @@ async fn links(lab: &Lab, guest: &mut Guest) {
     let changes = format!("cat {port}/carrier_changes");
     let before: u32 = guest.ok(&changes).await.trim().parse().expect("a number");
     inject(lab, Injection::Link { nic: "lan1".into(), up: false }).await;
-    guest.ok(&format!("for i in $(seq 50); do [ $(cat {port}/carrier) = 0 ] && break; sleep .1; done; [ $(cat {port}/carrier) = 0 ]")).await;
+    guest.ok(&format!("for i in $(seq 600); do [ $(cat {port}/carrier) = 0 ] && break; sleep .1; done; [ $(cat {port}/carrier) = 0 ]")).await;
     inject(lab, Injection::Link { nic: "lan1".into(), up: true }).await;
     let flap = inject(lab, Injection::Flap { nic: "lan1".into(), times: 2, ms: 300 }).await;
     let enough = before + 5;
-    guest.ok(&format!("for i in $(seq 100); do [ $({changes}) -ge {enough} ] && break; sleep .1; done; [ $({changes}) -ge {enough} ]")).await;
+    guest.ok(&format!("for i in $(seq 600); do [ $({changes}) -ge {enough} ] && break; sleep .1; done; [ $({changes}) -ge {enough} ]")).await;
     drop(flap);
     inject(lab, Injection::Impair { nic: "lan1".into(), rate_mbit: Some(10), loses_one_in: None }).await;
     inject(lab, Injection::Impair { nic: "lan1".into(), rate_mbit: None, loses_one_in: Some(64) }).await;
@@ -138,10 +138,10 @@ async fn links(lab: &Lab, guest: &mut Guest) {
 
 async fn bus_and_processor(lab: &Lab, guest: &mut Guest) {
     inject(lab, Injection::PcieError { part: "lan1".into(), corrected: true, times: 3 }).await;
-    let corrected = "sleep .5; cat /sys/bus/pci/devices/*/aer_dev_correctable | grep -c '^RxErr [1-9]'";
+    let corrected = "for i in $(seq 100); do cat /sys/bus/pci/devices/*/aer_dev_correctable | grep -q '^RxErr [1-9]' && break; sleep .1; done; cat /sys/bus/pci/devices/*/aer_dev_correctable | grep -c '^RxErr [1-9]'";
     assert_eq!(guest.ok(corrected).await.trim().lines().last(), Some("1"), "one port counts");
     inject(lab, Injection::PcieError { part: "nvme0".into(), corrected: false, times: 1 }).await;
-    guest.ok("sleep .5; cat /sys/bus/pci/devices/*/aer_dev_nonfatal | grep '^CmpltTO 1'").await;
+    guest.ok("for i in $(seq 100); do cat /sys/bus/pci/devices/*/aer_dev_nonfatal | grep -q '^CmpltTO 1' && break; sleep .1; done; cat /sys/bus/pci/devices/*/aer_dev_nonfatal | grep '^CmpltTO 1'").await;
     inject(lab, Injection::NvmeWarning { disk: "nvme0".into(), bits: 5 }).await;
     let health = "smartctl -j -H /dev/nvme0 | grep -o '\"passed\": *[a-z]*'";
     assert!(guest.ok(health).await.contains("false"));
@@ -149,7 +149,7 @@ async fn bus_and_processor(lab: &Lab, guest: &mut Guest) {
         .ok("for cpu in /sys/devices/system/machinecheck/machinecheck*; do echo 1 >$cpu/check_interval; done")
         .await;
     inject(lab, Injection::MachineCheck { fatal: false, times: 1 }).await;
-    let logged = "for i in $(seq 50); do dmesg | grep -q 'Machine Check: 0 Bank 4' && break; sleep .2; done; dmesg | grep 'Machine Check: 0 Bank 4'";
+    let logged = "for i in $(seq 300); do dmesg | grep -q 'Machine Check: 0 Bank 4' && break; sleep .2; done; dmesg | grep 'Machine Check: 0 Bank 4'";
     guest.ok(logged).await;
 }
 
@@ -157,16 +157,23 @@ async fn memory(lab: &Lab, guest: &mut Guest) {
     let stuck = inject(lab, Injection::StuckBits { bits: 2 }).await;
     assert!(!stuck.happened(), "nobody fills the memory yet");
     let test = "stress-ng --temp-path /tmp --vm 1 --vm-bytes 80% --vm-method flip --verify -t 25s --metrics-brief 2>&1 | tail -20; (exit ${PIPESTATUS[0]})";
-    let said = guest.run(test).await;
-    assert!(stuck.happened(), "{}", said.text);
-    println!("{}", said.text);
+    // On a busy host the guest may not get round to filling its memory in one go.
+    let mut said = String::new();
+    for _ in 0..4 {
+        said += &guest.run(test).await.text;
+        if stuck.happened() {
+            break;
+        }
+    }
+    assert!(stuck.happened(), "{said}");
+    println!("{said}");
 }
 
 async fn pulled(lab: &Lab, guest: &mut Guest) {
     inject(lab, Injection::Pull { part: "scsi0".into() }).await;
-    guest.ok("for i in $(seq 100); do lsblk -dnro SERIAL | grep -q SC11205802 || break; sleep .2; done; ! lsblk -dnro SERIAL | grep SC11205802").await;
+    guest.ok("for i in $(seq 300); do lsblk -dnro SERIAL | grep -q SC11205802 || break; sleep .2; done; ! lsblk -dnro SERIAL | grep SC11205802").await;
     inject(lab, Injection::Pull { part: "nvme0".into() }).await;
-    guest.ok("for i in $(seq 100); do lsblk -dnro SERIAL | grep -q NV11204401 || break; sleep .2; done; ! lsblk -dnro SERIAL | grep NV11204401").await;
+    guest.ok("for i in $(seq 300); do lsblk -dnro SERIAL | grep -q NV11204401 || break; sleep .2; done; ! lsblk -dnro SERIAL | grep NV11204401").await;
 }
 
 async fn crash(lab: &Lab, guest: &mut Guest) {
