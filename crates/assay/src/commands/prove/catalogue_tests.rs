@@ -212,7 +212,14 @@ fn each_control_is_run_once_and_is_not_asked_for_by_itself() {
     let all = catalogue.select(&[]).expect("all");
     assert_eq!(
         names(&all.healthy),
-        ["healthy-bench", "healthy-bench-quick", "healthy-bios", "healthy-bmc", "healthy-uefi"]
+        [
+            "healthy-bench",
+            "healthy-bench-quick",
+            "healthy-bios",
+            "healthy-bmc",
+            "healthy-large",
+            "healthy-uefi"
+        ]
     );
     assert_eq!(all.len(), catalogue.entries().count());
     assert!(all.healthy.iter().all(|entry| all.asked_for(entry) && all.only(entry).is_empty()));
