@@ -75,6 +75,9 @@ fn a_machine_that_could_not_be_tested_is_not_said_to_have_failed() {
     }
 }
 
+/// What is changed about a run that passed.
+type Change = fn(&mut About);
+
 /// The words for a pass with the facts about it changed.
 fn passed(change: impl FnOnce(&mut About)) -> Message {
     let mut done = news("RunCompleted", json!({}));
@@ -94,7 +97,7 @@ fn only_a_whole_pass_says_that_the_machine_can_be_used() {
     assert!(partly.body.contains("it can be used; not verified: PSU."), "{}", partly.body);
 
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let cases: [(fn(&mut About), &str); 4] = [
+    let cases: [(Change, &str); 4] = [
         (|about| about.overridden = true, "but something was waived: read the report before you trust it."),
         (
             |about| about.muted = vec!["DimmMissing".into()],

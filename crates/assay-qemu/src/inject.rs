@@ -353,7 +353,8 @@ async fn flap(monitor: Qmp, nic: String, times: u32, pause: Duration) {
 }
 
 /// The `tc` commands, with what is in every kernel. The module that loses packets is not, so those whose number (the low
-/// byte of their IP identification) ends in zeros go to a queue that holds none.
+/// byte of their IP identification) ends in ones go to a queue that holds none. Not in zeros: that is what the answers to a
+/// connection's first packet have, and none could be made.
 fn impairment(tap: &str, rate_mbit: Option<u32>, loses_one_in: Option<u16>) -> Vec<String> {
     let Some(one_in) = loses_one_in else {
         let rate = rate_mbit.unwrap_or(1);
@@ -366,7 +367,7 @@ fn impairment(tap: &str, rate_mbit: Option<u32>, loses_one_in: Option<u16>) -> V
         format!("class replace dev {tap} parent 1: classid 1:20 htb rate 100gbit quantum 60000"),
         format!("qdisc replace dev {tap} parent 1:20 handle 20: pfifo limit 0"),
         format!(
-            "filter replace dev {tap} parent 1: protocol ip prio 1 u32 match u8 0 {mask:#x} at 5 flowid 1:20"
+            "filter replace dev {tap} parent 1: protocol ip prio 1 u32 match u8 {mask:#x} {mask:#x} at 5 flowid 1:20"
         ),
     ]
 }

@@ -102,5 +102,5 @@ async fn one_that_hangs_is_stopped() {
     let started = tokio::time::Instant::now();
     let problem = ran(folder.path(), "exec sleep 100000").await.expect_err("it hangs");
     assert_eq!(problem, "iperf3 did not end within 27 s; data stopped flowing through eno1");
-    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(started.elapsed() < Duration::from_mins(1));
 }

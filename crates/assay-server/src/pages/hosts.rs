@@ -314,7 +314,7 @@ fn shown_power(power: &Value) -> PowerFields {
             "method" => {}
             "credential" => fields.credential = text(value),
             key if Some(key) == place => fields.place = text(value),
-            key => fields.more.push_str(&format!("{key}={}\n", text(value))),
+            key => fields.more.extend([key, "=", &text(value), "\n"]),
         }
     }
     fields

@@ -86,6 +86,10 @@ async fn follow(work: Arc<Work>, grant: Grant) {
     loop {
         match next(&work.fleet, &grant.token).await {
             Ok(Order::Wait) => {}
+            Ok(Order::Read(_)) => {
+                eprintln!("bench: {} has no console that could be read", grant.host);
+                tokio::time::sleep(AGAIN).await;
+            }
             Ok(Order::End) => return,
             Ok(Order::Power { job, .. }) => {
                 if let Err(problem) = switch(&work, &grant, job, &mut on).await {

@@ -117,6 +117,6 @@ fn what_came_before_is_kept_for_people_and_the_screen_after_it() {
     assert!(text.contains("Errors: 10") && text.contains("0000100001a00040"), "{text}");
     assert!(!text.contains('\x1b') && text.len() < MAX_BEFORE + 25 * 81);
     let mut flood = MemtestReader::default();
-    flood.push(&[b'x'; 100_000]);
+    flood.push(&vec![b'x'; 100_000]);
     assert_eq!(flood.transcript().len(), MAX_BEFORE);
 }

@@ -66,7 +66,10 @@ async fn everything_is_done_in_turn_and_brought_back() {
     let (evidence, _) = Captured::new(50, &report(0), STRESS_NG).collect().await;
     assert_eq!((evidence.memory.ended, evidence.memory.covered()), (Ended::Finished, 622_500_000));
     assert_eq!((evidence.stress_ng.ended, evidence.stress_ng.work.len()), (Ended::Finished, 2));
-    assert!(evidence.stress_ng.command.contains("--vm-bytes 204800000"), "{}", evidence.stress_ng.command);
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let bytes = load_bytes(819_200_000, 25, 10, (processors / 2).clamp(1, MAX_WORKERS));
+    let given = format!("--vm-bytes {bytes} ");
+    assert!(evidence.stress_ng.command.contains(&given), "{}", evidence.stress_ng.command);
     assert_eq!(evidence.stressapptest.ended, Ended::NotStarted, "not in the profile quick");
     assert_eq!(evidence.temperatures[0].max, Some(50.0));
     assert_eq!((evidence.stopped, evidence.throttled), (None, None));
