@@ -70,8 +70,8 @@ impl Source {
     }
 
     /// What a BMC carries, kept in `kept`.
-    pub(crate) fn carried(driver: PowerDriver, kept: &Path) -> Result<Self, String> {
-        Ok(Self::Carried { driver: Box::new(driver), kept: kept.to_owned(), replayed: 0, line: None })
+    pub(crate) fn carried(driver: PowerDriver, kept: &Path) -> Self {
+        Self::Carried { driver: Box::new(driver), kept: kept.to_owned(), replayed: 0, line: None }
     }
 
     /// Some bytes; none when there are none now. Safe to ask again after an error.

@@ -34,12 +34,14 @@ fn seen(passes: u64, errors: u64) -> MemtestEvidence {
     }
 }
 
+/// Seconds since it began, the last byte, and the first error; what is seen; how it ends.
+type Case<'a> = (u64, u64, Option<u64>, &'a MemtestEvidence, Option<Ended>);
+
 #[test]
 fn a_reading_ends_with_what_was_said_or_in_time() {
     let nothing = MemtestEvidence::default();
     let reset = MemtestEvidence { restarts: 1, ..seen(0, 0) };
-    // Seconds since it began, the last byte, and the first error; what is seen; how it ends.
-    let cases: [(u64, u64, Option<u64>, &MemtestEvidence, Option<Ended>); 12] = [
+    let cases: [Case<'_>; 12] = [
         (299, 0, None, &nothing, None),
         (300, 300, None, &nothing, Some(Ended::Late)),
         (300, 300, None, &seen(1, 0), None),

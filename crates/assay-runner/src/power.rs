@@ -193,7 +193,7 @@ impl Power {
     }
 
     /// Opens the console of the machine from the moment on at which `job` switched it.
-    pub(crate) async fn console(&self, run: RunId, job: &str, power: &Value) -> Result<Source, String> {
+    pub(crate) fn console(&self, run: RunId, job: &str, power: &Value) -> Result<Source, String> {
         let kept = self.job_file(run, job);
         if let Some((path, machine)) = self.lab_console(power) {
             let mark = kept.with_extension("console");
@@ -206,11 +206,11 @@ impl Power {
             })?;
             return Ok(Source::log(path, from));
         }
-        match Method::read(power).map_err(|problem| problem.to_string())? {
+        match Method::read(power)? {
             Method::Driver(settings @ PowerSettings::Ipmi(_)) => {
                 let driver = PowerDriver::open(&settings, &self.secrets, &self.site);
                 let driver = driver.map_err(|problem| problem.to_string())?;
-                Source::carried(driver, &kept.with_extension("capture"))
+                Ok(Source::carried(driver, &kept.with_extension("capture")))
             }
             _ => Err("the power method of this host does not reach the machine's serial console".to_owned()),
         }

@@ -147,7 +147,7 @@ fn names_that_refer_to_nothing_are_refused_where_they_stand() {
       |
     3 |   Smart: {required: false}
       |   ^
-    stages: Inventory, SpecValidate, SMART, CPUStress, Storage, Network, GPU, PSU, Reporting
+    stages: Inventory, SpecValidate, SMART, CPUStress, Memtest86, Storage, Network, GPU, PSU, Reporting
     ");
 }
 
