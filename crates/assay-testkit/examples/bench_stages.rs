@@ -88,7 +88,7 @@ async fn vet(engine: &Engine, host: &HostRow) -> Result<RunId> {
         muted: Vec::new(),
         options: assay_model::host::order::RunOptions::default(),
         only: Vec::new(),
-            with: Vec::new(),
+        with: Vec::new(),
         by: "bench".to_owned(),
     };
     let run = engine.vet(host, options).await?.id;
