@@ -88,7 +88,9 @@ fn hint(pool: &str) -> String {
     let pool = pool.to_lowercase();
     let near = POOLS.iter().map(|(known, _)| (alike(&pool, known), *known)).max();
     match near {
-        Some((alike, known)) if alike * 2 >= known.len() => format!("; did you mean `{known}`?"),
+        Some((alike, known)) if alike * 2 >= known.len() || (alike > 2 && known.starts_with(&pool)) => {
+            format!("; did you mean `{known}`?")
+        }
         _ => String::new(),
     }
 }

@@ -81,7 +81,7 @@ pub fn typed<'a>(
     let mut settings = Map::from_iter([("method".to_owned(), Value::from(method))]);
     if let Some(field) = place_of(method) {
         settings.insert(field.to_owned(), place.into());
-    } else if !place.is_empty() {
+    } else if !place.is_empty() && METHODS.contains(&method) {
         return Err(format!("`{place}` means nothing to the power method `{method}`"));
     }
     if let Some(name) = credential {
