@@ -136,11 +136,11 @@ fn assign(
 }
 
 fn judge(evidence: &NetworkEvidence, input: &JudgeInput<'_>) -> Judgement {
-    let limits = &input.spec.limits.network;
+    let (limits, asked_s) = (&input.spec.limits.network, seconds(input.spec, input.profile));
     let (mut checks, mut findings, mut unverified) = (Vec::new(), Vec::new(), Vec::new());
     let (mut measured, mut total, mut blind, mut without_server) = (0, 0, 0, 0);
     for test in evidence.nics.iter().take(MAX_PORTS) {
-        let report = PortReport::of(test, limits);
+        let report = PortReport::of(test, limits, asked_s);
         // A port that nobody expects and nothing is plugged into is no gap.
         let idle = !test.expected && matches!(test.obstacle, Some(Obstacle::NoLink));
         total += u64::from(!idle && !matches!(test.obstacle, Some(Obstacle::LinkOnly)));

@@ -43,7 +43,7 @@ impl HostStage for Psu {
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
         match serde_json::from_value::<PsuEvidence>(input.evidence.clone()) {
-            Ok(evidence) => judge(&evidence, &input.spec.limits.psu),
+            Ok(evidence) => judge(&evidence, &input.spec.limits.psu, seconds(input.spec, input.profile).1),
             Err(problem) => Judgement::error(format!(
                 "the evidence of {NAME} cannot be read ({problem}); are agent and server of the same version?"
             )),
@@ -70,7 +70,8 @@ fn seconds(spec: &HostSpec, profile: Profile) -> (u32, u32) {
     (idle.min(load), load)
 }
 
-fn judge(evidence: &PsuEvidence, limits: &PsuLimits) -> Judgement {
+/// `asked_s`: for how long the machine was to be under load, in seconds.
+fn judge(evidence: &PsuEvidence, limits: &PsuLimits, asked_s: u32) -> Judgement {
     let (mut checks, mut findings, mut unverified) = (Vec::new(), Vec::new(), Vec::new());
     let mut coverage = Vec::new();
     let (mut covered, mut total) = (0, 0);
@@ -108,6 +109,10 @@ fn judge(evidence: &PsuEvidence, limits: &PsuLimits) -> Judgement {
         loaded = false;
         unverified.push("nothing says that the processors were under load".to_owned());
     }
+    if !evidence.load_s.is_finite() || evidence.load_s < f64::from(asked_s) * LASTED {
+        loaded = false;
+        unverified.push(format!("the load lasted {:.0} s; {asked_s} s were asked for", evidence.load_s));
+    }
     unverified.extend(evidence.problems.iter().take(64).map(|problem| clean(problem)));
     coverage.push(Coverage { what: "rails, fans and supplies read under load".to_owned(), covered, total });
     let message = format!(
@@ -125,6 +130,9 @@ fn judge(evidence: &PsuEvidence, limits: &PsuLimits) -> Judgement {
     }
     judgement
 }
+
+/// The tools may end a little earlier than they were asked to.
+const LASTED: f64 = 0.9;
 
 /// What the controller says of a supply that does not work.
 const BROKEN: [&str; 5] =

@@ -130,6 +130,8 @@ fn judge(test: NicTest, floor_mbps: u32) -> Judgement {
     let nics = vec![NicSpec { driver: Some("veth".into()), ..NicSpec::default() }];
     let mut spec = HostSpec { nics, ..HostSpec::default() };
     spec.limits.network.throughput_mbps_min = Some(floor_mbps);
+    // As long as it is measured here.
+    spec.limits.network.seconds = Some(2);
     let evidence = NetworkEvidence { nics: vec![test], servers: 1, ..NetworkEvidence::default() };
     let evidence = serde_json::to_value(evidence).expect("plain data");
     host::judge(host::stage("Network").expect("a stage"), &JudgeInput::new(&spec, &evidence))

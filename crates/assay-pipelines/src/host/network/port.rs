@@ -11,6 +11,8 @@ const CPU_BOUND_PERCENT: f64 = 90.0;
 const FAST_MBPS: u32 = 10_000;
 /// Bytes on the port's own counter, in percent of the payload, at least: headers make it more, never less.
 const PORT_BYTES_PERCENT: u64 = 90;
+/// The tool's own clock may count a little less than it was asked for.
+const LASTED: f64 = 0.9;
 /// The usual segment, where the tool does not tell it.
 const SEGMENT: u64 = 1448;
 
@@ -33,7 +35,8 @@ pub(super) struct PortReport {
 }
 
 impl PortReport {
-    pub(super) fn of(test: &NicTest, limits: &NetworkLimits) -> Self {
+    /// `asked_s`: for how long each direction was to be measured, in seconds.
+    pub(super) fn of(test: &NicTest, limits: &NetworkLimits, asked_s: u32) -> Self {
         let name = clean(&test.name);
         let label = test.mac.as_ref().map_or_else(|| name.clone(), |mac| format!("{name} ({})", clean(mac)));
         let mut report = Self { label, ..Self::default() };
@@ -49,7 +52,8 @@ impl PortReport {
         let mut held = 0;
         for (transfer, way) in directions {
             if let Some(transfer) = transfer {
-                held += u32::from(report.transfer(test, link, transfer, way, limits));
+                let lasted = report.lasted(transfer, way, asked_s);
+                held += u32::from(report.transfer(test, link, transfer, way, limits) && lasted);
             }
         }
         report.measured = held == 2 && test.obstacle.is_none();
@@ -172,6 +176,19 @@ impl PortReport {
                 "Put the port on the provisioning network, or list its address under limits.network.link_only.",
             );
         }
+    }
+
+    /// Whether a direction was measured for as long as the profile asks. A short burst may be carried by buffers.
+    fn lasted(&mut self, transfer: &Transfer, way: &str, asked_s: u32) -> bool {
+        let asked = f64::from(asked_s);
+        let lasted = transfer.seconds.is_finite() && transfer.seconds >= asked * LASTED;
+        if !lasted {
+            self.unverified.push(format!(
+                "network port {} {way}: measured for {:.1} s, {asked:.0} s were asked for",
+                self.label, transfer.seconds
+            ));
+        }
+        lasted
     }
 
     /// Whether the direction was held to a floor and proven to have gone through the port.

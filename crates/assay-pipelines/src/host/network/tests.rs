@@ -312,3 +312,16 @@ fn expected_ports_are_found_by_address_first_and_by_driver_then() {
     assert_eq!(names, ["eno1", "eno2"]);
     assert_eq!(absent, [AbsentNic { mac: None, driver: Some("ice".into()) }]);
 }
+
+#[test]
+fn a_measurement_that_ended_early_proves_nothing() {
+    for short in [0.5, 13.0, f64::NAN] {
+        let judgement = judge(|nic| nic.received = Some(Transfer { seconds: short, ..transfer(941.0) }));
+        assert_ne!(judgement.verdict, Verdict::Pass, "{short} s");
+        assert!(judgement.findings.is_empty(), "and it is nobody's fault: {:?}", judgement.findings);
+    }
+    assert_eq!(
+        judge(|nic| nic.received = Some(Transfer { seconds: 14.2, ..transfer(941.0) })).verdict,
+        Verdict::Pass
+    );
+}

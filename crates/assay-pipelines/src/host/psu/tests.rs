@@ -241,3 +241,17 @@ fn a_name_tells_a_nominal_voltage_or_none() {
         assert_eq!(rails::nominal(name), volts, "{name}");
     }
 }
+
+#[test]
+fn a_load_that_ended_early_proves_nothing() {
+    assert_eq!(judge(|_| ()).verdict, Verdict::Pass);
+    for short in [0.0, 200.0, f64::NAN] {
+        let judgement = judge(|evidence| evidence.load_s = short);
+        assert_ne!(judgement.verdict, Verdict::Pass, "{short} s");
+    }
+    let burnin = serde_json::to_value(good()).expect("plain data");
+    let spec = HostSpec::default();
+    let input =
+        JudgeInput { profile: assay_model::host::order::Profile::Burnin, ..JudgeInput::new(&spec, &burnin) };
+    assert_eq!(Psu.judge(&input).verdict, Verdict::Unverified, "what is enough for one is not for all");
+}
