@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use assay_model::{Event, EventBody};
+use assay_model::{Event, EventBody, Verdict};
 use assay_testkit::lines;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -96,9 +96,17 @@ impl Journal {
             .collect()
     }
 
-    /// As lines that a person can read.
+    /// As lines that a person can read, with what stood in the way of a stage.
     pub(crate) fn text(&self) -> String {
-        lines(&self.events).join("\n")
+        let mut text = lines(&self.events);
+        for event in &self.events {
+            if let EventBody::StageJudged { stage, judgement, .. } = &event.body
+                && judgement.verdict != Verdict::Pass
+            {
+                text.push(format!("{stage}: {judgement:#?}"));
+            }
+        }
+        text.join("\n")
     }
 
     async fn next(&mut self) -> Event {
