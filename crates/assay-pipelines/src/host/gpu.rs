@@ -46,12 +46,7 @@ impl HostStage for Gpu {
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
-        match serde_json::from_value::<GpuEvidence>(input.evidence.clone()) {
-            Ok(evidence) => judge(&evidence, input.spec),
-            Err(problem) => Judgement::error(format!(
-                "the evidence of {NAME} cannot be read ({problem}); are agent and server of the same version?"
-            )),
-        }
+        super::judged(NAME, input, |evidence: &GpuEvidence| judge(evidence, input.spec))
     }
 
     #[cfg(feature = "collect")]

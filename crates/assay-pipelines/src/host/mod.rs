@@ -15,6 +15,7 @@ mod storage;
 pub mod thermal;
 
 use assay_model::Judgement;
+use serde::de::DeserializeOwned;
 
 use crate::{HostStage, JudgeInput};
 
@@ -38,6 +39,20 @@ pub fn judge(stage: &dyn HostStage, input: &JudgeInput<'_>) -> Judgement {
     let mut judgement = stage.judge(input);
     counters::merge(&mut judgement, &stage.plan(), input);
     judgement
+}
+
+/// Reads the evidence of `stage` and has it judged. What cannot be read is a fault of ours and not of the machine.
+pub(crate) fn judged<E: DeserializeOwned>(
+    stage: &str,
+    input: &JudgeInput<'_>,
+    judge: impl FnOnce(&E) -> Judgement,
+) -> Judgement {
+    match serde_json::from_value(input.evidence.clone()) {
+        Ok(evidence) => judge(&evidence),
+        Err(problem) => Judgement::error(format!(
+            "the evidence of {stage} cannot be read ({problem}); are agent and server of the same version?"
+        )),
+    }
 }
 
 /// The stage with this name.

@@ -42,12 +42,7 @@ impl HostStage for Network {
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
-        match serde_json::from_value::<NetworkEvidence>(input.evidence.clone()) {
-            Ok(evidence) => judge(&evidence, input),
-            Err(problem) => Judgement::error(format!(
-                "the evidence of {NAME} cannot be read ({problem}); are agent and server of the same version?"
-            )),
-        }
+        super::judged(NAME, input, |evidence: &NetworkEvidence| judge(evidence, input))
     }
 
     #[cfg(feature = "collect")]

@@ -42,12 +42,9 @@ impl HostStage for Psu {
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
-        match serde_json::from_value::<PsuEvidence>(input.evidence.clone()) {
-            Ok(evidence) => judge(&evidence, &input.spec.limits.psu, seconds(input.spec, input.profile).1),
-            Err(problem) => Judgement::error(format!(
-                "the evidence of {NAME} cannot be read ({problem}); are agent and server of the same version?"
-            )),
-        }
+        super::judged(NAME, input, |evidence: &PsuEvidence| {
+            judge(evidence, &input.spec.limits.psu, seconds(input.spec, input.profile).1)
+        })
     }
 
     #[cfg(feature = "collect")]

@@ -52,12 +52,7 @@ impl HostStage for Storage {
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
-        match serde_json::from_value::<StorageEvidence>(input.evidence.clone()) {
-            Ok(evidence) => judge::judge(&evidence, input),
-            Err(problem) => Judgement::error(format!(
-                "the evidence of {NAME} cannot be read ({problem}); are agent and server of the same version?"
-            )),
-        }
+        super::judged(NAME, input, |evidence: &StorageEvidence| judge::judge(evidence, input))
     }
 
     #[cfg(feature = "collect")]
