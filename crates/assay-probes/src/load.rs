@@ -96,13 +96,15 @@ pub async fn network(
     }
 }
 
-/// Hardware, whole, with a medium in it, and not a drive for discs.
+/// Hardware, whole, with a medium in it, and not a drive for discs. Paths to one NVMe namespace are hidden devices behind
+/// the one that counts, and cannot be opened.
 fn whole_disks(machine: &Machine) -> Vec<String> {
     let all = entries(&machine.path("sys/block")).into_iter();
     all.filter(|(name, folder)| {
         folder.join("device").exists()
             && !name.starts_with("sr")
             && !name.contains(['/', '='])
+            && number::<u8>(&folder.join("hidden")) != Some(1)
             && number::<u64>(&folder.join("size")).is_some_and(|sectors| sectors > 0)
     })
     .map(|(name, _)| name)
@@ -136,6 +138,10 @@ mod tests {
             fs::create_dir_all(if device { folder.join("device") } else { folder.clone() }).expect("folder");
             fs::write(folder.join("size"), size).expect("written");
         }
+        let path = root.path().join("sys/block/nvme0c0n1");
+        fs::create_dir_all(path.join("device")).expect("folder");
+        fs::write(path.join("size"), "100").expect("written");
+        fs::write(path.join("hidden"), "1").expect("written");
         let tools = root.path().join("tools");
         fs::create_dir_all(&tools).expect("folder");
         let fio = tools.join("fio");
@@ -148,6 +154,7 @@ mod tests {
         assert!(args.starts_with("--readonly --rw=read --direct=1 "), "{args}");
         assert!(
             args.contains("dev/nvme0n1")
+                && !args.contains("nvme0c0n1")
                 && !args.contains("loop0")
                 && !args.contains("sr0")
                 && !args.contains("sda"),

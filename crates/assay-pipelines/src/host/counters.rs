@@ -11,7 +11,7 @@ mod tests;
 use assay_model::host::counters::{CounterPair, KEY, NicCounters};
 use assay_model::host::inventory::Inventory;
 use assay_model::host::order::PartKind;
-use assay_model::host::spec::CounterLimits;
+use assay_model::host::spec::{CounterLimits, HostSpec};
 use assay_model::text::clean;
 use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StagePlan, Verdict};
 
@@ -43,7 +43,7 @@ pub(super) fn merge(judgement: &mut Judgement, plan: &StagePlan, input: &JudgeIn
         }
     };
     let mut said = Said { findings: Vec::new(), stage: judgement };
-    said.all(&pair, &input.spec.limits.counters, &Modules::of(input));
+    said.all(&pair, input.spec, &Modules::of(input));
     let findings = said.findings;
     let unknown = unknown(&pair);
     if first {
@@ -153,12 +153,13 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    fn all(&mut self, pair: &CounterPair, limits: &CounterLimits, modules: &Modules) {
+    fn all(&mut self, pair: &CounterPair, spec: &HostSpec, modules: &Modules) {
+        let limits = &spec.limits.counters;
         self.memory(pair, limits, modules);
         self.machine_checks(pair, limits);
         self.pcie(pair, limits);
         self.throttled(pair);
-        self.nics(pair, limits);
+        self.nics(pair, limits, spec.limits.network.errors_max);
         self.bmc(pair);
         self.kernel(pair);
     }
@@ -296,7 +297,8 @@ impl Said<'_> {
         }
     }
 
-    fn nics(&mut self, pair: &CounterPair, limits: &CounterLimits) {
+    /// As many errors of a port as the spec tolerates under full load are none here.
+    fn nics(&mut self, pair: &CounterPair, limits: &CounterLimits, tolerated: u64) {
         for now in pair.after.nics.iter().take(64) {
             let Some(then) =
                 pair.before.nics.iter().find(|then| then.name == now.name && then.mac == now.mac)
@@ -313,14 +315,14 @@ impl Said<'_> {
                 })
                 .collect();
             let name = clean(&now.name);
-            if grown.is_empty() || self.told_by_stage(&["NetworkErrors"], Some(&name)) {
-                continue;
-            }
             let sum: u64 = now
                 .errors
                 .iter()
                 .map(|(name, after)| after.saturating_sub(then.errors.get(name).copied().unwrap_or(0)))
                 .fold(0, u64::saturating_add);
+            if sum <= tolerated || self.told_by_stage(&["NetworkErrors"], Some(&name)) {
+                continue;
+            }
             let bad = limits.nic_errors_max.is_some_and(|most| sum > most);
             let finding = Finding::new(
                 "NicErrors",

@@ -237,3 +237,18 @@ fn a_stage_that_could_not_run_stays_an_error_with_the_findings_beside_it() {
     assert_eq!(judgement.verdict, Verdict::Error);
     assert_eq!(told(&judgement), [("MachineCheckUncorrected", Severity::Critical)]);
 }
+
+#[test]
+fn as_many_errors_of_a_port_as_the_spec_tolerates_are_none() {
+    let mut spec = HostSpec::default();
+    spec.limits.network.errors_max = 8;
+    let grown = |by: u64| {
+        let change = |c: &mut Counters| {
+            c.nics[0].errors.insert("rx_crc_errors".into(), by);
+        };
+        let judgement = judged_with("Network", change, &[], &spec);
+        judgement.findings.iter().map(|finding| finding.code.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(grown(8), [""; 0]);
+    assert_eq!(grown(9), ["NicErrors"]);
+}
