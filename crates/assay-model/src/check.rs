@@ -1,5 +1,7 @@
 //! What a judge returns: checks with thresholds, the coverage behind them, and a verdict.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,31 @@ pub struct Coverage {
     pub covered: u64,
     /// How many there are.
     pub total: u64,
+}
+
+/// As a person reads it: `2 of 3 disks`, `1.2 GiB of 1.9 GiB of memory written and verified`.
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what.strip_prefix("bytes ") {
+            Some(what) => write!(f, "{} of {} {what}", bytes(self.covered), bytes(self.total)),
+            None => write!(f, "{} of {} {}", self.covered, self.total, self.what),
+        }
+    }
+}
+
+/// A number of bytes in the largest unit of which there is at least one: `1.5 GiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
 }
 
 /// The outcome of judging one attempt of one stage.
@@ -113,6 +140,14 @@ mod tests {
     fn finding(code: &str, severity: Severity) -> Finding {
         Finding::new(code, severity, "m", "n")
     }
+    #[test]
+    fn coverage_is_told_in_units_that_people_read() {
+        let told = |what: &str, covered, total| Coverage { what: what.into(), covered, total }.to_string();
+        assert_eq!(told("disks", 2, 3), "2 of 3 disks");
+        assert_eq!(told("bytes of memory", 1_258_291, 3 << 30), "1.2 MiB of 3.0 GiB of memory");
+        assert_eq!(told("bytes of disks", 12, 5 << 40), "12 B of 5.0 TiB of disks");
+    }
+
     fn judge(checks: Vec<Check>, findings: Vec<Finding>) -> Judgement {
         Judgement::from_evidence(checks, findings, vec![], vec![], "m")
     }

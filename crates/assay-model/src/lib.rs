@@ -22,7 +22,7 @@ pub mod text;
 pub mod verdict;
 pub mod view;
 
-pub use check::{Check, Coverage, Judgement};
+pub use check::{Check, Coverage, Judgement, bytes};
 pub use clock::{Clock, Micros};
 pub use decision::{Decision, DecisionKind};
 pub use event::{Event, EventBody};

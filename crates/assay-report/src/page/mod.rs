@@ -328,11 +328,7 @@ fn stage(s: &ReportStage) -> StageRow {
         required: s.required,
         attempt: s.attempt,
         duration: s.seconds.map_or_else(|| "–".to_owned(), words::span),
-        coverage: s
-            .coverage
-            .iter()
-            .map(|c| Text::new(&format!("{} of {} {}", c.covered, c.total, c.what)))
-            .collect(),
+        coverage: s.coverage.iter().map(|c| Text::new(&c.to_string())).collect(),
         message: Text::new(&s.message),
         lost: s.lost_attempts.iter().map(|l| Text::new(l)).collect(),
         checks: s

@@ -34,21 +34,6 @@ pub(super) fn ago(then: Micros, now: Micros) -> String {
     }
 }
 
-/// `1.2 MiB`.
-pub(super) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if n < 1024 {
-        return format!("{n} B");
-    }
-    let mut value = n as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
 /// `1 disk`, `3 disks`.
 pub(super) fn plural(n: usize, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
@@ -118,8 +103,6 @@ mod tests {
 
     #[test]
     fn sizes_carry_their_unit() {
-        assert_eq!(bytes(12), "12 B");
-        assert_eq!(bytes(1_258_291), "1.2 MiB");
         assert_eq!(plural(1, "host"), "1 host");
         assert_eq!(plural(0, "host"), "0 hosts");
     }

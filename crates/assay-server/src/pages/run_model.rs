@@ -338,7 +338,7 @@ fn artifact(a: &assay_model::view::ArtifactView) -> ArtifactModel {
     ArtifactModel {
         name: a.name.clone(),
         stage: a.stage.as_ref().map_or_else(String::new, |s| s.0.clone()),
-        size: format::bytes(a.bytes),
+        size: assay_model::bytes(a.bytes),
         digest: a.digest.to_string(),
         late: a.late,
     }

@@ -133,22 +133,7 @@ fn earlier(stage: &StageView) -> Vec<String> {
 }
 
 fn coverage(c: &Coverage) -> CoverageModel {
-    let text = if c.what.starts_with("bytes") {
-        format!(
-            "{} of {} {}",
-            format::bytes(c.covered),
-            format::bytes(c.total),
-            c.what.trim_start_matches("bytes").trim()
-        )
-    } else {
-        format!("{} of {} {}", c.covered, c.total, c.what)
-    };
-    CoverageModel {
-        text: text.trim().to_owned(),
-        covered: c.covered,
-        total: c.total,
-        whole: c.covered >= c.total,
-    }
+    CoverageModel { text: c.to_string(), covered: c.covered, total: c.total, whole: c.covered >= c.total }
 }
 
 /// What needs eyes comes first; what passed comes last.
