@@ -143,7 +143,8 @@ fn sensor(line: &str) -> Option<BmcSensor> {
 /// `PSU2 | 09h | ok | 10.2 | Presence detected, Failure detected`.
 fn supply(line: &str) -> Option<(String, String)> {
     let columns: Vec<&str> = line.split('|').map(str::trim).collect();
-    let [name, _, status, _, said] = columns[..] else { return None };
+    let [name, number, status, _, said] = columns[..] else { return None };
+    number.strip_suffix('h').filter(|hex| hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
     // `ns`: disabled or not there; the controller then says `Disabled` or `No Reading`.
     let said = if said.is_empty() { status } else { said };
     (!name.is_empty()).then(|| (clean(name), clean(said)))

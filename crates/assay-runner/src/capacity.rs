@@ -138,7 +138,7 @@ mod tests {
             "{said}"
         );
         assert!(refusal("mem=4").contains("did you mean `mem_mib`?"), "{}", refusal("mem=4"));
-        assert!(!refusal("gpus=4").contains("did you mean"), "{}", refusal("gpus=4"));
+        assert!(!refusal("licences=4").contains("did you mean"), "{}", refusal("licences=4"));
         assert_eq!(refusal("netboot"), "expected POOL=N, such as netboot=4");
     }
 
