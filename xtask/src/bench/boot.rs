@@ -22,33 +22,48 @@ const NETNS: &str = "assay-bench";
 const IMAGE: [&str; 4] = ["vmlinuz", "base.initrd", "agent.initrd", "manifest.json"];
 
 pub(super) fn measure() -> Result<Vec<Figure>> {
-    if !place::is_root() {
-        bail!(
-            "simulated machines need a network of their own, which needs root: sudo -E cargo xtask bench --only boot"
-        );
-    }
-    let mut build = Command::new(place::cargo());
-    build.args(["build", "-p", "assay"]).current_dir(place::repository());
-    tool::run(build)?;
-    let lab = Lab::prepare()?;
-    let mut up = lab.up()?;
+    let lab = Lab::start("boot")?;
     let measured = ["healthy-bios", "healthy-uefi"].map(|machine| lab.boot(machine));
-    up.stop()?;
-    lab.clear()?;
+    lab.end()?;
     measured.into_iter().collect()
 }
 
-struct Lab {
+/// The whole product with simulated machines, in a folder and a network of its own.
+pub(super) struct Lab {
     root: PathBuf,
+    up: Option<Up>,
 }
 
 impl Lab {
+    /// Builds and starts it, for the bench of this name.
+    pub(super) fn start(bench: &str) -> Result<Self> {
+        if !place::is_root() {
+            bail!(
+                "simulated machines need a network of their own, which needs root: sudo -E cargo xtask bench --only {bench}"
+            );
+        }
+        let mut build = Command::new(place::cargo());
+        build.args(["build", "-p", "assay"]).current_dir(place::repository());
+        tool::run(build)?;
+        let mut lab = Self::prepare()?;
+        lab.up = Some(lab.up()?);
+        Ok(lab)
+    }
+
+    /// Stops everything and removes what it left.
+    pub(super) fn end(mut self) -> Result<()> {
+        if let Some(mut up) = self.up.take() {
+            up.stop()?;
+        }
+        self.clear()
+    }
+
     fn prepare() -> Result<Self> {
         let root = PathBuf::from(FOLDER);
         // Fails when another measurement runs there, or has left something to look at.
         fs::create_dir(&root).with_context(|| format!("cannot make {FOLDER}; is another bench running?"))?;
         fs::set_permissions(&root, Permissions::from_mode(0o755))?;
-        let lab = Self { root };
+        let lab = Self { root, up: None };
         fs::create_dir(lab.image())?;
         fs::copy(place::debug_builds().join("assay"), lab.program()).context("cannot copy assay")?;
         for name in IMAGE {
@@ -99,8 +114,8 @@ impl Lab {
         bail!("assay up ended before it was ready ({}):\n{}", up.0.wait()?, words.join("\n"))
     }
 
-    /// Vets a machine until it has enrolled; what its journal says about the way there.
-    fn boot(&self, machine: &str) -> Result<Figure> {
+    /// Registers a machine with the spec that it fits.
+    pub(super) fn add(&self, machine: &str) -> Result<()> {
         let spec = self.root.join(format!("{machine}.yaml"));
         let yaml =
             self.ask(&["lab", "spec", machine, "--machines", &Self::machines().display().to_string()])?;
@@ -112,10 +127,23 @@ impl Lab {
         for mac in &macs {
             add.extend(["--mac", mac]);
         }
-        self.ask(&add)?;
-        let asked: Value = serde_json::from_str(&self.ask(&["host", "vet", machine, "--json"])?)?;
-        let run = asked["number"].as_i64().context("assay host vet named no run")?.to_string();
-        let times = self.watch(&run)?;
+        self.ask(&add).map(drop)
+    }
+
+    /// Asks for a run; its number.
+    pub(super) fn vet(&self, machine: &str, options: &[&str]) -> Result<String> {
+        let args = [&["host", "vet", machine, "--json"], options].concat();
+        let asked: Value = serde_json::from_str(&self.ask(&args)?)?;
+        Ok(asked["number"].as_i64().context("assay host vet named no run")?.to_string())
+    }
+
+    /// Vets a machine until it has enrolled; what its journal says about the way there.
+    fn boot(&self, machine: &str) -> Result<Figure> {
+        self.add(machine)?;
+        let run = self.vet(machine, &[])?;
+        let mut seen = Seen::default();
+        let times = self.watch(&run, |event| seen.add(&event))?;
+        let times = times.with_context(|| format!("run {run} ended before its machine enrolled"))?;
         self.ask(&["run", "cancel", &run])?;
 
         let seconds = |from: i64, to: i64| (to - from) as f64 / 1e6;
@@ -129,23 +157,22 @@ impl Lab {
         Ok(Figure::limit(format!("power-on to agent enrolled, {machine}"), value, "s", 45.0, note))
     }
 
-    /// Follows the journal to the enrolment.
-    fn watch(&self, run: &str) -> Result<Times> {
+    /// Follows the journal until `found` has what it wants, or to its end.
+    pub(super) fn watch<T>(&self, run: &str, mut found: impl FnMut(Value) -> Option<T>) -> Result<Option<T>> {
         let mut child =
             self.command().args(["run", "watch", run, "--json"]).stdout(Stdio::piped()).spawn()?;
         let said = BufReader::new(child.stdout.take().context("its output is not piped")?);
-        let mut found = Err(anyhow::anyhow!("run {run} ended before its machine enrolled"));
-        let mut seen = Seen::default();
+        let mut wanted = None;
         for line in said.lines() {
-            if let Some(times) = seen.add(&serde_json::from_str(&line?)?) {
-                found = Ok(times);
+            wanted = found(serde_json::from_str(&line?)?);
+            if wanted.is_some() {
                 break;
             }
         }
         // It would follow the run to its end.
         let _ = child.kill();
         child.wait()?;
-        found
+        Ok(wanted)
     }
 
     fn ask(&self, args: &[&str]) -> Result<String> {

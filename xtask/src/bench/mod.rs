@@ -7,6 +7,7 @@
 mod agents;
 mod boot;
 mod memory;
+mod quick;
 mod scan;
 mod server;
 
@@ -24,6 +25,9 @@ use crate::{place, tool};
 
 /// Release code without the long link-time optimisation; see the root `Cargo.toml`.
 const PROFILE: &str = "bench-fast";
+
+/// Whole runs take minutes each.
+const QUICK_ROUNDS: usize = 3;
 
 #[derive(Args)]
 pub(crate) struct Bench {
@@ -61,6 +65,8 @@ enum What {
     Scan,
     /// From power-on to the agent's enrolment, on simulated machines (goal: 45 s).
     Boot,
+    /// From the request to the sealed verdict in the profile `quick`, on a simulated machine (goal: 480 s).
+    Quick,
 }
 
 /// One measured speed, as it is written to the file.
@@ -115,7 +121,7 @@ impl Goal {
 
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let wanted = |what: What| match options.only.as_slice() {
-        [] => !matches!(what, What::Boot | What::Scan) || options.lab,
+        [] => !matches!(what, What::Boot | What::Quick | What::Scan) || options.lab,
         only => only.contains(&what),
     };
     let mut figures = Vec::new();
@@ -145,6 +151,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     }
     if wanted(What::Boot) {
         figures.extend(boot::measure()?.into_iter().map(|figure| ("boot", figure)));
+    }
+    if wanted(What::Quick) {
+        figures.push(("quick", quick::measure(QUICK_ROUNDS)?));
     }
     let figures: Vec<Figure> = figures
         .into_iter()

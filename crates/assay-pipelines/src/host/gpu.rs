@@ -46,7 +46,9 @@ impl HostStage for Gpu {
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
-        super::judged(NAME, input, |evidence: &GpuEvidence| judge(evidence, input.spec))
+        super::judged(NAME, input, |evidence: &GpuEvidence| {
+            judge(evidence, input.spec, duration(input.profile))
+        })
     }
 
     #[cfg(feature = "collect")]
@@ -84,8 +86,9 @@ fn seconds(profile: Profile) -> u32 {
     u32::try_from(duration(profile).as_secs() + AIR_S).unwrap_or(u32::MAX)
 }
 
-fn judge(evidence: &GpuEvidence, spec: &HostSpec) -> Judgement {
-    let mut totals = Totals::default();
+/// `asked`: for how long each GPU was to work.
+fn judge(evidence: &GpuEvidence, spec: &HostSpec, asked: Duration) -> Judgement {
+    let mut totals = Totals { lasting: asked, ..Totals::default() };
     totals.absent(evidence, spec);
     for gpu in &evidence.bus {
         let expected = spec.gpus.iter().any(|wanted| same_id(&wanted.id, &gpu.vendor_device));
@@ -121,6 +124,8 @@ struct Totals {
     checks: Vec<Check>,
     findings: Vec<Finding>,
     unverified: Vec<String>,
+    /// For how long each was to work.
+    lasting: Duration,
     /// GPUs that should be verified, and those that were.
     asked: u64,
     verified: u64,
@@ -227,7 +232,7 @@ impl Totals {
 
     /// `expected` is `None` for a GPU that is not on the bus.
     fn device(&mut self, device: &GpuDevice, expected: Option<bool>, spec: &HostSpec) {
-        let report = DeviceReport::of(device, &spec.limits.gpu);
+        let report = DeviceReport::of(device, &spec.limits.gpu, self.lasting);
         if expected.is_some() {
             self.verified += u64::from(report.verified);
         }

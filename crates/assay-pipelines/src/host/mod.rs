@@ -55,6 +55,13 @@ pub(crate) fn judged<E: DeserializeOwned>(
     }
 }
 
+/// Whether something was kept up for as long as it was asked for, both in seconds. Tools end a little earlier than they
+/// are told to, by clocks of their own.
+pub(crate) fn lasted(seconds: f64, asked_s: f64) -> bool {
+    const SHARE: f64 = 0.9;
+    seconds.is_finite() && seconds >= asked_s * SHARE
+}
+
 /// The stage with this name.
 pub fn stage(name: &str) -> Option<&'static dyn HostStage> {
     STAGES.into_iter().find(|s| s.plan().name == name)

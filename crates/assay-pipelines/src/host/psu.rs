@@ -106,7 +106,7 @@ fn judge(evidence: &PsuEvidence, limits: &PsuLimits, asked_s: u32) -> Judgement 
         loaded = false;
         unverified.push("nothing says that the processors were under load".to_owned());
     }
-    if !evidence.load_s.is_finite() || evidence.load_s < f64::from(asked_s) * LASTED {
+    if !super::lasted(evidence.load_s, f64::from(asked_s)) {
         loaded = false;
         unverified.push(format!("the load lasted {:.0} s; {asked_s} s were asked for", evidence.load_s));
     }
@@ -127,9 +127,6 @@ fn judge(evidence: &PsuEvidence, limits: &PsuLimits, asked_s: u32) -> Judgement 
     }
     judgement
 }
-
-/// The tools may end a little earlier than they were asked to.
-const LASTED: f64 = 0.9;
 
 /// What the controller says of a supply that does not work.
 const BROKEN: [&str; 5] =

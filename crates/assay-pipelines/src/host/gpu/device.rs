@@ -5,10 +5,14 @@
 //! on it. Repeated transfers: up to 80 are tolerated, as NVIDIA's own diagnostics do. Retired pages: 60 are NVIDIA's
 //! limit for replacing a board; what waits to be retired, or could not be, fails at once.
 
+use std::time::Duration;
+
 use assay_model::host::gpu::{GpuDevice, GpuReading, GpuWork, ThrottleReason, WorkEnd};
 use assay_model::host::spec::GpuLimits;
 use assay_model::text::clean;
 use assay_model::{Check, Finding, Severity, Verdict};
+
+use crate::host::lasted;
 
 /// A floor that the spec does not set is reported below this share and fails nothing, in percent.
 const USUAL_PERCENT: u32 = 50;
@@ -39,8 +43,8 @@ pub(super) struct DeviceReport {
 }
 
 impl DeviceReport {
-    /// Judges one GPU.
-    pub(super) fn of(gpu: &GpuDevice, limits: &GpuLimits) -> Self {
+    /// Judges one GPU that was to work for as long as `asked`.
+    pub(super) fn of(gpu: &GpuDevice, limits: &GpuLimits, asked: Duration) -> Self {
         let (address, serial) = (clean(&gpu.address), gpu.serial.as_deref().map(clean));
         let label = match &serial {
             Some(serial) => format!("GPU {address} (serial {serial})"),
@@ -57,7 +61,7 @@ impl DeviceReport {
             verified_bytes: 0,
             untested: None,
         };
-        report.work(gpu, limits);
+        report.work(gpu, limits, asked);
         report.memory_errors(gpu, limits);
         report.retired(gpu, limits);
         report.temperature(gpu, limits);
@@ -69,7 +73,7 @@ impl DeviceReport {
         report
     }
 
-    fn work(&mut self, gpu: &GpuDevice, limits: &GpuLimits) {
+    fn work(&mut self, gpu: &GpuDevice, limits: &GpuLimits, asked: Duration) {
         let Some(work) = &gpu.work else {
             self.untested = Some("the driver's compute library could not be used".to_owned());
             return;
@@ -95,7 +99,7 @@ impl DeviceReport {
                 let message = format!("{} stopped answering at work: {seen}", self.label);
                 self.fail("work", "answers", seen, "GpuHung", message, "Cut the machine's power fully, check the GPU's power cables, and replace the GPU if it hangs again.");
             }
-            WorkEnd::Finished => self.finished(gpu, work, limits),
+            WorkEnd::Finished => self.finished(gpu, work, limits, asked),
         }
     }
 
@@ -127,12 +131,18 @@ impl DeviceReport {
         }
     }
 
-    fn finished(&mut self, gpu: &GpuDevice, work: &GpuWork, limits: &GpuLimits) {
+    fn finished(&mut self, gpu: &GpuDevice, work: &GpuWork, limits: &GpuLimits, asked: Duration) {
         if !work.control || work.passes == 0 || work.compute_launches == 0 || work.host_samples == 0 {
             self.untested = Some(
                 "the work proved nothing: its own checks were not checked, or nothing was compared"
                     .to_owned(),
             );
+            return;
+        }
+        // Neither heat nor power supply is tried by a short burst.
+        if !lasted(work.seconds, asked.as_secs_f64()) {
+            let asked = asked.as_secs();
+            self.untested = Some(format!("the work lasted {:.0} s; {asked} s were asked for", work.seconds));
             return;
         }
         let Some(total) = gpu.memory_bytes.filter(|&total| total > 0) else {

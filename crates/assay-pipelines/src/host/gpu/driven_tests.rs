@@ -35,13 +35,13 @@ async fn judged(faults: &str) -> (Verdict, Vec<String>) {
     options.work.launch = Duration::from_nanos(1);
     options.work.chunk = 4 << 20;
     options.sample_every = Duration::from_millis(5);
+    let asked = options.work.duration;
     let probe = gpu(&machine, &|_| (), options).await;
-    let evidence = serde_json::to_value(&probe.evidence).expect("plain data");
     let mut spec =
         HostSpec { gpus: vec![GpuSpec { id: "10de:20f1".to_owned(), count: 2 }], ..HostSpec::default() };
     // The processor of this machine calculates for the GPU: slower than the board that it plays.
     (spec.limits.gpu.compute_percent_min, spec.limits.gpu.bandwidth_percent_min) = (Some(0), Some(0));
-    let judgement = Gpu.judge(&JudgeInput::new(&spec, &evidence));
+    let judgement = judge(&probe.evidence, &spec, asked);
     let codes = judgement.findings.iter().map(|finding| {
         let part = finding.part.as_ref().and_then(|part| part.location.clone()).unwrap_or_default();
         format!("{} {} {part}", finding.severity, finding.code)

@@ -10,6 +10,10 @@ use super::*;
 
 const ADDRESS: &str = "0000:01:00.0";
 
+fn judge(evidence: &GpuEvidence, spec: &HostSpec) -> Judgement {
+    super::judge(evidence, spec, Duration::from_mins(2))
+}
+
 fn bus(address: &str, id: &str, driver: Option<&str>) -> BusGpu {
     BusGpu {
         address: address.to_owned(),
@@ -481,6 +485,24 @@ fn gpu_burn_is_heard_where_it_ran() {
     }
     let cut = GpuBurn { gpus: vec![], finished: false, problems: vec![] };
     assert_eq!(judged(cut), (Verdict::Pass, vec!["warning GpuBurnUnfinished".to_owned()]));
+}
+
+#[test]
+fn work_that_ended_early_proves_nothing() {
+    for (seconds, verdicts) in [
+        (120.0, [Verdict::Pass, Verdict::Pass]),
+        (108.0, [Verdict::Pass, Verdict::Pass]),
+        (107.0, [Verdict::Unverified, Verdict::Fail]),
+        (0.0, [Verdict::Unverified, Verdict::Fail]),
+        (f64::NAN, [Verdict::Unverified, Verdict::Fail]),
+    ] {
+        let mut evidence = healthy();
+        evidence.gpus[0].work.as_mut().expect("it worked").seconds = seconds;
+        let judged = [HostSpec::default(), expecting(1)].map(|spec| judge(&evidence, &spec));
+        assert_eq!(judged.each_ref().map(|judged| judged.verdict), verdicts, "{seconds} s");
+        let told = judged[1].findings.iter().any(|finding| finding.code == "GpuUntested");
+        assert_eq!(told, verdicts[1] == Verdict::Fail, "{seconds} s");
+    }
 }
 
 #[test]

@@ -5,14 +5,14 @@ use assay_model::host::spec::NetworkLimits;
 use assay_model::text::clean;
 use assay_model::{Check, Finding, Severity, Verdict};
 
+use crate::host::lasted;
+
 /// A single process cannot use more than one core: above this, it and not the network sets the pace.
 const CPU_BOUND_PERCENT: f64 = 90.0;
 /// Up to this, the floor for one stream counts; above it, that of fast ports.
 const FAST_MBPS: u32 = 10_000;
 /// Bytes on the port's own counter, in percent of the payload, at least: headers make it more, never less.
 const PORT_BYTES_PERCENT: u64 = 90;
-/// The tool's own clock may count a little less than it was asked for.
-const LASTED: f64 = 0.9;
 /// The usual segment, where the tool does not tell it.
 const SEGMENT: u64 = 1448;
 
@@ -181,7 +181,7 @@ impl PortReport {
     /// Whether a direction was measured for as long as the profile asks. A short burst may be carried by buffers.
     fn lasted(&mut self, transfer: &Transfer, way: &str, asked_s: u32) -> bool {
         let asked = f64::from(asked_s);
-        let lasted = transfer.seconds.is_finite() && transfer.seconds >= asked * LASTED;
+        let lasted = lasted(transfer.seconds, asked);
         if !lasted {
             self.unverified.push(format!(
                 "network port {} {way}: measured for {:.1} s, {asked:.0} s were asked for",
