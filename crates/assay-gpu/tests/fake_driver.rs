@@ -1,12 +1,10 @@
 //! What is read and what work finds, against a driver without GPUs that is loaded as a real one is.
 
-mod fake;
-
 use std::time::Duration;
 
 use assay_gpu::{Beat, Cuda, Management, ManagementError, WorkOptions, word, work};
+use assay_gpu_fake::FakeDriver;
 use assay_model::host::gpu::{GpuLoad, GpuWork, Throttle, ThrottleReason, WorkEnd};
-use fake::FakeDriver;
 
 const FIRST: &str = "0000:01:00.0";
 const SECOND: &str = "0000:c1:00.0";
@@ -129,7 +127,7 @@ async fn samples_keep_the_extremes_and_count_the_reasons() {
     let management = Management::load(&fake.nvml()).expect("loads");
     let mut load = GpuLoad::default();
     management.sample(FIRST, &mut load).expect("sampled");
-    fake.change("0.throttle 0x40\n0.temp 91\n0.sm 600\n0.gen 3\n0.width 8");
+    fake.change("0.throttle 0x40\n0.temp 91\n0.sm 600\n0.gen 3\n0.width 8").expect("written");
     management.sample(FIRST, &mut load).expect("sampled");
     assert_eq!((load.samples, load.temperature_max_c), (2, Some(91)));
     assert_eq!((load.sm_clock_min_mhz, load.sm_clock_max_mhz), (Some(210), Some(600)));

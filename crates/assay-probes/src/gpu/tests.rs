@@ -1,16 +1,13 @@
 //! The probe on a captured bus and kernel log, with a driver without GPUs that is loaded as a real one is.
 
-#[path = "../../../assay-gpu/tests/fake/mod.rs"]
-mod fake;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::Mutex;
 
+use assay_gpu_fake::FakeDriver;
 use assay_model::host::gpu::{BurnGpu, GpuBurn, ThrottleReason};
 use tempfile::TempDir;
 
-use self::fake::FakeDriver;
 use super::*;
 
 const A100: (&str, &str, Option<&str>) = ("0000:01:00.0", "0x20f1", Some("nvidia"));

@@ -1,17 +1,14 @@
 //! Probe and judge together, with a driver without GPUs that is loaded as a real one is: each fault built into it must
 //! come out as the finding that names it.
 
-#[path = "../../../../assay-gpu/tests/fake/mod.rs"]
-mod fake;
-
 use std::fs;
 use std::time::Duration;
 
+use assay_gpu_fake::FakeDriver;
 use assay_model::host::spec::{GpuSpec, HostSpec};
 use assay_probes::Machine;
 use assay_probes::gpu::{GpuOptions, gpu};
 
-use self::fake::FakeDriver;
 use super::*;
 
 /// The verdict on two GPUs, both expected, whose driver has these faults.

@@ -85,7 +85,7 @@ impl Stand {
     /// Starts control plane and runner.
     pub(super) async fn start(&self) -> Result<Stack> {
         if self.settings.edge {
-            edge::beside_the_image(&self.settings.live_image, &self.image())?;
+            edge::beside_the_image(&self.settings.live_image, &self.image()).await?;
         }
         let up = Up {
             data: self.data(),

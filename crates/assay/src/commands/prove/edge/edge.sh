@@ -41,6 +41,27 @@ END
             done
         ) </dev/null >/dev/null 2>&1 &
         ;;
+    gpu-*)
+        # A board on the bus, bound to its driver, and the driver's libraries where the linker looks.
+        [ -e "$lab/$word.capture" ] || { echo "assay lab: no stand-in $word" >/dev/console; exit 1; }
+        cp "$lab/$word.capture" $lab/gpu/capture
+        echo $lab/gpu >/etc/ld.so.conf.d/assay-lab.conf
+        ldconfig || exit 1
+        bus=/run/assay-lab-pci
+        gpu=$bus/0000:c1:00.0
+        mkdir -p "$gpu"
+        for real in /sys/bus/pci/devices/*; do
+            ln -sfn "$(readlink -f "$real")" "$bus/${real##*/}"
+        done
+        for fact in vendor=0x10de device=0x20f1 class=0x030200 subsystem_vendor=0x10de subsystem_device=0x145f irq=0; do
+            echo "${fact#*=}" >"$gpu/${fact%%=*}"
+        done
+        for _ in {0..12}; do echo "0x0000000000000000 0x0000000000000000 0x0000000000000000"; done >"$gpu/resource"
+        printf '\xde\x10\xf1\x20\0\0\0\0\0\0\x02\x03' >"$gpu/config"
+        truncate -s 64 "$gpu/config"
+        ln -sfn /sys/bus/pci/drivers/nvidia "$gpu/driver"
+        mountpoint -q /sys/bus/pci/devices || mount --bind $bus /sys/bus/pci/devices || exit 1
+        ;;
     *)
         echo "assay lab: no stand-in $word" >/dev/console
         exit 1

@@ -1,20 +1,24 @@
 //! Stand-ins inside the guest, for what no simulated device can do wrong: an ATA attribute, a count of media errors,
-//! a memory controller that counts.
+//! a memory controller that counts, a GPU.
 //!
 //! They travel as one more initrd beside the real live image, for all machines of a stand alike, and do nothing on a
-//! machine whose firmware does not ask for one. What is faked is the tool's answer or the kernel's file, which is
-//! where the product's own code begins; entries that need one are marked `made_by = "edge"`.
+//! machine whose firmware does not ask for one. What is faked is the tool's answer, the kernel's file or the driver's
+//! library, which is where the product's own code begins; entries that need one are marked `made_by = "edge"`.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use assay_gpu_fake::{FakeDriver, capture};
 
 const NAME: &str = "lab-edge.initrd";
 /// The agent starts when the stand-ins are in place, and does not when one is not there.
 const DROP_IN: &str = "[Service]\nExecStartPre=/usr/lib/assay-lab/edge\n";
-const FILES: [(&str, u32, &str); 7] = [
+/// What the GPUs' driver answers: one board, and what is wrong with it.
+const GPUS: [(&str, &str); 2] = [("gpu-healthy", ""), ("gpu-ecc", "0.vu 0;3")];
+const ONE_GPU: &str = "count 1\n0.bus 00000000:C1:00.0\n";
+const TEXTS: [(&str, u32, &str); 7] = [
     ("usr/lib/systemd/system/assay-agent.service.d/lab-edge.conf", 0o644, DROP_IN),
     ("usr/lib/assay-lab/edge", 0o755, include_str!("edge.sh")),
     ("usr/lib/assay-lab/smart-reallocated.awk", 0o644, include_str!("smart-reallocated.awk")),
@@ -24,8 +28,15 @@ const FILES: [(&str, u32, &str); 7] = [
     ("usr/lib/assay-lab/smart-worn.awk", 0o644, include_str!("smart-worn.awk")),
 ];
 
+/// A file in the guest, by its path without the leading `/`.
+struct File {
+    path: String,
+    mode: u32,
+    data: Vec<u8>,
+}
+
 /// Makes the folder `into` with the files of the live image `image` and the stand-ins.
-pub(super) fn beside_the_image(image: &Path, into: &Path) -> Result<()> {
+pub(super) async fn beside_the_image(image: &Path, into: &Path) -> Result<()> {
     std::fs::create_dir(into).with_context(|| into.display().to_string())?;
     std::fs::set_permissions(into, std::fs::Permissions::from_mode(0o755))?;
     for file in std::fs::read_dir(image).with_context(|| image.display().to_string())? {
@@ -36,15 +47,34 @@ pub(super) fn beside_the_image(image: &Path, into: &Path) -> Result<()> {
         }
     }
     let path = into.join(NAME);
-    std::fs::write(&path, archive()).with_context(|| path.display().to_string())
+    std::fs::write(&path, archive(&files().await?)).with_context(|| path.display().to_string())
+}
+
+async fn files() -> Result<Vec<File>> {
+    let text = |(path, mode, text): (&str, u32, &str)| File {
+        path: path.to_owned(),
+        mode,
+        data: text.as_bytes().to_vec(),
+    };
+    let mut files: Vec<File> = TEXTS.into_iter().map(text).collect();
+    let driver = FakeDriver::compile("").await?;
+    for (name, library) in [("libnvidia-ml.so.1", driver.nvml()), ("libcuda.so.1", driver.cuda())] {
+        let data = std::fs::read(&library).with_context(|| library.display().to_string())?;
+        files.push(File { path: format!("usr/lib/assay-lab/gpu/{name}"), mode: 0o755, data });
+    }
+    for (name, fault) in GPUS {
+        let path = format!("usr/lib/assay-lab/{name}.capture");
+        files.push(File { path, mode: 0o644, data: capture(&format!("{ONE_GPU}{fault}")).into_bytes() });
+    }
+    Ok(files)
 }
 
 /// An archive that the kernel unpacks (cpio, "newc"): folders before what is in them.
-fn archive() -> Vec<u8> {
+fn archive(files: &[File]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut folders: Vec<String> = Vec::new();
-    for (name, mode, text) in FILES {
-        let name = format!("overlay/{name}");
+    for File { path, mode, data } in files {
+        let name = format!("overlay/{path}");
         for (at, _) in name.match_indices('/') {
             let folder = name[..at].to_owned();
             if !folders.contains(&folder) {
@@ -52,7 +82,7 @@ fn archive() -> Vec<u8> {
                 folders.push(folder);
             }
         }
-        member(&mut out, &name, 0o100_000 | mode, text.as_bytes());
+        member(&mut out, &name, 0o100_000 | mode, data);
     }
     member(&mut out, "TRAILER!!!", 0, b"");
     out
@@ -91,16 +121,23 @@ mod tests {
         std::fs::create_dir(&image).expect("made");
         std::fs::write(image.join("vmlinuz"), "kernel").expect("written");
         let into = folder.path().join("both");
-        beside_the_image(&image, &into).expect("made");
+        beside_the_image(&image, &into).await.expect("made");
         assert_eq!(std::fs::read(into.join("vmlinuz")).expect("read"), b"kernel");
         let archive = std::fs::read(into.join(NAME)).expect("read");
         let unpack = Cmd::new("cpio").args(["--extract", "--quiet"]).cwd(&image).stdin(archive);
         unpack.run_ok().await.expect("cpio takes it");
-        for (name, mode, text) in FILES {
-            let path = image.join("overlay").join(name);
-            assert_eq!(std::fs::read_to_string(&path).expect("unpacked"), text);
-            assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, mode, "{name}");
+        let names: Vec<_> = TEXTS.iter().map(|(name, mode, _)| (*name, *mode)).collect();
+        let library = ("usr/lib/assay-lab/gpu/libcuda.so.1", 0o755);
+        for (name, mode) in names.into_iter().chain([library, ("usr/lib/assay-lab/gpu-ecc.capture", 0o644)]) {
+            let metadata = std::fs::metadata(image.join("overlay").join(name)).expect("unpacked");
+            assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
         }
+        let unpacked =
+            |name: &str| std::fs::read(image.join("overlay/usr/lib/assay-lab").join(name)).expect(name);
+        assert_eq!(unpacked("edge"), include_bytes!("edge.sh"));
+        assert_eq!(unpacked("gpu/libnvidia-ml.so.1")[..4], *b"\x7fELF");
+        let told = String::from_utf8(unpacked("gpu-ecc.capture")).expect("text");
+        assert!(told.contains("\ncount 1\n") && told.contains("\n0.vu 0;3\n"), "{told}");
     }
 
     async fn through(rules: &str, answer: &str) -> serde_json::Value {
