@@ -1,4 +1,4 @@
-//! Text that a machine under test chose, made safe to store and show.
+//! Text for people. Most of it is what a machine under test chose, made safe to store and show.
 //!
 //! Escaping for HTML happens where HTML is made. This is about size and control characters:
 //! a serial number with an escape sequence in it must not repaint an operator's terminal.
@@ -25,6 +25,11 @@ pub fn clean_to(raw: &str, limit: usize) -> String {
     out
 }
 
+/// `1 disk`, `3 disks`.
+pub fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -33,6 +38,11 @@ fn is_hostile(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|n| plural(n, "disk")), ["0 disks", "1 disk", "2 disks"]);
+    }
 
     #[test]
     fn hostile_text_is_defused_and_bounded() {

@@ -2,6 +2,7 @@
 //! was really read: who the machine is, a processor, its memory, and something to store to or talk through.
 
 use assay_model::host::inventory::Inventory as Facts;
+use assay_model::text::plural;
 use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict};
 
 use crate::{HostStage, JudgeInput};
@@ -74,8 +75,9 @@ fn checks(facts: &Facts) -> Vec<Check> {
     let identity: Vec<&str> = identity.into_iter().flatten().map(String::as_str).collect();
     let threads = facts.threads().map(|threads| format!("{} sockets, {threads} threads", facts.cpus.len()));
     let memory = facts.memory.total_mib.filter(|&mib| mib > 0).map(|mib| format!("{mib} MiB"));
-    let devices = Some(format!("{} disks, {} network ports", facts.disks.len(), facts.nics.len()))
-        .filter(|_| facts.disks.len() + facts.nics.len() > 0);
+    let devices =
+        Some(format!("{}, {}", plural(facts.disks.len(), "disk"), plural(facts.nics.len(), "network port")))
+            .filter(|_| facts.disks.len() + facts.nics.len() > 0);
     [
         (
             "identity of the machine",
@@ -100,10 +102,10 @@ fn summary(facts: &Facts) -> String {
     let name = facts.system.product.as_deref().or(facts.board.product.as_deref()).unwrap_or("machine");
     let gib = facts.memory.total_mib.unwrap_or(0) as f64 / 1024.0;
     format!(
-        "{name}: {} CPUs, {gib:.1} GiB, {} disks, {} network ports",
-        facts.cpus.len(),
-        facts.disks.len(),
-        facts.nics.len()
+        "{name}: {}, {gib:.1} GiB, {}, {}",
+        plural(facts.cpus.len(), "CPU"),
+        plural(facts.disks.len(), "disk"),
+        plural(facts.nics.len(), "network port")
     )
 }
 

@@ -35,7 +35,7 @@ fn judged_facts(facts: &Facts) -> Judgement {
 fn a_machine_that_was_read_passes_and_says_what_it_is() {
     let judgement = judged_facts(&machine());
     assert_eq!(judgement.verdict, Verdict::Pass);
-    assert_eq!(judgement.message, "R650: 1 CPUs, 62.7 GiB, 1 disks, 1 network ports");
+    assert_eq!(judgement.message, "R650: 1 CPU, 62.7 GiB, 1 disk, 1 network port");
     assert!(judgement.findings.is_empty() && judgement.unverified.is_empty(), "{judgement:?}");
 }
 

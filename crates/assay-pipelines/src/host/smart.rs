@@ -233,6 +233,7 @@ impl Totals {
             [] => {}
         }
         match (self.asked, self.read) {
+            (0, _) if self.without == 1 => "no health data to read: the only disk is virtual".to_owned(),
             (0, _) if self.without > 0 => {
                 format!("no health data to read: all {} disks are virtual", self.without)
             }

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use assay_api::operator::Host;
+use assay_model::text::plural;
 use assay_model::{Micros, RunState, RunView};
 use axum::extract::State;
 use axum::response::Response;
@@ -162,7 +163,7 @@ fn line(host: &Host, run: Option<&RunView>, step: Option<&str>, now: Micros) -> 
         },
         RunState::Completed if badge.tone != "idle" => match run.unverified().len() {
             0 => String::new(),
-            n => format!("{} not verified", format::plural(n, "point")),
+            n => format!("{} not verified", plural(n, "point")),
         },
         _ => String::new(),
     };

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::format::{When, plural, sentence};
+use super::format::{When, sentence};
 use super::shell::{Badge, PageError, Shell, Signed, page as finished};
 use crate::api;
 use crate::state::App;
@@ -124,7 +124,10 @@ fn sink_line(sink: SinkStatus, now: Micros) -> SinkLine {
 }
 
 fn trouble_line(trouble: TroubledDelivery, now: Micros) -> TroubleLine {
-    let tries = plural(trouble.attempts as usize, "try").replace("trys", "tries");
+    let tries = match trouble.attempts {
+        1 => "1 try".to_owned(),
+        tries => format!("{tries} tries"),
+    };
     let said = trouble.message.as_deref().map_or_else(String::new, |said| format!(": {said}"));
     TroubleLine {
         badge: match trouble.state.as_str() {

@@ -1,6 +1,7 @@
 //! A run as its page shows it: a pure fold of the run's picture and of what is known right now.
 
 use assay_model::event::{Event, PowerAction};
+use assay_model::text::plural;
 use assay_model::{DecisionKind, Finding, Micros, RunState, RunView, Severity};
 
 use super::format::{self, When};
@@ -195,7 +196,7 @@ fn headline(run: &RunView, now: &Now) -> String {
         RunState::Completed => match run.result {
             Some(assay_model::RunResult::Pass) => match run.unverified().len() {
                 0 => "Everything that was asked for was verified.".to_owned(),
-                n => format!("Passed; {} not verified, listed below.", format::plural(n, "point")),
+                n => format!("Passed; {} not verified, listed below.", plural(n, "point")),
             },
             Some(assay_model::RunResult::Fail) => format!("Failed at {at}.{}", next()),
             None => {

@@ -1,5 +1,6 @@
 //! One stage of a run as its page shows it. Pure.
 
+use assay_model::text::plural;
 use assay_model::view::{AttemptOutcome, AttemptView, StageView};
 use assay_model::{Check, Coverage, Micros, Verdict};
 
@@ -161,9 +162,9 @@ fn by_badness(checks: &[Check]) -> Vec<CheckModel> {
 fn summary(checks: &[Check]) -> String {
     let passed = checks.iter().filter(|c| c.verdict == Verdict::Pass).count();
     if passed == checks.len() {
-        return format!("{} passed", format::plural(passed, "check"));
+        return format!("{} passed", plural(passed, "check"));
     }
-    format!("{passed} of {} passed", format::plural(checks.len(), "check"))
+    format!("{passed} of {} passed", plural(checks.len(), "check"))
 }
 
 #[cfg(test)]

@@ -377,7 +377,7 @@ fn virtual_disks_have_nothing_to_tell() {
     };
     let judgement = verdict_on(vec![virtio()], &expecting(&["A1"]));
     assert_eq!(judgement.verdict, Verdict::Skip);
-    assert_eq!(judgement.message, "no health data to read: all 1 disks are virtual");
+    assert_eq!(judgement.message, "no health data to read: the only disk is virtual");
     assert_eq!(verdict_on(vec![virtio(), nvme()], &expecting(&["A1", "N1"])).verdict, Verdict::Pass);
     let judgement = verdict_on(Vec::new(), &HostSpec::default());
     assert_eq!(

@@ -7,7 +7,7 @@ use assay_model::host::storage::{
     BadClass, Left, PermitOutcome, Refusal, RefusalKind, StorageDisk, StorageEvidence, Surface, SurfacePlan,
     SurfaceStop, name_of, wanted_disks,
 };
-use assay_model::text::{clean, clean_to};
+use assay_model::text::{clean, clean_to, plural};
 use assay_model::{Check, Coverage, Finding, Judgement, Severity, StageName, Verdict};
 
 use super::speed::{Held, against_floors, against_siblings, floors, slow_zone};
@@ -383,7 +383,10 @@ impl Totals {
             [] => match self.findings.iter().find(|finding| self.blind && finding.part.is_some()) {
                 Some(first) => first.message.clone(),
                 None if self.blind => self.unverified.first().cloned().unwrap_or_default(),
-                None => format!("{} disks written and read back, {} in all", self.tested, gib(self.covered)),
+                None => {
+                    let disks = plural(self.tested, "disk");
+                    format!("{disks} written and read back, {} in all", gib(self.covered))
+                }
             },
         }
     }
