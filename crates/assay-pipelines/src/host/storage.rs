@@ -21,7 +21,7 @@ mod permit;
 mod speed;
 
 use assay_model::host::order::Profile;
-use assay_model::host::spec::{DiskClass, DiskSpec, HostSpec, LeaveOnDisks};
+use assay_model::host::spec::{DiskClass, DiskSpec, HostSpec, LeaveOnDisks, StorageLimits};
 #[cfg(any(test, feature = "collect"))]
 use assay_model::host::storage::WipeProbe;
 use assay_model::host::storage::{StorageEvidence, SurfacePlan};
@@ -71,6 +71,17 @@ pub(crate) const fn plan_for(profile: Profile, replaced: bool) -> SurfacePlan {
         (Profile::Quick, true) | (Profile::Standard, false) => SurfacePlan::Full,
         (Profile::Standard, true) | (Profile::Burnin, _) => SurfacePlan::BurnIn,
     }
+}
+
+/// How many places of a disk are tested where it is tested in samples.
+pub(crate) fn regions(limits: &StorageLimits) -> u32 {
+    limits.quick_regions.max(8)
+}
+
+/// The least that the samples of a disk of this size come to, in bytes: each has 8 MiB, begins at a whole MiB and may
+/// overlap the one before by as much.
+fn least_sampled(size: u64, limits: &StorageLimits) -> u64 {
+    size.min(u64::from(regions(limits)) * (7 << 20))
 }
 
 /// How long each direction of random access is measured, in seconds.

@@ -11,6 +11,7 @@ mod daemon;
 mod held;
 mod journal;
 mod kills;
+mod memtest;
 mod netboot;
 mod network;
 mod reboot;

@@ -28,7 +28,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::collect::LINE_EVERY;
-use super::{plan_for, random_s};
+use super::{plan_for, random_s, regions};
 use crate::CollectContext;
 
 /// Bad ranges that go into the evidence; the artifact has all that the scan kept.
@@ -171,7 +171,7 @@ async fn scan_all(
 
 fn job(plan: SurfacePlan, limits: &StorageLimits) -> Job {
     let scanned = match plan {
-        SurfacePlan::Sampled => Plan::Sampled { regions: limits.quick_regions.max(8) },
+        SurfacePlan::Sampled => Plan::Sampled { regions: regions(limits) },
         SurfacePlan::Full => Plan::TwoPass,
         SurfacePlan::BurnIn => Plan::BurnIn,
     };

@@ -11,7 +11,7 @@ use assay_model::text::{clean, clean_to, plural};
 use assay_model::{Check, Coverage, Finding, Judgement, Severity, StageName, Verdict};
 
 use super::speed::{Held, against_floors, against_siblings, floors, slow_zone};
-use super::{NAME, plan_for};
+use super::{NAME, least_sampled, plan_for};
 use crate::JudgeInput;
 
 /// Longest part of a sentence that the machine chose.
@@ -251,7 +251,9 @@ impl Totals {
         // What the profile asks for, whatever the agent says that it planned.
         let size = disk.size_bytes.unwrap_or(surface.device_bytes).max(surface.device_bytes);
         let asked = match plan_for(input.profile, disk.replaced) {
-            SurfacePlan::Sampled => surface.planned_bytes,
+            SurfacePlan::Sampled => {
+                surface.planned_bytes.max(least_sampled(size, &input.spec.limits.storage))
+            }
             SurfacePlan::Full | SurfacePlan::BurnIn => size,
         };
         let plan_fits = rank(surface.plan) >= rank(plan_for(input.profile, disk.replaced));

@@ -300,6 +300,13 @@ fn the_quick_profile_says_that_it_took_samples() {
     assert_eq!(judgement.verdict, Verdict::Pass, "{judgement:#?}");
     assert_eq!((judgement.coverage[0].covered, judgement.coverage[0].total), (1 << 30, 2 * SIZE));
     assert!(judgement.coverage[0].what.contains("quick: samples"));
+
+    // An agent that planned next to nothing, and did all of it.
+    for surface in evidence.disks.iter_mut().filter_map(|disk| disk.surface.as_mut()) {
+        (surface.planned_bytes, surface.covered_bytes) = (1 << 20, 1 << 20);
+    }
+    let judgement = judge(&evidence, &input);
+    assert_eq!(judgement.verdict, Verdict::Unverified, "{judgement:#?}");
 }
 
 #[test]
