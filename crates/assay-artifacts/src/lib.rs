@@ -6,6 +6,7 @@
 //! a folder `run-<N>` whose files are links to its blobs.
 
 mod error;
+mod files;
 mod run_folder;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
 use sha2::Digest as _;
 
 pub use error::ArtifactError;
+pub use files::StoredFile;
 
 /// Written at once; also what one stream holds in memory, times [`PARTS_IN_FLIGHT`].
 const PART: usize = 1 << 20;

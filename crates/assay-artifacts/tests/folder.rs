@@ -1,9 +1,10 @@
 //! Blobs in a real folder: what is stored is whole, and what is not whole is not stored.
 
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use assay_artifacts::{ArtifactError, Artifacts, Verified};
-use assay_model::Sha256;
+use assay_model::{Micros, Sha256};
 use bytes::Bytes;
 use futures::{TryStreamExt as _, stream};
 
@@ -131,4 +132,27 @@ async fn a_run_has_a_folder_of_links() {
     assert!(artifacts.unlink_run(7).await.expect("removed"));
     assert!(!artifacts.unlink_run(7).await.expect("nothing to remove"));
     assert_eq!(artifacts.verify(second).await.expect("checked"), Verified::Ok);
+}
+
+#[tokio::test]
+async fn old_files_are_listed_and_one_that_is_stored_again_stays() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let artifacts = Artifacts::folder(dir.path()).expect("opens");
+    assert_eq!(artifacts.files(Micros(i64::MAX)).await.expect("listed"), [], "an empty folder");
+    let digest = artifacts.put("hello").await.expect("stored");
+    let path = dir.path().join(format!("sha256/2c/{digest}"));
+    let (hour, old) = (Duration::from_hours(1), UNIX_EPOCH + Duration::from_hours(2));
+    std::fs::File::open(&path).and_then(|file| file.set_modified(old)).expect("set");
+    let micros = |at: Duration| Micros(i64::try_from(at.as_micros()).expect("small"));
+    assert_eq!(artifacts.files(micros(2 * hour)).await.expect("listed"), []);
+    let before = micros(3 * hour);
+    let found = artifacts.files(before).await.expect("listed");
+    assert_eq!(found.iter().map(|file| (file.digest, file.bytes)).collect::<Vec<_>>(), [(Some(digest), 5)]);
+
+    artifacts.put("hello").await.expect("stored again");
+    assert!(!artifacts.discard(&found[0], before).await.expect("left alone"));
+    assert!(artifacts.exists(digest).await.expect("asked"));
+    std::fs::File::open(&path).and_then(|file| file.set_modified(old)).expect("set");
+    assert!(artifacts.discard(&found[0], before).await.expect("gone"));
+    assert!(!artifacts.discard(&found[0], before).await.expect("gone already"));
 }

@@ -1,9 +1,12 @@
-//! Throws away what nobody needs any more: old raw files, and what sealed runs left in the database.
+//! Throws away what nobody needs any more: old raw files, what sealed runs left in the database, and files that no run
+//! speaks of.
 //!
 //! Raw files (`smart-<disk>.txt` …) take the room; journals, evidence and reports are small and stay for ever. Runs
 //! that are open, held or pinned keep everything, and so does the last pass of each host: the gate and the next
 //! repair compare with it. What is pruned is written into the run's addendum before it goes, so that `assay verify`
 //! says "pruned" and never has to guess.
+
+mod orphans;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +60,10 @@ pub struct Cleaned {
     pub checkpoints: u64,
     /// Sessions of browsers that have ended.
     pub sessions: u64,
+    /// Files that no run speaks of, a day old or older: left by a control plane that died.
+    pub orphans: u64,
+    /// Their bytes.
+    pub orphan_bytes: u64,
 }
 
 /// One run whose raw files went.
@@ -70,6 +77,16 @@ pub struct PrunedRun {
     pub files: usize,
     /// How many bytes, as far as no other run keeps the same file.
     pub bytes: u64,
+}
+
+/// What all runs keep.
+#[derive(Default)]
+struct Keeping {
+    runs: Vec<RunId>,
+    /// Files that must stay, and their sizes where they count.
+    kept: BTreeMap<Sha256, u64>,
+    /// Files that are named in a run, those that may go among them.
+    named: BTreeSet<Sha256>,
 }
 
 /// A run's raw files that are still there, and nobody else's.
@@ -114,7 +131,10 @@ impl Engine {
         let before = Micros(now.0 - LEFTOVERS.0.max(self.tuning.credential.0));
         let Swept { leases, tokens, checkpoints, sessions } = self.store.sweep(before, now, dry_run).await?;
         let mut cleaned = Cleaned { dry_run, leases, tokens, checkpoints, sessions, ..Cleaned::default() };
-        let (prunable, kept_bytes) = self.prunable().await?;
+        let (prunable, keeping) = self.prunable().await?;
+        (cleaned.orphans, cleaned.orphan_bytes) =
+            self.sweep_orphans(&keeping.runs, &keeping.named, before, dry_run).await?;
+        let kept_bytes = keeping.kept.values().sum();
         for (run, why) in chosen(prunable, kept_bytes, retention, now) {
             cleaned.pruned.push(PrunedRun {
                 number: run.row.number,
@@ -129,11 +149,11 @@ impl Engine {
         Ok(cleaned)
     }
 
-    /// The runs whose raw files may go, oldest first; and the size of all that must stay.
-    async fn prunable(&self) -> Result<(Vec<Prunable>, u64), EngineError> {
+    /// The runs whose raw files may go, oldest first; and what must stay.
+    async fn prunable(&self) -> Result<(Vec<Prunable>, Keeping), EngineError> {
         let pinned: BTreeSet<RunId> = self.store.pins().await?.into_iter().map(|pin| pin.run).collect();
         let mut last_pass: BTreeSet<HostId> = BTreeSet::new();
-        let (mut candidates, mut kept) = (Vec::new(), BTreeMap::new());
+        let (mut candidates, mut keeping) = (Vec::new(), Keeping::default());
         let mut before_number = None;
         loop {
             let rows = self
@@ -146,19 +166,21 @@ impl Engine {
                 let view = self.view(row.id).await?;
                 let is_last_pass = row.result == Some(RunResult::Pass) && last_pass.insert(row.host);
                 // Whatever becomes of the raw files: what was judged stays, so that it can be judged again.
-                kept.extend(evidence(&view).map(|digest| (digest, 0)));
+                keeping.kept.extend(evidence(&view).map(|digest| (digest, 0)));
+                keeping.runs.push(row.id);
+                keeping.named.extend(evidence(&view).chain(view.artifacts.iter().map(|a| a.digest)));
                 let files = view.artifacts.iter().map(|a| (a.digest, (a.name.clone(), a.bytes)));
                 if row.sealed && !is_last_pass && !pinned.contains(&row.id) {
                     candidates.push(Prunable { row, files: files.collect() });
                 } else {
-                    kept.extend(files.map(|(digest, (_, bytes))| (digest, bytes)));
+                    keeping.kept.extend(files.map(|(digest, (_, bytes))| (digest, bytes)));
                 }
             }
         }
         candidates.reverse();
         let mut prunable = Vec::new();
         for mut run in candidates {
-            run.files.retain(|digest, _| !kept.contains_key(digest));
+            run.files.retain(|digest, _| !keeping.kept.contains_key(digest));
             let mut gone = Vec::new();
             for digest in run.files.keys() {
                 if !self.artifacts.exists(*digest).await? {
@@ -170,7 +192,7 @@ impl Engine {
                 prunable.push(run);
             }
         }
-        Ok((prunable, kept.values().sum()))
+        Ok((prunable, keeping))
     }
 
     /// Writes down what goes, then lets it go. Interrupted, it is finished the next time.

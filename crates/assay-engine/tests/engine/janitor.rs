@@ -1,5 +1,8 @@
 //! What is thrown away, and what never is.
 
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
 use assay_engine::janitor::Retention;
 use assay_engine::requests::VetOptions;
 use assay_model::{Micros, RunId, StageName};
@@ -89,4 +92,54 @@ async fn what_sealed_runs_left_is_swept_after_a_day() {
     bench.clock.advance(Micros::seconds(1));
     let swept = bench.engine.clean(false).await.expect("cleaned");
     assert_eq!((swept.leases, swept.tokens), (1, 2), "its lease, its boot token and its credential");
+}
+
+#[tokio::test]
+async fn files_that_no_run_speaks_of_go_after_a_day() {
+    let bench = Bench::new().await;
+    let run = passed(&bench, "named").await;
+    let artifacts = bench.engine.artifacts();
+    let orphan = artifacts.put(b"the control plane died before it wrote down whose this is".to_vec()).await;
+    let orphan = orphan.expect("stored");
+    let folder = artifacts.run_folder(1).parent().expect("the folder of all").to_owned();
+    std::fs::create_dir_all(folder.join("incoming")).expect("made");
+    std::fs::write(folder.join("incoming/half#1"), "half an uplo").expect("written");
+    bench.clock.advance(Micros::seconds(DAY));
+    let swept = async |dry_run| {
+        let cleaned = bench.engine.clean(dry_run).await.expect("cleaned");
+        (cleaned.orphans, cleaned.orphan_bytes)
+    };
+    // Files have the time of the real clock.
+    let written = |seconds: i64| {
+        let seconds = bench.engine.now().plus(Micros::seconds(seconds)).0 / 1_000_000;
+        let when = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).expect("after 1970"));
+        for path in walk(&folder) {
+            std::fs::File::open(path).and_then(|file| file.set_modified(when)).expect("set");
+        }
+    };
+    written(-DAY + 60);
+    assert_eq!(swept(true).await, (0, 0), "a run may be about to speak of it");
+    written(-2 * DAY);
+    assert_eq!(swept(true).await, (2, 57 + 12), "reports, evidence and raw files are named");
+    assert!(artifacts.exists(orphan).await.expect("asked"), "it was only looked");
+
+    assert_eq!(swept(false).await, (2, 57 + 12));
+    assert!(!artifacts.exists(orphan).await.expect("asked"));
+    assert_eq!(swept(false).await, (0, 0));
+    bench.check(run).await;
+    assert_eq!(left(&bench, run).await.len(), 2);
+}
+
+/// All files that are not links into a run's folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
 }

@@ -66,13 +66,15 @@ impl Clean {
         }
         let count = |key: &str| cleaned[key].as_u64().unwrap_or(0);
         ui::say(&format!(
-            "{}: the raw files of {} runs; {} leases, {} tokens, {} checkpoints and {} sessions that were left over",
+            "{}: the raw files of {} runs; {} leases, {} tokens, {} checkpoints, {} sessions and {} files ({}) that were left over",
             if self.dry_run { "would go" } else { "went" },
             rows.len(),
             count("leases"),
             count("tokens"),
             count("checkpoints"),
             count("sessions"),
+            count("orphans"),
+            assay_model::bytes(count("orphan_bytes")),
         ));
         Ok(Exit::Ok)
     }
