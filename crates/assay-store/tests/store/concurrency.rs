@@ -88,6 +88,21 @@ pub(crate) async fn a_caller_that_went_away_is_left_out(store: Store, _url: Stri
     let (gone, stays) = (run_id(1), run_id(2));
     create(&store, gone, 1).await;
     create(&store, stays, 2).await;
+    // While somebody else decides, it is nobody's turn.
+    let (deciding, decides) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let slow = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let decide = move |_: &assay_model::RunView| {
+                deciding.send(()).expect("awaited");
+                may_go_on.recv().expect("told");
+                Ok::<_, String>(Changes { events: vec![record("here")], writes: Vec::new() })
+            };
+            store.transact(stays, at(2), decide).await
+        }
+    });
+    decides.await.expect("its turn came");
     let mut asked = Box::pin(store.transact(gone, at(1), |_| {
         Ok::<_, String>(Changes { events: vec![record("never")], writes: Vec::new() })
     }));
@@ -95,7 +110,8 @@ pub(crate) async fn a_caller_that_went_away_is_left_out(store: Store, _url: Stri
         panic!("it waits for its turn, but had {outcome:?}");
     }
     drop(asked);
-    append(&store, stays, at(2), vec![record("here")]).await;
+    go_on.send(()).expect("still there");
+    slow.await.expect("ran").expect("appended");
     assert_eq!(store.journal(gone).await.expect("read").len(), 1);
     append(&store, gone, at(3), vec![record("later")]).await;
     assert_eq!(store.journal(gone).await.expect("read").len(), 2);
