@@ -95,6 +95,12 @@ pub fn typed<'a>(
         let value = serde_json::from_str::<Value>(text).ok().filter(|_| !is_plain);
         settings.insert(key.to_owned(), value.unwrap_or_else(|| text.into()));
     }
+    if matches!(method, "ipmi" | "redfish") && !settings.contains_key("credential") {
+        return Err(format!(
+            "`{method}` needs the name of the BMC's password: an entry in the runner's bmc-secrets.toml \
+             (`--power-credential NAME`)"
+        ));
+    }
     let settings = Value::Object(settings);
     Method::read(&settings)?;
     Ok(settings)
@@ -174,7 +180,7 @@ mod tests {
         assert!(
             typed("wol", "0c:c4:7a:12:34:56", None, ["port"]).is_err_and(|why| why.contains("KEY=VALUE"))
         );
-        assert!(typed("ipmi", "10.0.0.1", None, []).is_err_and(|why| why.contains("`credential`")));
+        assert!(typed("ipmi", "10.0.0.1", None, []).is_err_and(|why| why.contains("--power-credential")));
         assert!(typed("ipmi", "10.0.0.1", Some("c"), ["port=many"]).is_err_and(|why| why.contains("u16")));
     }
 }
