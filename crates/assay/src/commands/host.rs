@@ -372,7 +372,7 @@ mod tests {
         );
         let bad =
             |power, pairs: &[&str]| power_settings(power, None, &set(pairs)).expect_err("bad").to_string();
-        assert!(bad("ipmi:10.20.0.31", &[]).contains("missing field `credential`"));
+        assert!(bad("ipmi:10.20.0.31", &[]).contains("--power-credential"));
         assert!(bad("ipmi:10.20.0.31", &["password=x"]).contains("unknown field `password`"));
         assert!(bad("pigeon:x", &[]).contains("need a `method`"));
         assert!(bad("manual:x", &[]).contains("means nothing"));
