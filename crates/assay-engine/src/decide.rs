@@ -421,7 +421,7 @@ fn between_stages(s: &Snapshot<'_>, now: Micros) -> Action {
     // Since when a machine is wanted: a decision let the run go on, a try was lost, or a stage had it
     // boot something else.
     let last_try = stage.latest().and_then(|a| a.ended_at);
-    let last_decision = run.decisions.last().map(|d| d.at);
+    let last_decision = run.decisions.last().map(|d| boot_under_way(run, d.at).unwrap_or(d.at));
     let since = last_try.max(last_decision).max(outside::ended_at(run)).unwrap_or(run.created_at);
     let alive = run.enrolled.as_ref().is_some_and(|e| {
         let power_after = run.power.last().is_some_and(|p| p.requested_at > e.at && !outlived(run, p));
@@ -434,6 +434,15 @@ fn between_stages(s: &Snapshot<'_>, now: Micros) -> Action {
         return Action::Wait { until: None };
     }
     start(run)
+}
+
+/// When a boot was asked for that may yet succeed at this time: it is not asked for twice.
+fn boot_under_way(run: &RunView, at: Micros) -> Option<Micros> {
+    let power = run.power.last().filter(|power| power.action == PowerAction::Cycle)?;
+    let failed = matches!(power.outcome, Some((false, _)));
+    let came = run.enrolled.as_ref().is_some_and(|e| e.at >= power.requested_at);
+    let in_time = at < power.requested_at.plus(boot_timeout(run));
+    (!failed && !came && in_time).then_some(power.requested_at)
 }
 
 /// Whether the boot that was to be cut off has brought evidence after that: its power was not cut after all.

@@ -159,6 +159,30 @@ async fn a_stuck_bit_fails_it_and_the_held_machine_comes_back() {
 }
 
 #[tokio::test]
+async fn who_decides_while_the_machine_is_on_its_way_back_does_not_interrupt_it() {
+    let (bench, _runner) = bench().await;
+    let run = bench.vet_with(only(&["Inventory", MEMTEST, "PSU"])).await;
+    bench.power(run, true).await;
+    let agent = bench.enrol().await;
+    bench.collect(&agent, "Inventory", &canned::evidence("Inventory")).await;
+    let reading = into_memtest(&bench, run).await;
+    let fault = MemtestFault { pass: 0, test: 2, address: 0x150_0000, expected: 1, found: 3 };
+    told(&bench, run, &reading, MemtestEvidence { errors: 7, faults: vec![fault], ..canned::memtest() })
+        .await;
+    assert!(is_cycle(&bench.power(run, true).await), "so that somebody can look at it from within");
+    let switched = bench.view(run).await.power.len();
+
+    bench.after(5).await;
+    bench.decide(run, DecisionKind::Waive, "the module is on its way").await.expect("held");
+    bench.after(20).await;
+    assert_eq!(bench.view(run).await.power.len(), switched, "its power was cycled a moment ago");
+    let agent = bench.enrol().await;
+    assert!(matches!(bench.todo(&agent).await, Todo::Stage { stage, .. } if stage == "PSU"));
+    bench.rest(&agent).await;
+    assert_eq!(bench.check(run).await.power.len(), switched);
+}
+
+#[tokio::test]
 async fn nothing_read_is_no_pass_and_nothing_lasts_for_ever() {
     let (mut bench, _runner) = bench().await;
     let run = bench.vet_with(only(&[MEMTEST])).await;
