@@ -20,6 +20,7 @@ const CIPHER_SUITE: u8 = 3;
 /// A machine's unit is added to these.
 const LAN_PORTS: u16 = 6200;
 const GUEST_PORTS: u16 = 6500;
+const SERIAL_PORTS: u16 = 6800;
 
 /// What `bmc =` in a machine file may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,11 @@ impl Bmc {
         GUEST_PORTS + u16::from(self.unit)
     }
 
+    /// The TCP port in the lab's namespace on which the machine has its serial port, for serial over LAN.
+    pub(crate) fn serial_port(&self) -> u16 {
+        SERIAL_PORTS + u16::from(self.unit)
+    }
+
     pub(crate) fn access(&self, address: Ipv4Addr) -> BmcAccess {
         BmcAccess { address, port: self.port(), user: USER, password: PASSWORD, cipher_suite: CIPHER_SUITE }
     }
@@ -140,7 +146,7 @@ pub(crate) fn reading_problem(name: &str, value: u32) -> Option<String> {
 
 /// `ipmi_sim`'s configuration. Paths must be free of quotes.
 pub(crate) fn configuration(name: &str, bmc: &Bmc, address: Ipv4Addr, script: &Path) -> String {
-    let (port, guest, script) = (bmc.port(), bmc.guest_port(), script.display());
+    let (port, guest, serial, script) = (bmc.port(), bmc.guest_port(), bmc.serial_port(), script.display());
     format!(
         "# Written by Assay at every start; changes are lost.\n\
          name \"{name}\"\n\
@@ -155,6 +161,7 @@ pub(crate) fn configuration(name: &str, bmc: &Bmc, address: Ipv4Addr, script: &P
          endlan\n\
          chassis_control \"'{script}' 0x20\"\n\
          serial kcs 127.0.0.1 {guest} codec VM ipmb 0x20\n\
+         sol \"tcp:127.0.0.1:{serial}\" 115200\n\
          user 2 true \"{USER}\" \"{PASSWORD}\" admin 10 md5\n",
         unit = bmc.unit,
     )
@@ -319,6 +326,7 @@ mod tests {
             conf.contains("addr 10.77.0.1 6231\n") && conf.contains("serial kcs 127.0.0.1 6531 "),
             "{conf}"
         );
+        assert!(conf.contains("sol \"tcp:127.0.0.1:6831\" 115200\n"), "{conf}");
         assert!(conf.contains("chassis_control \"'/s/chassis' 0x20\"\n"), "{conf}");
         let commands = commands(Path::new("/s/sensors"));
         // As they stood when the real ipmitool read 12.000 V, 6000 RPM and "Presence detected" from them.

@@ -144,7 +144,7 @@ pub fn arguments(
     command.basics(name, machine, accel);
     command.identity(machine, folder);
     command.firmware(machine, folder, firmware);
-    command.channels(folder);
+    command.channels(machine, folder);
     let mut boot = BootOrder::default();
     for nic in &machine.nics {
         let index = (nic.boot && machine.power_on == PowerOn::Netboot).then(|| boot.next());
@@ -249,14 +249,26 @@ impl Arguments {
         }
     }
 
-    fn channels(&mut self, folder: &VmFolder) {
+    fn channels(&mut self, machine: &Machine, folder: &VmFolder) {
         let [qmp, control, serial, console] =
             [folder.qmp(), folder.control(), folder.serial(), folder.console()]
                 .map(|path| escape_path(&path));
-        self.pair(
-            "-chardev",
-            format!("socket,id=serial0,path={serial},server=on,wait=off,logfile={console},logappend=on"),
-        );
+        let (socket, log) =
+            (format!("socket,path={serial},server=on,wait=off"), format!("logfile={console},logappend=on"));
+        match &machine.bmc {
+            None => self.pair("-chardev", format!("{socket},id=serial0,{log}")),
+            // The BMC reads along. Only what joins both ends sees everything.
+            Some(bmc) => {
+                let port = bmc.serial_port();
+                self.pair("-chardev", format!("{socket},id=serial-socket"));
+                self.pair(
+                    "-chardev",
+                    format!("socket,host=127.0.0.1,port={port},server=on,wait=off,id=serial-bmc"),
+                );
+                let ends = "chardevs.0=serial-socket,chardevs.1=serial-bmc";
+                self.pair("-chardev", format!("hub,id=serial0,{ends},{log}"));
+            }
+        }
         self.pair("-serial", "chardev:serial0");
         for (id, path) in [("qmp0", qmp), ("control0", control)] {
             self.pair("-chardev", format!("socket,id={id},path={path},server=on,wait=off"));

@@ -59,7 +59,7 @@ fn a_healthy_bios_machine() {
     -smbios file=/s/smbios-17-1.bin
     -smbios file=/s/smbios-17-2.bin
     -smbios file=/s/smbios-17-3.bin
-    -chardev socket,id=serial0,path=/s/serial,server=on,wait=off,logfile=/s/console.log,logappend=on
+    -chardev socket,path=/s/serial,server=on,wait=off,id=serial0,logfile=/s/console.log,logappend=on
     -serial chardev:serial0
     -chardev socket,id=qmp0,path=/s/qmp,server=on,wait=off
     -mon chardev=qmp0,mode=control

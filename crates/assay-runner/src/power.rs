@@ -27,6 +27,7 @@ use crate::{Network, RunnerError, Settings};
 
 /// The passwords of BMCs, in the runner's folder.
 const SECRETS: &str = "bmc-secrets.toml";
+const NO_CONSOLE: &str = "the power method of this host does not reach the machine's serial console";
 
 /// The power methods and the memory of what was done.
 pub(crate) struct Power {
@@ -193,7 +194,7 @@ impl Power {
     }
 
     /// Opens the console of the machine from the moment on at which `job` switched it.
-    pub(crate) fn console(&self, run: RunId, job: &str, power: &Value) -> Result<Source, String> {
+    pub(crate) async fn console(&self, run: RunId, job: &str, power: &Value) -> Result<Source, String> {
         let kept = self.job_file(run, job);
         if let Some((path, machine)) = self.lab_console(power) {
             let mark = kept.with_extension("console");
@@ -206,19 +207,27 @@ impl Power {
             })?;
             return Ok(Source::log(path, from));
         }
-        match Method::read(power)? {
-            Method::Driver(settings @ PowerSettings::Ipmi(_)) => {
-                let driver = PowerDriver::open(&settings, &self.secrets, &self.site);
-                let driver = driver.map_err(|problem| problem.to_string())?;
-                Ok(Source::carried(driver, &kept.with_extension("capture")))
+        let driver = match (Method::read(power)?, &self.lab) {
+            (Method::Driver(settings @ PowerSettings::Ipmi(_)), _) => {
+                PowerDriver::open(&settings, &self.secrets, &self.site).map_err(SwitchError::from)
             }
-            _ => Err("the power method of this host does not reach the machine's serial console".to_owned()),
-        }
+            (Method::Lab { machine }, Some(lab)) => match lab.bmc(&machine).await {
+                Ok(Some(bmc)) => lab_driver(lab, &machine, &bmc),
+                Ok(None) => Err(SwitchError::Cannot(NO_CONSOLE)),
+                Err(problem) => Err(problem.into()),
+            },
+            _ => Err(SwitchError::Cannot(NO_CONSOLE)),
+        };
+        let driver = driver.map_err(|problem| problem.to_string())?;
+        Ok(Source::carried(driver, &kept.with_extension("capture")))
     }
 
+    /// The log of a lab machine that has no BMC. One with a BMC is read as a real machine is.
     fn lab_console(&self, power: &Value) -> Option<(PathBuf, String)> {
         let Ok(Method::Lab { machine }) = Method::read(power) else { return None };
-        let path = self.lab.as_ref()?.console_log(&machine).ok()?;
+        let lab = self.lab.as_ref()?;
+        let by_itself = lab.machine(&machine).is_ok_and(|known| known.actual.bmc.is_none());
+        let path = lab.console_log(&machine).ok().filter(|_| by_itself)?;
         Some((path, machine))
     }
 }

@@ -118,7 +118,7 @@ async fn follow(client: &Client, provision: &Provision, power: &Power, speed: &S
 /// Reads a console until it has said what it has to say, or until nobody waits for it any more.
 async fn listen(client: &Client, power: &Power, grant: &Grant, order: &ConsoleOrder) {
     info!(run.number = grant.number, "reading the console for {} (try {})", order.stage, order.attempt);
-    let opened = power.console(grant.run, &order.job, &grant.power);
+    let opened = power.console(grant.run, &order.job, &grant.power).await;
     let progress = Progress::default();
     let mut reading = std::pin::pin!(console::read(opened, order, &progress));
     let mut told = String::new();

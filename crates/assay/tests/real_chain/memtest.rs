@@ -1,5 +1,6 @@
 //! A machine that is taken out of the live image for memtest86+ and brought back: held with its failing memory, waived,
-//! and on with the next stage. None of the reboots is taken for the machine's own.
+//! and on with the next stage. None of the reboots is taken for the machine's own. Its BMC switches it, and carries its
+//! console (serial over LAN).
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use serde_json::json;
 
 use crate::stack::{BOOT_S, STAGES_S, Stack, judged};
 
-/// Its memory can be reached from outside.
-const MACHINE: &str = "healthy-bench";
+/// It has a BMC, and its memory can be reached from outside.
+const MACHINE: &str = "healthy-bmc";
 const STAGES: [&str; 4] = ["--profile", "quick", "--only-stages", "Inventory,Memtest86,GPU,Reporting"];
 /// From the power cycle to memtest86+ at work.
 const THERE: Duration = Duration::from_secs(10);
