@@ -126,15 +126,19 @@ async fn inside() {
     std::fs::write(file, serde_json::to_vec(&test).expect("plain data")).expect("written");
 }
 
-fn judge(test: NicTest, floor_mbps: u32) -> Judgement {
+fn spec(floor_mbps: u32) -> HostSpec {
     let nics = vec![NicSpec { driver: Some("veth".into()), ..NicSpec::default() }];
     let mut spec = HostSpec { nics, ..HostSpec::default() };
     spec.limits.network.throughput_mbps_min = Some(floor_mbps);
     // As long as it is measured here.
     spec.limits.network.seconds = Some(2);
+    spec
+}
+
+fn judge(test: NicTest, spec: &HostSpec) -> Judgement {
     let evidence = NetworkEvidence { nics: vec![test], servers: 1, ..NetworkEvidence::default() };
     let evidence = serde_json::to_value(evidence).expect("plain data");
-    host::judge(host::stage("Network").expect("a stage"), &JudgeInput::new(&spec, &evidence))
+    host::judge(host::stage("Network").expect("a stage"), &JudgeInput::new(spec, &evidence))
 }
 
 #[tokio::test]
@@ -147,15 +151,10 @@ async fn a_good_pair_passes_with_traffic_that_went_through_the_port() {
         assert!(way.port_bytes.expect("a counter") >= way.bytes, "{way:?}");
         assert!(way.seconds > 1.0 && way.retransmits.is_some());
     }
-    // Virtual ports call themselves 10 Gb/s and lose a few segments where two cores do everything.
-    let judgement = judge(test, 100);
-    assert!(
-        !judgement
-            .findings
-            .iter()
-            .any(|f| f.code == "NetworkThroughputLow" || f.code == "NicTrafficElsewhere"),
-        "{judgement:?}"
-    );
+    // Virtual ports carry 50 Gb/s and lose a few segments in a thousand where two cores do everything.
+    let mut spec = spec(100);
+    spec.limits.network.retransmits_per_million_max = 20_000;
+    let judgement = judge(test, &spec);
     assert_eq!(judgement.verdict, Verdict::Pass, "{judgement:?}");
     server.stop(Duration::from_secs(1)).await.expect("stopped");
 }
@@ -171,7 +170,7 @@ async fn a_network_that_is_slow_and_drops_is_red() {
     let test = pair.measure().await;
     let received = test.received.clone().expect("received");
     assert!(received.bits_per_second < 45e6, "{received:?}");
-    let judgement = judge(test, 100);
+    let judgement = judge(test, &spec(100));
     assert_eq!(judgement.verdict, Verdict::Fail, "{judgement:?}");
     let critical: Vec<_> = judgement
         .findings
@@ -193,7 +192,7 @@ async fn a_server_that_refuses_is_an_error_and_not_a_pass() {
         "{:?}",
         test.obstacle
     );
-    assert_eq!(judge(test, 1).verdict, Verdict::Error);
+    assert_eq!(judge(test, &spec(1)).verdict, Verdict::Error);
 }
 
 #[tokio::test]
@@ -218,7 +217,7 @@ async fn a_server_that_is_busy_is_an_error_and_not_a_pass() {
         "{:?}",
         test.obstacle
     );
-    assert_eq!(judge(test, 1).verdict, Verdict::Error);
+    assert_eq!(judge(test, &spec(1)).verdict, Verdict::Error);
     other.stop(Duration::from_secs(1)).await.expect("stopped");
     server.stop(Duration::from_secs(1)).await.expect("stopped");
 }
@@ -229,11 +228,11 @@ async fn a_server_on_another_network_is_unverified_and_a_dead_link_fails() {
     ip(&format!("-n {} addr flush dev lan0", pair.runner)).await;
     let test = pair.measure().await;
     assert!(matches!(&test.obstacle, Some(Obstacle::Unreachable(_))), "{:?}", test.obstacle);
-    assert_eq!(judge(test, 1).verdict, Verdict::Unverified);
+    assert_eq!(judge(test, &spec(1)).verdict, Verdict::Unverified);
     ip(&format!("-n {} link set lan0 down", pair.runner)).await;
     let test = pair.measure().await;
     assert_eq!(test.obstacle, Some(Obstacle::NoLink));
-    let judgement = judge(test, 1);
+    let judgement = judge(test, &spec(1));
     assert_eq!(judgement.verdict, Verdict::Fail);
     assert!(judgement.findings.iter().any(|f| f.code == "LinkDown"), "{judgement:?}");
 }
