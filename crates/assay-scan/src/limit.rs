@@ -15,7 +15,7 @@ use crate::target::Scannable;
 use crate::uring::Uring;
 
 const DEPTHS: [usize; 5] = [1, 4, 8, 16, 32];
-const REQUEST: usize = 1 << 20;
+const REQUEST: usize = 512 << 10;
 const POLL: Duration = Duration::from_millis(200);
 /// Longer than any request of a sound disk. What is still under way then is left to the device.
 const GIVE_UP: Duration = Duration::from_secs(30);

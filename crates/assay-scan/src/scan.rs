@@ -69,7 +69,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            request: 1 << 20,
+            request: 512 << 10,
             write_depth: 8,
             verify_depth: 16,
             zones: 64,

@@ -223,7 +223,7 @@ impl Bench {
             .arg(format!("--filename={}", self.device.display()))
             .arg(format!("--rw={direction}"))
             .arg(format!("--iodepth={depth}"))
-            .args(["--bs=1M", "--ioengine=io_uring", "--direct=1", "--output-format=json"])
+            .args(["--bs=512k", "--ioengine=io_uring", "--direct=1", "--output-format=json"])
             .args(more)
             .stderr(Stdio::inherit())
             .output()
