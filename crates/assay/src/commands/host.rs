@@ -373,7 +373,9 @@ mod tests {
         let bad =
             |power, pairs: &[&str]| power_settings(power, None, &set(pairs)).expect_err("bad").to_string();
         assert!(bad("ipmi:10.20.0.31", &[]).contains("--power-credential"));
-        assert!(bad("ipmi:10.20.0.31", &["password=x"]).contains("unknown field `password`"));
+        assert!(
+            bad("ipmi:10.20.0.31", &["credential=rack1", "password=x"]).contains("unknown field `password`")
+        );
         assert!(bad("pigeon:x", &[]).contains("need a `method`"));
         assert!(bad("manual:x", &[]).contains("means nothing"));
         assert!(bad("manual", &["x"]).contains("is not KEY=VALUE"));
