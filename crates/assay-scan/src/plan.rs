@@ -31,6 +31,13 @@ pub enum Plan {
     BurnIn,
 }
 
+impl Plan {
+    /// How many bytes of a device of this size are written and verified.
+    pub fn bytes(self, device_bytes: u64) -> u64 {
+        passes(self, Leave::Pattern, device_bytes).first().map_or(0, |pass| pass.extents.total())
+    }
+}
+
 /// What is on the device afterwards, where it was scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

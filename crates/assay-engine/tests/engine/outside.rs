@@ -8,7 +8,7 @@ use assay_engine::runners::{Order, Waiting, order};
 use assay_model::event::PowerAction;
 use assay_model::host::memtest::{MemtestEvidence, MemtestFault};
 use assay_model::{Clock as _, DecisionKind, Micros, RunId, RunResult, RunState, StageName, Verdict};
-use assay_testkit::{Bench, canned};
+use assay_testkit::{Bench, ScriptedAgent, canned};
 use serde_json::json;
 
 use crate::story;
@@ -42,6 +42,15 @@ async fn served_memtest(bench: &Bench) -> bool {
     boot == Boot::Memtest { console: Some("ttyS1,57600".to_owned()) }
 }
 
+/// A run of three stages whose second is memtest86+: the first is done.
+async fn about_to_leave(bench: &Bench) -> (RunId, ScriptedAgent) {
+    let run = bench.vet_with(only(&["Inventory", MEMTEST, "PSU"])).await;
+    bench.power(run, true).await;
+    let agent = bench.enrol().await;
+    bench.collect(&agent, "Inventory", &canned::evidence("Inventory")).await;
+    (run, agent)
+}
+
 /// The machine is switched for the stage, fetches memtest86+, and the runner is told to read; what.
 async fn into_memtest(bench: &Bench, run: RunId) -> Reading {
     assert!(is_cycle(&bench.power(run, true).await));
@@ -62,10 +71,7 @@ async fn told(bench: &Bench, run: RunId, reading: &Reading, evidence: MemtestEvi
 #[tokio::test]
 async fn there_and_back_and_on_with_the_next_stage() {
     let (bench, _runner) = bench().await;
-    let run = bench.vet_with(only(&["Inventory", MEMTEST, "PSU"])).await;
-    bench.power(run, true).await;
-    let agent = bench.enrol().await;
-    bench.collect(&agent, "Inventory", &canned::evidence("Inventory")).await;
+    let (run, agent) = about_to_leave(&bench).await;
     assert_eq!(
         bench.todo(&agent).await,
         Todo::Wait,
@@ -161,10 +167,7 @@ async fn a_stuck_bit_fails_it_and_the_held_machine_comes_back() {
 #[tokio::test]
 async fn who_decides_while_the_machine_is_on_its_way_back_does_not_interrupt_it() {
     let (bench, _runner) = bench().await;
-    let run = bench.vet_with(only(&["Inventory", MEMTEST, "PSU"])).await;
-    bench.power(run, true).await;
-    let agent = bench.enrol().await;
-    bench.collect(&agent, "Inventory", &canned::evidence("Inventory")).await;
+    let (run, _) = about_to_leave(&bench).await;
     let reading = into_memtest(&bench, run).await;
     let fault = MemtestFault { pass: 0, test: 2, address: 0x150_0000, expected: 1, found: 3 };
     told(&bench, run, &reading, MemtestEvidence { errors: 7, faults: vec![fault], ..canned::memtest() })

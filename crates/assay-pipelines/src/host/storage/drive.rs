@@ -404,3 +404,24 @@ fn file_name(raw: &str) -> String {
     let name: String = raw.chars().take(64).map(safe).collect();
     if name.trim_matches('.').is_empty() { "unnamed".to_owned() } else { name }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::storage::least_sampled;
+
+    /// The judge knows the scan's samples by numbers of its own: were they too high, no quick run would ever pass.
+    #[test]
+    fn the_scan_takes_no_fewer_samples_than_the_judge_asks_for() {
+        const MIB: u64 = 1 << 20;
+        for quick_regions in [0, 8, 64, 1000] {
+            let limits = StorageLimits { quick_regions, ..StorageLimits::default() };
+            let scanned = job(SurfacePlan::Sampled, &limits).plan;
+            for size in [64 * MIB, 448 * MIB, 500 * MIB + 4096, 512 * MIB, 10_000 * MIB, 20 << 40] {
+                let (planned, least) = (scanned.bytes(size), least_sampled(size, &limits));
+                assert!(least > 0 && planned >= least, "{size}, {quick_regions}: {planned} of {least}");
+                assert!(least >= planned / 2, "{size}, {quick_regions}: {least} is no floor for {planned}");
+            }
+        }
+    }
+}
