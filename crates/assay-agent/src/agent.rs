@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_api::agent::Checkpoint;
+use assay_api::agent::{Checkpoint, Welcome};
 use assay_model::{Micros, StageName};
 use assay_process::Cmd;
 use tokio::sync::{Notify, watch};
@@ -27,6 +27,15 @@ const POWEROFF_LIMIT: Duration = Duration::from_secs(30);
 
 /// The program in the live image.
 pub struct Agent;
+
+/// An enrolment that was handed over with the work.
+#[derive(Clone, Debug)]
+pub struct Enrolled {
+    /// Bearer token of the agent protocol.
+    pub credential: String,
+    /// What an agent is told when it enrols.
+    pub welcome: Welcome,
+}
 
 /// Why the agent ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +110,19 @@ impl Context {
 impl Agent {
     /// Enrols, does what it is told until it is told to go, and says why it ended. May be cancelled by dropping.
     pub async fn run(settings: Settings, collector: Arc<dyn Collector>) -> ExitReason {
+        Self::start(settings, collector, None).await
+    }
+
+    /// As [`Agent::run`], for one that was enrolled by being given the work: a runner that is a run's agent itself.
+    pub async fn run_enrolled(settings: Settings, enrolled: Enrolled, collector: Arc<dyn Collector>) -> ExitReason {
+        Self::start(settings, collector, Some(enrolled)).await
+    }
+
+    async fn start(
+        settings: Settings,
+        collector: Arc<dyn Collector>,
+        handed_over: Option<Enrolled>,
+    ) -> ExitReason {
         if session::has_ended(&settings) {
             return ExitReason::AlreadyEnded;
         }
@@ -114,11 +136,13 @@ impl Agent {
             watchers.spawn(async move { kmsg::follow(&path, &console).await });
         }
 
-        let context = match become_someone(settings, &collector, &console).await {
+        let is_machine = handed_over.is_none();
+        let context = match become_someone(settings, handed_over, &collector, &console).await {
             Ok(context) => Arc::new(context),
             Err(reason) => return reason,
         };
-        if let Err(void) = post_mortem::tell(&context, collector.as_ref()).await {
+        // Only a machine that has booted can have kept something of the boot before.
+        if is_machine && let Err(void) = post_mortem::tell(&context, collector.as_ref()).await {
             return ended(&context, void);
         }
         let mut shipper = JoinSet::new();
@@ -146,6 +170,7 @@ impl Agent {
 
 async fn become_someone(
     settings: Settings,
+    handed_over: Option<Enrolled>,
     collector: &Arc<dyn Collector>,
     console: &Console,
 ) -> Result<Context, ExitReason> {
@@ -153,7 +178,10 @@ async fn become_someone(
         console.say(&why);
         ExitReason::Failed(why)
     };
-    let pass = session::pass(&settings, console).map_err(&failed)?;
+    let pass = match handed_over {
+        Some(enrolled) => session::handed_over(&settings, enrolled),
+        None => session::pass(&settings, console).map_err(&failed)?,
+    };
     let client = Client::new(&settings.boot, &settings.pacing, pass.credential.clone())
         .map_err(|why| failed(format!("the connection to the control plane cannot be set up: {why}")))?;
     let session = session::enrol(&settings, &client, pass, collector.as_ref(), console).await?;

@@ -28,7 +28,7 @@ mod spool;
 mod stages;
 mod tls;
 
-pub use agent::{Agent, ExitReason};
+pub use agent::{Agent, Enrolled, ExitReason};
 pub use collector::{Collector, Evidence, Identity, Readings, Task};
 pub use machine::MachineCollector;
 pub use settings::{BootSettings, Bounds, Pacing, Settings, SettingsError};

@@ -18,7 +18,7 @@ use crate::backoff::Backoff;
 use crate::client::{Answer, Client};
 use crate::clock::{self, ServerClock};
 use crate::console::Console;
-use crate::{Collector, ExitReason, Settings};
+use crate::{Collector, Enrolled, ExitReason, Settings};
 
 const CREDENTIAL: &str = "credential";
 const ENDED: &str = "ended";
@@ -78,6 +78,13 @@ pub(crate) fn pass(settings: &Settings, console: &Console) -> Result<Pass, Strin
     Ok(pass)
 }
 
+/// An enrolment that needs no hello.
+pub(crate) fn handed_over(settings: &Settings, enrolled: Enrolled) -> Pass {
+    let Enrolled { credential, welcome } = enrolled;
+    let clock = ServerClock::set(welcome.server_time, clock::since_boot());
+    Pass { token: token_digest(settings), credential, session: Some(Session { clock, welcome }) }
+}
+
 /// 32 random bytes as 64 hex digits.
 pub(crate) fn secret() -> Result<String, String> {
     let mut secret = [0; 32];
@@ -96,7 +103,7 @@ pub(crate) async fn enrol(
 ) -> Result<Session, ExitReason> {
     if let Some(session) = pass.session {
         let Welcome { number, host, .. } = &session.welcome;
-        console.say(&format!("going on with run {number} (host {host}) after a restart of the agent"));
+        console.say(&format!("working on run {number} ({host})"));
         return Ok(session);
     }
     console.say(&format!("asking {} what to do", settings.boot.url));

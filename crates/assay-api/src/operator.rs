@@ -2,7 +2,7 @@
 
 use assay_model::host::order::RunOptions;
 use assay_model::report::Report;
-use assay_model::{DecisionKind, Mac, Micros, RunResult, RunState, StageName};
+use assay_model::{DecisionKind, Mac, Micros, Pipeline, RunResult, RunState, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -64,6 +64,20 @@ pub struct Vet {
     pub with_stages: Vec<StageName>,
 }
 
+/// `POST /api/v1/images/runs`: tests an image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestImage {
+    /// The image's file on the runner and its profile (`schemas/image-profile.json`).
+    pub spec: Value,
+    /// The runner that has the file; any that can when none is named.
+    #[serde(default)]
+    pub runner: Option<String>,
+    /// Codes of checks to switch off; for `assay prove`.
+    #[serde(default)]
+    pub muted: Vec<String>,
+}
+
 /// A run in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
@@ -71,10 +85,10 @@ pub struct RunSummary {
     pub number: i64,
     /// UUIDv7.
     pub id: String,
-    /// The host's name.
+    /// The name of the host or image.
     pub target: String,
-    /// `host`.
-    pub pipeline: String,
+    /// Which list of stages.
+    pub pipeline: Pipeline,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
     /// Where it is in its life.

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use assay_model::event::PowerAction;
 use assay_model::host::memtest::MemtestEvidence;
 use assay_model::host::order::IperfServer;
-use assay_model::{Mac, RunId, StageName};
+use assay_model::{Mac, Pipeline, RunId, Sha256, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::agent::Welcome;
 
 /// `POST /runner/v1/claim?wait_s=N` (join token): asks for a run. Answers 204 when none came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ pub struct Grant {
     pub run: RunId,
     /// Its number.
     pub number: i64,
-    /// The host's name.
+    /// The target's name.
     pub host: String,
     /// Bearer token for this run; the last one for it is void.
     pub token: String,
@@ -47,6 +49,28 @@ pub struct Grant {
     /// How many network speed servers the run wants: one for each expected port.
     #[serde(default)]
     pub speed_servers: u32,
+    /// Which list of stages.
+    #[serde(default = "host")]
+    pub pipeline: Pipeline,
+    /// Where no machine boots: what the runner needs to be the run's agent. It speaks the agent protocol from now on,
+    /// already enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentGrant>,
+}
+
+/// An enrolment, handed over with the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentGrant {
+    /// Bearer token of the agent protocol.
+    pub credential: String,
+    /// Digest of the only certificate that is accepted there (DER).
+    pub fingerprint: Sha256,
+    /// What an agent is told when it enrols.
+    pub welcome: Welcome,
+}
+
+const fn host() -> Pipeline {
+    Pipeline::Host
 }
 
 /// `POST /runner/v1/services` (run token): what stands ready for the run. May be sent again; the last one counts.

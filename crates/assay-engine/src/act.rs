@@ -12,9 +12,10 @@ use assay_model::host::spec::HostSpec;
 use assay_model::state::FailedAt;
 use assay_model::view::AttemptOutcome;
 use assay_model::{
-    EventBody, Finding, Judgement, Micros, RunResult, RunState, RunView, Severity, Sha256, StageName,
+    EventBody, Finding, Judgement, Micros, Pipeline, RunResult, RunState, RunView, Severity, Sha256, StageName,
     Verdict, journal,
 };
+use assay_pipelines::image::{self, ImageInput};
 use assay_pipelines::{JudgeInput, SensorSummary, host};
 use assay_store::{Bulk, Changes, RunFilter, Write};
 use serde_json::{Value, json};
@@ -149,21 +150,27 @@ impl Engine {
     async fn judge(&self, run: &RunView) -> Result<(), EngineError> {
         let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
         let Some(evidence) = &attempt.evidence else { return Ok(()) };
-        let judgement = match (&evidence.problem, host::stage(stage.plan.name.as_str())) {
+        let name = stage.plan.name.as_str();
+        let unknown = || Judgement::error(format!("this Assay knows no stage {name}"));
+        let mut judgement = match (&evidence.problem, run.created.pipeline) {
             (Some(problem), _) => Judgement::error(problem.clone()),
-            (None, None) => Judgement::error(format!("this Assay knows no stage {}", stage.plan.name)),
-            (None, Some(judge)) => {
-                let facts = self.facts(run, evidence.digest).await?;
-                let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    host::judge(judge, &facts.input())
-                }));
-                judged.unwrap_or_else(|_| {
-                    Judgement::error("the judge stumbled over this evidence; please report it")
-                })
-            }
+            (None, Pipeline::Host) => match host::stage(name) {
+                None => unknown(),
+                Some(judge) => {
+                    let facts = self.facts(run, evidence.digest).await?;
+                    unless_it_panics(|| host::judge(judge, &facts.input()))
+                }
+            },
+            (None, Pipeline::Image) => match image::stage(name) {
+                None => unknown(),
+                Some(judge) => {
+                    let spec = image::ImageSpec::of(&run.created.spec).map_err(EngineError::Invalid)?;
+                    let (earlier, evidence) = (self.earlier(run).await?, self.json(evidence.digest).await?);
+                    unless_it_panics(|| judge.judge(&ImageInput::new(&spec, &evidence, &earlier)))
+                }
+            },
         };
-        let mut judgement = judgement;
-        if stage.plan.name == "Inventory" {
+        if run.created.pipeline == Pipeline::Host && stage.plan.name == "Inventory" {
             judgement.findings.extend(self.twins(run, evidence.digest).await?);
         }
         self.close(run, judgement.mute(&run.created.muted)).await
@@ -179,7 +186,7 @@ impl Engine {
                 break;
             }
             let Some(digest) =
-                inventory_of(&other).filter(|_| other.created.target.host != run.created.target.host)
+                inventory_of(&other).filter(|_| other.created.target.id != run.created.target.id)
             else {
                 continue;
             };
@@ -342,7 +349,8 @@ impl Engine {
         Ok(events)
     }
 
-    async fn facts(&self, run: &RunView, evidence: Sha256) -> Result<Facts, EngineError> {
+    /// The evidence of the stages that were judged so far, of each its latest.
+    async fn earlier(&self, run: &RunView) -> Result<Vec<(StageName, Value)>, EngineError> {
         let mut earlier = Vec::new();
         for stage in &run.stages {
             let latest = stage.attempts.iter().rev().find_map(|a| match (&a.outcome, &a.evidence) {
@@ -353,6 +361,11 @@ impl Engine {
                 earlier.push((stage.plan.name.clone(), self.json(digest).await?));
             }
         }
+        Ok(earlier)
+    }
+
+    async fn facts(&self, run: &RunView, evidence: Sha256) -> Result<Facts, EngineError> {
+        let earlier = self.earlier(run).await?;
         let sensors = self.store.sensor_summaries(run.id).await?;
         Ok(Facts {
             spec: serde_json::from_value(run.created.spec.clone())
@@ -381,9 +394,9 @@ impl Engine {
         if run.created.options.replaced.is_empty() {
             return Ok(None);
         }
-        let (host, number) = (run.created.target.host, run.created.number);
+        let (target, number) = (run.created.target.id, run.created.number);
         let filter =
-            RunFilter { host: Some(host), before_number: Some(number), limit: ALL, ..RunFilter::default() };
+            RunFilter { target: Some(target), before_number: Some(number), limit: ALL, ..RunFilter::default() };
         for row in self.store.list_runs(filter).await? {
             if row.result != Some(RunResult::Pass) || row.overridden {
                 continue;
@@ -403,7 +416,13 @@ impl Engine {
     }
 }
 
-/// What a judge is shown, owned.
+/// A judge that stumbles says nothing about the target.
+fn unless_it_panics(judge: impl FnOnce() -> Judgement) -> Judgement {
+    let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(judge));
+    judged.unwrap_or_else(|_| Judgement::error("the judge stumbled over this evidence; please report it"))
+}
+
+/// What a judge of the host pipeline is shown, owned.
 struct Facts {
     spec: HostSpec,
     evidence: Value,

@@ -266,7 +266,7 @@ impl Engine {
                 let generation = fresh.generation + 1;
                 let enrolled = EventBody::Enrolled {
                     boot: token.boot,
-                    mac: token.mac,
+                    mac: Some(token.mac),
                     system_uuid: who.system_uuid.as_deref().map(text::clean),
                     agent: text::clean(&who.agent),
                     clock_skew_us: who.clock.since(now).0,

@@ -9,7 +9,7 @@ use assay_model::event::PowerAction;
 use assay_model::view::{AttemptOutcome, AttemptView, PowerView, StageView};
 use assay_model::{Micros, Owner, RunState, RunView};
 
-use crate::{Tuning, outside};
+use crate::{Tuning, indoors, outside};
 
 /// All that deciding needs.
 #[derive(Clone, Debug)]
@@ -181,11 +181,15 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     if let Some(news) = news(s, now).filter(|news| !s.told.contains(&news.key())) {
         return Action::Tell { news };
     }
+    let machine = run.created.pipeline.has_machine();
     match run.state() {
         RunState::Queued => match s.runner {
             Some(runner) => Action::Admit { runner: runner.to_owned() },
             None => Action::Wait { until: None },
         },
+        RunState::Booting if !machine => indoors::booting(s),
+        RunState::Running if !machine => indoors::running(s, now),
+        RunState::Cancelling if !machine => indoors::cancelling(s, now),
         RunState::Booting => booting(s, now),
         RunState::Running => running(s, now),
         RunState::Failed if run.status.holds => Action::Hold,
@@ -398,7 +402,7 @@ fn gone(run: &RunView, power: &PowerView) -> String {
     )
 }
 
-fn lose(s: &Snapshot<'_>, reason: String) -> Action {
+pub(crate) fn lose(s: &Snapshot<'_>, reason: String) -> Action {
     if tries_lost(s.run) + 1 >= s.tuning.attempts {
         let reason = format!("{} tries without evidence; the last: {reason}", s.tuning.attempts);
         return Action::GiveUp { reason };
@@ -457,7 +461,7 @@ fn outlived(run: &RunView, power: &PowerView) -> bool {
     })
 }
 
-fn start(run: &RunView) -> Action {
+pub(crate) fn start(run: &RunView) -> Action {
     let attempt = run.current_stage().and_then(|s| s.latest()).map_or(1, |a| a.attempt + 1);
     Action::Start { index: run.status.stage, attempt }
 }

@@ -33,9 +33,9 @@ pub(super) fn queued_with(holds: bool) -> Story {
         |name: &str, owner| StagePlan { name: StageName::from(name), owner, required: true, timeout_s: 400 };
     let created = RunCreated {
         number: 7,
-        pipeline: "host".into(),
+        pipeline: assay_model::Pipeline::Host,
         profile: "standard".into(),
-        target: Target { host: HostId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
+        target: Target { id: TargetId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
         stages: vec![
             plan("Inventory", Owner::Agent),
             plan("SMART", Owner::Agent),

@@ -71,7 +71,7 @@ struct Seen<'a> {
 impl Engine {
     /// Whether a host may go back to work.
     pub async fn gate(&self, host: &HostRow, rule: GateRule) -> Result<GateAnswer, EngineError> {
-        let filter = RunFilter { host: Some(host.id), limit: RECENT, ..RunFilter::default() };
+        let filter = RunFilter { target: Some(host.id.into()), limit: RECENT, ..RunFilter::default() };
         let rows = self.store.list_runs(filter).await?;
         let counts =
             |state| !matches!(state, RunState::Cancelled | RunState::Superseded | RunState::Cancelling);
@@ -128,7 +128,7 @@ impl Engine {
 
     /// What a host was last seen to be, in whatever run, and that run's number.
     async fn last_seen(&self, host: HostId) -> Result<Option<(i64, Inventory)>, EngineError> {
-        let filter = RunFilter { host: Some(host), limit: RECENT, ..RunFilter::default() };
+        let filter = RunFilter { target: Some(host.into()), limit: RECENT, ..RunFilter::default() };
         for row in self.store.list_runs(filter).await? {
             let run = self.view(row.id).await?;
             if let Some(digest) = inventory_of(&run) {

@@ -10,7 +10,7 @@ mod orphans;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use assay_model::{HostId, Micros, RunId, RunResult, RunView, Sha256};
+use assay_model::{Micros, RunId, RunResult, RunView, Sha256, TargetId};
 use assay_store::{RunFilter, RunRow, Swept};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -152,7 +152,7 @@ impl Engine {
     /// The runs whose raw files may go, oldest first; and what must stay.
     async fn prunable(&self) -> Result<(Vec<Prunable>, Keeping), EngineError> {
         let pinned: BTreeSet<RunId> = self.store.pins().await?.into_iter().map(|pin| pin.run).collect();
-        let mut last_pass: BTreeSet<HostId> = BTreeSet::new();
+        let mut last_pass: BTreeSet<TargetId> = BTreeSet::new();
         let (mut candidates, mut keeping) = (Vec::new(), Keeping::default());
         let mut before_number = None;
         loop {
@@ -164,7 +164,7 @@ impl Engine {
             before_number = Some(last.number);
             for row in rows {
                 let view = self.view(row.id).await?;
-                let is_last_pass = row.result == Some(RunResult::Pass) && last_pass.insert(row.host);
+                let is_last_pass = row.result == Some(RunResult::Pass) && last_pass.insert(row.target_id);
                 // Whatever becomes of the raw files: what was judged stays, so that it can be judged again.
                 keeping.kept.extend(evidence(&view).map(|digest| (digest, 0)));
                 keeping.runs.push(row.id);
@@ -294,9 +294,9 @@ mod tests {
         let row = RunRow {
             number,
             id,
-            host: HostId(id.0),
+            target_id: TargetId(id.0),
             target: String::new(),
-            pipeline: String::new(),
+            pipeline: assay_model::Pipeline::Host,
             profile: String::new(),
             state: RunState::Completed,
             stage_index: 0,

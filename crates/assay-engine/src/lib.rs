@@ -16,6 +16,8 @@ mod deaths;
 pub mod decide;
 pub mod dispatcher;
 pub mod gate;
+pub mod images;
+mod indoors;
 pub mod janitor;
 pub mod live;
 pub mod outside;

@@ -19,9 +19,9 @@ fn enrolled(spec: serde_json::Value, options: RunOptions) -> Story {
         StagePlan { name: StageName::from(STAGE), owner: Owner::Agent, required: true, timeout_s: 400 };
     let created = RunCreated {
         number: 7,
-        pipeline: "host".into(),
+        pipeline: assay_model::Pipeline::Host,
         profile: "standard".into(),
-        target: Target { host: HostId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
+        target: Target { id: TargetId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
         stages: vec![plan],
         spec,
         macs: vec![MAC],

@@ -29,6 +29,8 @@ pub struct Waiting {
     pub target: String,
     /// The power method that its runner must know.
     pub method: String,
+    /// The one runner that can do it: it has what is tested.
+    pub runner: Option<String>,
     /// What it needs while it runs.
     pub needs: Slots,
 }
@@ -71,6 +73,7 @@ impl Waiting {
             number: run.created.number,
             target: run.created.target.name.clone(),
             method: method(&run.created).to_owned(),
+            runner: run.created.power.get("runner").and_then(|r| r.as_str()).map(str::to_owned),
             needs: needs(&run.created),
         }
     }
@@ -100,12 +103,14 @@ pub(crate) fn method(created: &RunCreated) -> &str {
     created.power.get("method").and_then(|m| m.as_str()).unwrap_or("manual")
 }
 
-/// One netboot slot, and what the host's power settings declare beyond it: `{"needs": {"mem_mib": 4096}}`.
+/// What the power settings declare, `{"needs": {"mem_mib": 4096}}`; and for a machine that boots one netboot slot.
 fn needs(created: &RunCreated) -> Slots {
     let declared = created.power.get("needs").and_then(|needs| needs.as_object());
     let declared = declared.into_iter().flatten().filter_map(|(pool, n)| Some((pool.clone(), n.as_u64()?)));
     let mut needs: Slots = declared.filter(|(_, n)| *n > 0).collect();
-    needs.entry(NETBOOT.to_owned()).or_insert(1);
+    if created.pipeline.has_machine() {
+        needs.entry(NETBOOT.to_owned()).or_insert(1);
+    }
     needs
 }
 
@@ -167,7 +172,15 @@ fn reachable<'a>(offers: &'a BTreeMap<String, Offer>, run: &Waiting) -> Result<B
     if offers.is_empty() {
         return Err("no runner is connected; start one with `assay runner`".to_owned());
     }
-    let knowing: Vec<_> = offers.iter().filter(|(_, offer)| offer.power.contains(&run.method)).collect();
+    let wanted = |name: &String| run.runner.as_ref().is_none_or(|runner| runner == name);
+    if let Some(runner) = run.runner.as_ref().filter(|runner| !offers.contains_key(*runner)) {
+        return Err(format!("runner {runner}, which has what is tested, is not connected"));
+    }
+    let knowing: Vec<_> =
+        offers.iter().filter(|(name, offer)| wanted(name) && offer.power.contains(&run.method)).collect();
+    if knowing.is_empty() && run.method == crate::images::VM {
+        return Err("no connected runner has virtual machines; start one with `assay runner --vm`".to_owned());
+    }
     if knowing.is_empty() {
         return Err(format!("no connected runner can switch power by `{}`", run.method));
     }
@@ -255,6 +268,7 @@ mod tests {
             number,
             target: format!("web-{number}"),
             method: method.to_owned(),
+            runner: None,
             needs: slots(needs),
         }
     }

@@ -9,7 +9,7 @@ use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
 use assay_model::view::StageView;
 use assay_model::{
-    Decision, DecisionKind, EventBody, Finding, HostId, Owner, RunId, RunView, Severity, StageName, StagePlan,
+    Decision, DecisionKind, EventBody, Finding, HostId, Owner, Pipeline, RunId, RunView, Severity, StageName, StagePlan,
 };
 use assay_pipelines::host;
 use assay_store::{Changes, CreateError, HostRow, RunFilter};
@@ -61,9 +61,9 @@ impl Engine {
         }
         let created = RunCreated {
             number: 0,
-            pipeline: "host".to_owned(),
+            pipeline: Pipeline::Host,
             profile: options.profile,
-            target: Target { host: host.id, name: host.name.clone() },
+            target: Target { id: host.id.into(), name: host.name.clone() },
             stages,
             spec: serde_json::to_value(&spec)
                 .map_err(|e| EngineError::Invalid(format!("the spec does not serialise: {e}")))?,
@@ -96,7 +96,7 @@ impl Engine {
 
     /// The host's run that is not over yet.
     pub async fn open_run_of(&self, host: HostId) -> Result<Option<RunId>, EngineError> {
-        let filter = RunFilter { host: Some(host), limit: 1, ..RunFilter::default() };
+        let filter = RunFilter { target: Some(host.into()), limit: 1, ..RunFilter::default() };
         let latest = self.store.list_runs(filter).await?.into_iter().next();
         Ok(latest.filter(|run| !run.state.is_terminal()).map(|run| run.id))
     }

@@ -57,6 +57,16 @@ pub fn speed_servers(created: &RunCreated) -> u32 {
     u32::try_from(wanted).unwrap_or(1)
 }
 
+/// A run, given to a runner.
+pub struct Given {
+    /// The run.
+    pub run: Arc<RunView>,
+    /// The token that the runner names it with; the one before is void.
+    pub token: String,
+    /// Where the runner does the work itself: the credential of the run's agent, which it is from now on.
+    pub agent: Option<String>,
+}
+
 impl Engine {
     /// A run for this runner that it does not hold yet, with a fresh token; the token before it is
     /// void. `None` when there is nothing.
@@ -64,7 +74,7 @@ impl Engine {
         &self,
         runner: &str,
         holding: &[RunId],
-    ) -> Result<Option<(Arc<RunView>, String)>, EngineError> {
+    ) -> Result<Option<Given>, EngineError> {
         for run in self.store.open_views().await? {
             let id = run.id;
             let mine = run.runner.as_deref() == Some(runner) && run.state() != RunState::Queued;
@@ -72,11 +82,24 @@ impl Engine {
                 continue;
             }
             let token = secret();
-            let hash = Sha256::of(token.as_bytes());
-            let runner = runner.to_owned();
-            let writes = vec![Write::RunnerToken { hash, runner }];
-            let committed = self.transact(id, |_| Ok(Changes { events: Vec::new(), writes })).await?;
-            return Ok(Some((committed.view, token)));
+            let given = Write::RunnerToken { hash: Sha256::of(token.as_bytes()), runner: runner.to_owned() };
+            let mut agent = None;
+            let committed = self
+                .transact(id, |fresh| {
+                    let mut changes = Changes::default();
+                    // What is over needs nobody who works on it.
+                    if !fresh.created.pipeline.has_machine() && !fresh.state().is_terminal() {
+                        let (enrolled, credential) = self.take_up(fresh, runner);
+                        (changes, agent) = (enrolled, Some(credential));
+                    }
+                    changes.writes.push(given);
+                    Ok(changes)
+                })
+                .await?;
+            if agent.is_some() {
+                self.taken_up(&committed.view).await?;
+            }
+            return Ok(Some(Given { run: committed.view, token, agent }));
         }
         Ok(None)
     }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::host::order::{IperfServer, RunOptions};
-use crate::{Decision, Finding, HostId, Judgement, Mac, Micros, RunResult, Sha256, StageName, StagePlan};
+use crate::{
+    Decision, Finding, Judgement, Mac, Micros, Pipeline, RunResult, Sha256, StageName, StagePlan, TargetId,
+};
 
 /// The version written by this code, for every kind.
 const VERSION: u32 = 1;
@@ -16,8 +18,9 @@ const VERSION: u32 = 1;
 /// What a run is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
-    /// The registered host.
-    pub host: HostId,
+    /// Which: a registered host's id, or one made from an image's name.
+    #[serde(alias = "host")]
+    pub id: TargetId,
     /// Its name at the time.
     pub name: String,
 }
@@ -27,15 +30,15 @@ pub struct Target {
 pub struct RunCreated {
     /// The run's integer number, as people say it.
     pub number: i64,
-    /// `host`.
-    pub pipeline: String,
+    /// Which list of stages.
+    pub pipeline: Pipeline,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
     /// What is tested.
     pub target: Target,
     /// The plan.
     pub stages: Vec<StagePlan>,
-    /// The expected spec, whole, as it was at creation.
+    /// The expected spec, or the image and its profile: whole, as it was at creation.
     pub spec: Value,
     /// The addresses that the machine may boot from.
     pub macs: Vec<Mac>,
@@ -141,12 +144,13 @@ pub enum EventBody {
         /// Who fetched it.
         mac: Mac,
     },
-    /// The agent exchanged its token for a credential.
+    /// The agent exchanged its token for a credential; where no machine boots, the runner took up its work.
     Enrolled {
-        /// Which boot.
+        /// Which boot; or how often a runner has taken it up.
         boot: u32,
         /// The address it booted from.
-        mac: Mac,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<Mac>,
         /// The machine's SMBIOS UUID, as told.
         system_uuid: Option<String>,
         /// The agent's version.

@@ -42,6 +42,28 @@ uuid_id! {
     /// A registered host, as a UUIDv7.
     HostId
 }
+uuid_id! {
+    /// What a run tests: a host's id, or for an image the digest of its profile's name as a UUID (`TargetId::named`).
+    /// One target is never tested twice at once.
+    TargetId
+}
+
+impl From<HostId> for TargetId {
+    fn from(host: HostId) -> Self {
+        Self(host.0)
+    }
+}
+
+impl TargetId {
+    /// The id of a target that is known by its name alone: the same name is the same target, on every control plane.
+    pub fn named(pipeline: crate::Pipeline, name: &str) -> Self {
+        let digest = Sha256::of(format!("{pipeline}:{name}").as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest.0[..16]);
+        // Version 8: made by a rule of our own.
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
 
 /// A SHA-256 digest; written as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

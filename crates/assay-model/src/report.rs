@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::view::{ArtifactView, AttemptOutcome, DecisionView};
-use crate::{Check, Coverage, Finding, RunResult, RunState, RunView, Sha256, Verdict};
+use crate::{Check, Coverage, Finding, Pipeline, RunResult, RunState, RunView, Sha256, Verdict};
 
 /// The format written by this code.
 pub const FORMAT: u32 = 1;
@@ -38,11 +38,11 @@ pub struct ReportRun {
     pub id: String,
     /// The number people use.
     pub number: i64,
-    /// `host`.
-    pub pipeline: String,
+    /// Which list of stages.
+    pub pipeline: Pipeline,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
-    /// The host's name.
+    /// The name of the host or image.
     pub target: String,
     /// The state at the time of the report.
     pub state: RunState,
@@ -118,7 +118,7 @@ impl Report {
             run: ReportRun {
                 id: run.id.to_string(),
                 number: run.created.number,
-                pipeline: run.created.pipeline.clone(),
+                pipeline: run.created.pipeline,
                 profile: run.created.profile.clone(),
                 target: run.created.target.name.clone(),
                 state: run.state(),

@@ -36,6 +36,7 @@ pub fn of(body: &EventBody) -> String {
         EventBody::MemtestServed { mac, .. } => {
             format!("{mac} fetched memtest86+ in place of the live image")
         }
+        EventBody::Enrolled { agent, mac: None, .. } => format!("{agent} took up the work"),
         EventBody::Enrolled { boot, agent, clock_skew_us, .. } => {
             format!("agent {agent} enrolled (boot {boot}){}", skew(*clock_skew_us))
         }

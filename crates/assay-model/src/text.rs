@@ -30,6 +30,37 @@ pub fn plural(n: usize, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
+/// `; did you mean …?` or nothing.
+pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+    let word = word.to_lowercase();
+    let nearest = known
+        .iter()
+        .map(|known| (distance(&word, &known.to_lowercase()), known))
+        .min_by_key(|(distance, _)| *distance);
+    match nearest {
+        Some((distance, known)) if distance <= known.len() / 3 + 1 && distance < known.len() => {
+            format!("; did you mean `{known}`?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate().map(|(i, c)| (i + 1, c)) {
+        let mut diagonal = row[0];
+        row[0] = i;
+        for (j, cb) in b.iter().enumerate().map(|(j, c)| (j + 1, *c)) {
+            let replaced = diagonal + usize::from(ca != cb);
+            diagonal = row[j];
+            row[j] = replaced.min(row[j] + 1).min(row[j - 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

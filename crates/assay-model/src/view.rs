@@ -90,8 +90,8 @@ pub struct Enrolment {
     pub generation: i64,
     /// When.
     pub at: Micros,
-    /// The address it booted from.
-    pub mac: Mac,
+    /// The address it booted from; none where the runner does the work.
+    pub mac: Option<Mac>,
     /// The agent's version.
     pub agent: String,
     /// The machine's clock minus the server's, in microseconds.

@@ -18,9 +18,9 @@ fn created() -> EventBody {
     };
     EventBody::RunCreated(Box::new(RunCreated {
         number: 1,
-        pipeline: "host".into(),
+        pipeline: crate::Pipeline::Host,
         profile: "standard".into(),
-        target: Target { host: HostId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
+        target: Target { id: TargetId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
         stages: vec![plan("Inventory", true), plan("SMART", true), plan("PSU", false)],
         spec: serde_json::json!({}),
         macs: vec![Mac([2, 0, 0, 0, 0, 1])],

@@ -6,6 +6,8 @@
 //! without a machine. Adding a stage is one file and one line in its pipeline's list.
 
 pub mod host;
+pub mod image;
+mod integrity;
 
 use assay_model::host::order::{Profile, Replacement};
 use assay_model::host::spec::HostSpec;

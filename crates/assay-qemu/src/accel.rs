@@ -125,21 +125,30 @@ impl AccelProbe {
         Ok(cached.answer)
     }
 
+    /// How long the payload takes now, run like that: what one runner's times are to another's.
+    ///
+    /// # Errors
+    /// [`QemuError`] when QEMU is missing or the payload does not get through.
+    pub async fn time(&self, accel: &Accel) -> Result<Duration, QemuError> {
+        let image = self.image()?;
+        let how = match accel {
+            Accel::Kvm => ["kvm", "host"],
+            Accel::Tcg { .. } => ["tcg", "max"],
+        };
+        let took = self.boot(image.path(), how, TCG_LIMIT).await?;
+        took.map_err(|said| QemuError::NoEmulation { said })
+    }
+
     /// Boots the payload both ways, whatever was found before.
     ///
     /// # Errors
     /// [`QemuError`] when QEMU is missing or cannot even emulate.
     pub async fn probe(&self) -> Result<Accel, QemuError> {
-        // Two processes may probe at once.
-        let image = self.cache.with_extension(format!("{}.img", std::process::id()));
-        // SeaBIOS does not boot from a disk of a single sector.
-        let mut disk = PAYLOAD.to_vec();
-        disk.resize(1024 * 1024, 0);
-        fs::write(&image, disk).map_err(io_error("writing", &image))?;
-        let emulated = self.boot(&image, ["tcg", "max"], TCG_LIMIT).await?;
+        let image = self.image()?;
+        let emulated = self.boot(image.path(), ["tcg", "max"], TCG_LIMIT).await?;
         let emulated = emulated.map_err(|said| QemuError::NoEmulation { said })?;
         let limit = KVM_LIMIT.max(emulated * 4);
-        let answer = match self.boot(&image, ["kvm", "host"], limit).await? {
+        let answer = match self.boot(image.path(), ["kvm", "host"], limit).await? {
             Ok(_) => Accel::Kvm,
             Err(said) => Accel::Tcg {
                 reason: format!(
@@ -149,8 +158,20 @@ impl AccelProbe {
                 ),
             },
         };
-        fs::remove_file(&image).map_err(io_error("removing", &image))?;
         Ok(answer)
+    }
+
+    /// The payload as a disk of its own: two may probe at once.
+    fn image(&self) -> Result<tempfile::NamedTempFile, QemuError> {
+        let folder = self.cache.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| std::path::Path::new("."));
+        // SeaBIOS does not boot from a disk of a single sector.
+        let mut disk = PAYLOAD.to_vec();
+        disk.resize(1024 * 1024, 0);
+        let image = tempfile::Builder::new().prefix("payload-").suffix(".img").tempfile_in(folder);
+        let image = image.map_err(io_error("making a file in", folder))?;
+        fs::write(image.path(), disk).map_err(io_error("writing", image.path()))?;
+        Ok(image)
     }
 
     /// How long the payload took, or what went wrong with it in words that follow "a boot sector".

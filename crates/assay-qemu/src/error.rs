@@ -56,10 +56,12 @@ pub enum QemuError {
         command: PathBuf,
     },
     /// A firmware file is not installed.
-    #[error("firmware file {path} is missing: install the Debian package `ovmf`", path = path.display())]
+    #[error("firmware file {path} is missing: install the Debian package `{package}`", path = path.display())]
     NoFirmware {
         /// The missing file.
         path: PathBuf,
+        /// The package that has it.
+        package: &'static str,
     },
     /// A disk image and the machine file disagree about the disk's size.
     #[error(
@@ -176,6 +178,18 @@ pub enum QemuError {
     NoScreenshot {
         /// The file.
         path: PathBuf,
+    },
+    /// The TPM's process did not come up.
+    #[error("swtpm did not start: {said}")]
+    Tpm {
+        /// Its last words.
+        said: String,
+    },
+    /// The screen cannot be read.
+    #[error("the machine's screen cannot be read: {problem}")]
+    Screen {
+        /// What is wrong.
+        problem: String,
     },
     /// Not even software emulation gets through the probe.
     #[error("QEMU cannot run even a boot sector in software emulation, so no machine can run here: {said}")]

@@ -424,7 +424,7 @@ impl Lab {
             let files = &self.config.firmware;
             for path in [&files.code, &files.vars] {
                 if !path.exists() {
-                    return Err(QemuError::NoFirmware { path: path.clone() });
+                    return Err(QemuError::NoFirmware { path: path.clone(), package: "ovmf" });
                 }
             }
             if !folder.vars().exists() {

@@ -29,6 +29,7 @@ mod process;
 mod qmp;
 mod sensors;
 mod smbios;
+mod vm;
 
 pub use accel::{Accel, AccelProbe};
 pub use bmc::{Bmc, BmcAccess, BmcKind};
@@ -44,3 +45,8 @@ pub use machine::{Dimm, Disk, DiskBus, Firmware, Machine, Nic, NicModel, PowerOn
 pub use network::{Network, NetworkConfig, tap_name};
 pub use qmp::{Qmp, QmpEvent};
 pub use smbios::{MemoryTable, memory_tables};
+pub use vm::{
+    Arch, Attempt, AttemptKind, GATE, Gate, MediumKind, PROGRESS_PORT, Pixels, ScreenText, ServedDisk,
+    ShutdownLimits, ShutdownRung, Sleep, Vm, VmBus, VmDisk, VmEvent, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic,
+    VmSpec, egress,
+};

@@ -79,7 +79,17 @@ impl Qmp {
     /// # Errors
     /// [`QemuError`] when there is nobody, somebody else holds the monitor, or it does not speak QMP.
     pub async fn connect(path: &Path) -> Result<Self, QemuError> {
-        let connected = timeout(GREETING_LIMIT, greet(path)).await;
+        let connect = UnixStream::connect(path);
+        let stream = connect.await.map_err(|source| QemuError::QmpConnect { path: path.to_owned(), source })?;
+        Self::over(stream, path).await
+    }
+
+    /// The same over a connection that is there already: one that QEMU made itself.
+    ///
+    /// # Errors
+    /// [`QemuError`] when the other side does not speak QMP, or not in time.
+    pub(crate) async fn over(stream: UnixStream, path: &Path) -> Result<Self, QemuError> {
+        let connected = timeout(GREETING_LIMIT, greet(stream)).await;
         let (lines, writer) = connected
             .map_err(|_| QemuError::QmpTimeout { command: "greeting".to_owned(), after: GREETING_LIMIT })??;
         let shared = Arc::new(Shared {
@@ -230,10 +240,7 @@ impl Shared {
 
 type Lines = tokio::io::Lines<BufReader<OwnedReadHalf>>;
 
-async fn greet(path: &Path) -> Result<(Lines, OwnedWriteHalf), QemuError> {
-    let stream = UnixStream::connect(path)
-        .await
-        .map_err(|source| QemuError::QmpConnect { path: path.to_owned(), source })?;
+async fn greet(stream: UnixStream) -> Result<(Lines, OwnedWriteHalf), QemuError> {
     let (read_half, writer) = stream.into_split();
     let mut lines = BufReader::new(read_half).lines();
     let first = lines

@@ -61,7 +61,7 @@ pub fn statement(view: &RunView, head: Sha256) -> Value {
                 "number": created.number,
                 "pipeline": created.pipeline,
                 "profile": created.profile,
-                "host": created.target.host,
+                "host": created.target.id,
                 "target": created.target.name,
                 "state": view.state(),
                 "result": view.result,

@@ -9,6 +9,7 @@ pub mod attest;
 pub mod bundle;
 mod chart;
 pub mod envelope;
+mod junit;
 pub mod key;
 mod page;
 mod words;
@@ -17,6 +18,7 @@ use assay_model::host::inventory::Inventory;
 use assay_model::report::Report;
 use assay_model::{Event, Micros, RunView};
 
+pub use junit::junit;
 pub use bundle::{Bundle, Verification, verify_bundle, write_bundle, write_folder};
 pub use key::{PublicKey, SigningKey};
 

@@ -51,8 +51,8 @@ struct Server {
 }
 
 impl SpeedServers {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let (interface, netns, address, prefix_len) = match &settings.network {
+    pub(crate) fn new(settings: &Settings, network: &Network) -> Self {
+        let (interface, netns, address, prefix_len) = match network {
             Network::Interface { name, address, prefix_len } => {
                 (Some(name.clone()), None, *address, *prefix_len)
             }

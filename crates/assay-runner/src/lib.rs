@@ -8,6 +8,7 @@
 mod capacity;
 mod client;
 mod console;
+mod images;
 mod iperf;
 mod power;
 mod provision;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use assay_netboot::{NetbootError, RelayError};
 use assay_qemu::QemuError;
 
+pub use assay_pipelines::image::bench::BenchSettings;
 pub use capacity::{BadSlots, Slots, capacity};
 
 use crate::client::Client;
@@ -48,8 +50,10 @@ pub struct Settings {
     pub agents: SocketAddr,
     /// A folder of its own.
     pub state_dir: PathBuf,
-    /// The provisioning network.
-    pub network: Network,
+    /// The provisioning network; none for a runner that boots no machines.
+    pub network: Option<Network>,
+    /// What it tests images with; none for a runner that tests none.
+    pub benches: Option<BenchSettings>,
     /// Another DHCP server gives addresses there; ours only says what to boot.
     pub proxy_dhcp: bool,
     /// The first port for network speed servers.
@@ -115,19 +119,34 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let _ = rustls::crypto::ring::default_provider().install_default();
     private_folder(&settings.state_dir)
         .map_err(|source| RunnerError::File { path: settings.state_dir.clone(), source })?;
-    let power = Arc::new(Power::open(&settings)?);
+    let power = Power::open(&settings)?;
     let client = Client::new(&settings.server, &settings.token)?;
     power.bring_up().await?;
-    let provision = Arc::new(Provision::start(&settings, client.clone()).await?);
-    let speed = Arc::new(SpeedServers::new(&settings));
+    let machines = match &settings.network {
+        None => None,
+        Some(network) => Some(Arc::new(Machines {
+            provision: Provision::start(&settings, network, client.clone()).await?,
+            speed: SpeedServers::new(&settings, network),
+            power,
+        })),
+    };
     tracing::info!(runner.name = settings.name, "ready: waiting for runs from {}", settings.server);
     tokio::select! {
-        ended = work::claim_forever(&settings, &client, &provision, &power, &speed) => ended?,
+        ended = work::claim_forever(&settings, &client, machines.as_ref()) => ended?,
         () = stop => {}
     }
-    speed.close_all().await;
-    provision.stop().await;
+    if let Some(machines) = machines {
+        machines.speed.close_all().await;
+        machines.provision.stop().await;
+    }
     Ok(())
+}
+
+/// What a runner needs that boots machines.
+pub(crate) struct Machines {
+    pub(crate) provision: Provision,
+    pub(crate) power: Power,
+    pub(crate) speed: SpeedServers,
 }
 
 /// The disks and consoles of machines are nobody else's business, the control plane's least of all.

@@ -59,16 +59,16 @@ enum SwitchError {
 impl Power {
     pub(crate) fn open(settings: &Settings) -> Result<Self, RunnerError> {
         let lab = match &settings.network {
-            Network::Lab { machines, state, netns } => {
+            Some(Network::Lab { machines, state, netns }) => {
                 let mut config = LabConfig::new(state, machines);
                 config.network.netns.clone_from(netns);
                 Some(Lab::open(config)?)
             }
-            Network::Interface { .. } => None,
+            Some(Network::Interface { .. }) | None => None,
         };
         let site = match &settings.network {
-            Network::Lab { .. } => Site::default(),
-            Network::Interface { name, .. } => Site { netns: None, interface: Some(name.clone()) },
+            Some(Network::Lab { .. }) | None => Site::default(),
+            Some(Network::Interface { name, .. }) => Site { netns: None, interface: Some(name.clone()) },
         };
         let jobs = settings.state_dir.join("jobs");
         fs::create_dir_all(&jobs).map_err(|source| RunnerError::File { path: jobs.clone(), source })?;

@@ -29,8 +29,8 @@ pub(crate) struct Provision {
 }
 
 impl Provision {
-    pub(crate) async fn start(settings: &Settings, client: Client) -> Result<Self, RunnerError> {
-        let (interface, netns, address, prefix_len) = match &settings.network {
+    pub(crate) async fn start(settings: &Settings, network: &Network, client: Client) -> Result<Self, RunnerError> {
+        let (interface, netns, address, prefix_len) = match network {
             Network::Interface { name, address, prefix_len } => (name.clone(), None, *address, *prefix_len),
             Network::Lab { netns, .. } => {
                 let lab = assay_qemu::NetworkConfig::default();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, Order, Services};
 use assay_model::RunId;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::client::{Client, ClientError};
+use crate::capacity::for_benches;
 use crate::console::{self, Progress};
-use crate::iperf::SpeedServers;
 use crate::power::Power;
-use crate::provision::Provision;
-use crate::{RunnerError, Settings};
+use crate::{Machines, RunnerError, Settings, images};
 
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
@@ -24,19 +24,25 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 pub(crate) async fn claim_forever(
     settings: &Settings,
     client: &Client,
-    provision: &Arc<Provision>,
-    power: &Arc<Power>,
-    speed: &Arc<SpeedServers>,
+    machines: Option<&Arc<Machines>>,
 ) -> Result<(), RunnerError> {
+    let mut power = machines.map_or_else(Vec::new, |machines| machines.power.methods());
+    let mut capacity = settings.capacity.clone();
+    if settings.benches.is_some() {
+        power.push(images::METHOD.to_owned());
+        capacity = for_benches(&capacity);
+    }
     let holding: Arc<Mutex<BTreeSet<RunId>>> = Arc::default();
+    // Dropped with this future, and with it the machines that it has.
+    let mut work = JoinSet::new();
     let mut was_away = false;
     loop {
         let claim = Claim {
             name: settings.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             holding: lock(&holding).iter().copied().collect(),
-            power: power.methods(),
-            capacity: settings.capacity.clone(),
+            power: power.clone(),
+            capacity: capacity.clone(),
         };
         match client.claim(&claim).await {
             Ok(None) => was_away = false,
@@ -45,12 +51,20 @@ pub(crate) async fn claim_forever(
                 info!(run.number = grant.number, host = grant.host, "took run {}", grant.number);
                 let run = grant.run;
                 lock(&holding).insert(run);
-                let (client, provision, power) = (client.clone(), Arc::clone(provision), Arc::clone(power));
-                let (speed, holding) = (Arc::clone(speed), Arc::clone(&holding));
-                tokio::spawn(async move {
-                    follow(&client, &provision, &power, &speed, grant).await;
+                let (client, holding) = (client.clone(), Arc::clone(&holding));
+                let (machines, settings) = (machines.cloned(), settings.clone());
+                work.spawn(async move {
+                    match (&grant.agent, &machines) {
+                        (Some(agent), _) => images::work(&settings, &grant, agent).await,
+                        (None, Some(machines)) => follow(&client, machines, grant).await,
+                        (None, None) => {
+                            warn!(run.number = grant.number, "the run needs a machine, and none boots from here");
+                            tokio::time::sleep(AWAY).await;
+                        }
+                    }
                     lock(&holding).remove(&run);
                 });
+                while work.try_join_next().is_some() {}
             }
             Err(ClientError::Away(why)) => {
                 if !was_away {
@@ -69,7 +83,8 @@ pub(crate) async fn claim_forever(
 }
 
 /// Follows one run's orders until it is over or its token is void.
-async fn follow(client: &Client, provision: &Provision, power: &Power, speed: &SpeedServers, grant: Grant) {
+async fn follow(client: &Client, machines: &Machines, grant: Grant) {
+    let Machines { provision, power, speed } = machines;
     if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
         warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
     }

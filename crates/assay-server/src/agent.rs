@@ -5,7 +5,7 @@ use assay_api::agent::{
     MAX_JSON, PROTOCOL, PostMortem, ResultAck, Sensors, StageResult, Welcome,
 };
 use assay_engine::agents::{Applicant, Todo, todo};
-use assay_model::{RunId, text};
+use assay_model::{RunId, RunView, text};
 use assay_store::LogLine;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
@@ -72,18 +72,23 @@ async fn hello(State(app): State<App>, JsonBody(hello): JsonBody<Hello>) -> Resu
         clock: hello.clock,
     };
     let (run, boot) = app.engine.hello(&applicant).await?;
-    Ok(Json(Welcome {
+    Ok(Json(Welcome { boot, ..welcome(&app, &run) }))
+}
+
+/// What the agent that is enrolled now is told.
+pub(crate) fn welcome(app: &App, run: &RunView) -> Welcome {
+    Welcome {
         run: run.id,
         number: run.created.number,
         host: run.created.target.name.clone(),
-        boot,
+        boot: run.enrolled.as_ref().map_or(0, |e| e.boot),
         generation: run.enrolled.as_ref().map_or(run.generation, |e| e.generation),
         server_time: app.engine.now(),
         heartbeat_s: HEARTBEAT_S,
         sensor_s: SENSOR_S,
         spec: run.created.spec.clone(),
         verify_key: app.shared.key.public().to_hex(),
-    }))
+    }
 }
 
 async fn next(

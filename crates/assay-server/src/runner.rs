@@ -1,9 +1,9 @@
 //! The runner protocol's endpoints; `assay_api::runner` is the contract.
 
-use assay_api::runner::{Claim, ConsoleOrder, ConsoleRead, Done, Grant, Order, Seen, Services, Step};
+use assay_api::runner::{AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, Order, Seen, Services, Step};
 use assay_engine::live::Offer;
 use assay_engine::outside::{Console, Reading};
-use assay_engine::runners::{order, speed_servers};
+use assay_engine::runners::{Given, order, speed_servers};
 use assay_model::{Micros, RunId, text};
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::StatusCode;
@@ -58,8 +58,14 @@ async fn claim(
     let power = claim.power.iter().cloned().collect();
     let _waiting = app.engine.offering(&name, Offer { power, capacity: claim.capacity });
     loop {
-        if let Some((run, token)) = app.engine.grant(&name, &claim.holding).await? {
+        if let Some(Given { run, token, agent }) = app.engine.grant(&name, &claim.holding).await? {
+            let agent = agent.map(|credential| {
+                let welcome = crate::agent::welcome(&app, &run);
+                AgentGrant { credential, fingerprint: app.shared.fingerprint, welcome }
+            });
             return Ok(Json(Grant {
+                pipeline: run.created.pipeline,
+                agent,
                 run: run.id,
                 number: run.created.number,
                 host: run.created.target.name.clone(),

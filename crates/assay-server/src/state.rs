@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use assay_engine::Engine;
+use assay_model::Sha256;
 use assay_report::SigningKey;
 
 use crate::live_image::LiveImage;
@@ -19,8 +20,8 @@ pub struct App {
 pub(crate) struct Shared {
     /// The live image that machines boot.
     pub(crate) image: LiveImage,
-    /// SHA-256 of the agents' TLS certificate, hex: what agents pin.
-    pub(crate) fingerprint: String,
+    /// SHA-256 of the agents' TLS certificate: what agents pin.
+    pub(crate) fingerprint: Sha256,
     /// The port under which agents reach us on the provisioning network.
     pub(crate) agent_port: u16,
     /// The code that lets someone set the first password; none once an operator exists.

@@ -31,7 +31,7 @@ impl Identity {
     }
 
     /// What goes onto the kernel command line.
-    pub(crate) fn fingerprint(&self) -> String {
-        Sha256::of(&self.certificate).to_string()
+    pub(crate) fn fingerprint(&self) -> Sha256 {
+        Sha256::of(&self.certificate)
     }
 }

@@ -269,9 +269,9 @@ fn plan(index: usize) -> StagePlan {
 fn created(number: u128) -> RunCreated {
     RunCreated {
         number: 0,
-        pipeline: "host".into(),
+        pipeline: assay_model::Pipeline::Host,
         profile: "standard".into(),
-        target: Target { host: HostId(Uuid::from_u128(number + 1)), name: format!("node{number}") },
+        target: Target { id: TargetId(Uuid::from_u128(number + 1)), name: format!("node{number}") },
         stages: (0..STAGES).map(plan).collect(),
         spec: json!({ "format": 1, "system": { "product": "R650" }, "disks": [{ "serial": "S1" }, { "serial": "S2" }] }),
         macs: vec![Mac([0x52, 0x54, 0, 0, 0, 1])],

@@ -383,8 +383,8 @@ async fn refuse_if_busy(tx: &DatabaseTransaction, created: &RunCreated) -> Resul
         state: String,
     }
     let sql = "SELECT number, state FROM runs
-        WHERE host = $1 AND state NOT IN ('Completed', 'Released', 'Cancelled', 'Superseded')";
-    let busy: Option<Busy> = db::one(tx, sql, values![created.target.host.0]).await.doing(CREATE)?;
+        WHERE target_id = $1 AND state NOT IN ('Completed', 'Released', 'Cancelled', 'Superseded')";
+    let busy: Option<Busy> = db::one(tx, sql, values![created.target.id.0]).await.doing(CREATE)?;
     match busy {
         None => Ok(()),
         Some(Busy { number, state }) => {

@@ -15,14 +15,14 @@ const RUN_ITSELF: i64 = -1;
 
 /// Writes the rows of a new run.
 pub(crate) async fn create(tx: &DatabaseTransaction, view: &RunView, head: Sha256) -> Result<(), DbErr> {
-    let sql = "INSERT INTO runs (id, number, host, target, pipeline, profile, created_at, head_seq, head_hash,
+    let sql = "INSERT INTO runs (id, number, target_id, target, pipeline, profile, created_at, head_seq, head_hash,
             state, stage_index, stage_name, result, overridden, failed_stage, started_at, completed_at, sealed)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
     let created = &view.created;
     let mut values = values![
         view.id.0,
         created.number,
-        created.target.host.0,
+        created.target.id.0,
         printable(&created.target.name),
         created.pipeline.as_str(),
         created.profile.as_str(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use assay_model::{HostId, Micros, RunId, RunResult, RunState, RunView};
+use assay_model::{Micros, Pipeline, RunId, RunResult, RunState, RunView, TargetId};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
@@ -17,8 +17,10 @@ const LIST: &str = "list runs";
 /// Which runs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFilter {
-    /// Only of this host.
-    pub host: Option<HostId>,
+    /// Only of this target.
+    pub target: Option<TargetId>,
+    /// Only of this pipeline.
+    pub pipeline: Option<Pipeline>,
     /// Only in this state.
     pub state: Option<RunState>,
     /// At most so many; 0 stands for 100.
@@ -35,11 +37,11 @@ pub struct RunRow {
     /// Its id.
     pub id: RunId,
     /// What is tested.
-    pub host: HostId,
+    pub target_id: TargetId,
     /// Its name at the time.
     pub target: String,
-    /// `host`.
-    pub pipeline: String,
+    /// Which list of stages.
+    pub pipeline: Pipeline,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
     /// Where it is in its life.
@@ -97,14 +99,18 @@ impl Store {
     /// Runs, newest first.
     pub async fn list_runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
         let mut sql =
-            "SELECT number, id, host, target, pipeline, profile, state, stage_index, stage_name, result,
+            "SELECT number, id, target_id, target, pipeline, profile, state, stage_index, stage_name, result,
                 overridden, failed_stage, created_at, started_at, completed_at, sealed
             FROM runs WHERE number < $1"
                 .to_owned();
         let mut values = values![filter.before_number.unwrap_or(i64::MAX)];
-        if let Some(host) = filter.host {
-            values.push(host.0.into());
-            let _ = write!(sql, " AND host = ${}", values.len());
+        if let Some(target) = filter.target {
+            values.push(target.0.into());
+            let _ = write!(sql, " AND target_id = ${}", values.len());
+        }
+        if let Some(pipeline) = filter.pipeline {
+            values.push(pipeline.as_str().into());
+            let _ = write!(sql, " AND pipeline = ${}", values.len());
         }
         if let Some(state) = filter.state {
             values.push(state.as_str().into());
@@ -128,7 +134,7 @@ struct OpenRow {
 struct Row {
     number: i64,
     id: Uuid,
-    host: Uuid,
+    target_id: Uuid,
     target: String,
     pipeline: String,
     profile: String,
@@ -162,9 +168,12 @@ impl Row {
             stage_index: usize::try_from(self.stage_index).map_err(|e| unreadable(e.to_string()))?,
             number: self.number,
             id: RunId(self.id),
-            host: HostId(self.host),
+            target_id: TargetId(self.target_id),
             target: self.target,
-            pipeline: self.pipeline,
+            pipeline: self
+                .pipeline
+                .parse()
+                .map_err(|e: assay_model::pipeline::UnknownPipeline| unreadable(e.to_string()))?,
             profile: self.profile,
             stage_name: self.stage_name,
             result,

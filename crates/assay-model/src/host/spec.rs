@@ -338,7 +338,7 @@ impl TryFrom<String> for KnownStage {
         if STAGES.contains(&name.as_str()) {
             return Ok(Self(name));
         }
-        let hint = yaml::did_you_mean(&name, &STAGES);
+        let hint = crate::text::did_you_mean(&name, &STAGES);
         Err(format!("there is no stage `{}`{hint}\nstages: {}", crate::text::clean(&name), STAGES.join(", ")))
     }
 }

@@ -4,30 +4,16 @@
 //! events, every artifact there and unaltered. The orchestrator holds the record and collects this evidence; the
 //! temperatures were gathered by the thermal sidecar from boot on.
 
-use assay_model::text::clean;
-use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict};
-use serde::Deserialize;
+use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 
 use super::thermal::judge_thermal;
+use crate::integrity::Integrity;
 use crate::{HostStage, JudgeInput};
 
 /// The stage's name.
 const NAME: &str = "Reporting";
-/// Most artifacts that are named one by one.
-const MAX_NAMED: usize = 20;
-
 /// The record and the temperatures of a run.
 pub(crate) struct Reporting;
-
-/// The state of the run's record, as the orchestrator found it.
-#[derive(Debug, Deserialize)]
-struct Integrity {
-    chain_ok: bool,
-    events: u64,
-    artifacts: u64,
-    missing_artifacts: Vec<String>,
-    altered_artifacts: Vec<String>,
-}
 
 impl HostStage for Reporting {
     fn plan(&self) -> StagePlan {
@@ -35,30 +21,22 @@ impl HostStage for Reporting {
     }
 
     fn judge(&self, input: &JudgeInput<'_>) -> Judgement {
-        let integrity = match serde_json::from_value::<Integrity>(input.evidence.clone()) {
+        let integrity = match Integrity::of(input.evidence) {
             Ok(integrity) => integrity,
-            Err(problem) => {
-                return Judgement::error(format!("the state of the run's record cannot be read: {problem}"));
-            }
+            Err(problem) => return Judgement::error(problem),
         };
         let thermal = judge_thermal(input.sensors, input.spec);
-        let (mut checks, mut findings) = record(&integrity);
+        let (mut checks, mut findings) = integrity.checks();
         checks.extend(thermal.checks);
         findings.extend(thermal.findings);
         for finding in &mut findings {
             finding.stage = Some(StageName::from(NAME));
         }
-        let broken = integrity.missing_artifacts.len() + integrity.altered_artifacts.len();
-        let intact = integrity.artifacts.saturating_sub(broken as u64);
-        let mut coverage =
-            vec![Coverage { what: "artifacts".to_owned(), covered: intact, total: integrity.artifacts }];
+        let mut coverage = vec![integrity.coverage()];
         coverage.extend(thermal.coverage);
         let message = match findings.iter().find(|finding| finding.severity == Severity::Critical) {
             Some(finding) => finding.message.clone(),
-            None => format!(
-                "{} events in an unbroken chain, {} artifacts intact",
-                integrity.events, integrity.artifacts
-            ),
+            None => integrity.message(),
         };
         Judgement::from_evidence(checks, findings, coverage, thermal.unverified, message)
     }
@@ -75,51 +53,12 @@ impl HostStage for Reporting {
     }
 }
 
-fn record(integrity: &Integrity) -> (Vec<Check>, Vec<Finding>) {
-    let (mut checks, mut findings) = (Vec::new(), Vec::new());
-    let mut check = |name: &str, ok: bool, expected: &str, seen: String| {
-        let verdict = if ok { Verdict::Pass } else { Verdict::Fail };
-        checks.push(Check { name: name.to_owned(), verdict, expected: expected.to_owned(), seen });
-    };
-    // A run that reached its last stage has events; a chain of none is not a chain.
-    let whole = integrity.chain_ok && integrity.events > 0;
-    let seen = if whole { "unbroken" } else { "broken" };
-    check("event chain", whole, "unbroken, with events", format!("{seen}, {} events", integrity.events));
-    if !whole {
-        findings.push(Finding::new(
-            "ChainBroken",
-            Severity::Critical,
-            format!("the chain of the run's {} events is broken: an event was altered, removed or added", integrity.events),
-            "Do not rely on this run; find out who can write to the store, restore it from a backup, and run again.",
-        ));
-    }
-    let lists = [
-        ("ArtifactMissing", "missing", &integrity.missing_artifacts),
-        ("ArtifactAltered", "altered", &integrity.altered_artifacts),
-    ];
-    for (code, what, names) in lists {
-        check(&format!("{what} artifacts"), names.is_empty(), "none", names.len().to_string());
-        for name in names.iter().take(MAX_NAMED) {
-            let message = format!(
-                "artifact {} is {what}: it was recorded with its digest and is not there as it was",
-                clean(name)
-            );
-            let next_step = "Look at the artifact store's disk and permissions, then run again.";
-            findings.push(Finding::new(code, Severity::Critical, message, next_step));
-        }
-        if names.len() > MAX_NAMED {
-            let message = format!("{} more artifacts are {what}", names.len() - MAX_NAMED);
-            let next_step = "Look at the artifact store's disk and permissions, then run again.";
-            findings.push(Finding::new(code, Severity::Critical, message, next_step));
-        }
-    }
-    (checks, findings)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::SensorSummary;
+    use crate::integrity::MAX_NAMED;
+    use assay_model::Verdict;
     use assay_model::host::spec::HostSpec;
     use assay_model::sensor::SensorInfo;
     use serde_json::{Value, json};

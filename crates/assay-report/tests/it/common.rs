@@ -27,9 +27,9 @@ impl Story {
         let id = RunId(uuid::Uuid::from_u128(0x0195_5555_0000_7000_8000_0000_0000_0000 + number as u128));
         let mut created = RunCreated {
             number,
-            pipeline: "host".into(),
+            pipeline: assay_model::Pipeline::Host,
             profile: "standard".into(),
-            target: Target { host: HostId(uuid::Uuid::from_u128(5)), name: "pve-07".into() },
+            target: Target { id: TargetId(uuid::Uuid::from_u128(5)), name: "pve-07".into() },
             stages: ["Inventory", "SpecValidate", "SMART", "CPUStress", "Network"]
                 .into_iter()
                 .map(|name| StagePlan {

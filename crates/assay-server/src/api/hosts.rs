@@ -261,7 +261,7 @@ pub(super) async fn find(app: &App, name: &str) -> Result<HostRow, ApiError> {
 }
 
 async fn latest(app: &App, host: HostId) -> Result<Option<RunSummary>, ApiError> {
-    let filter = RunFilter { host: Some(host), limit: 1, ..RunFilter::default() };
+    let filter = RunFilter { target: Some(host.into()), limit: 1, ..RunFilter::default() };
     let rows = app.engine.store().list_runs(filter).await?;
     Ok(rows.into_iter().next().map(|row| row_summary(row, None)))
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod gate;
 mod hosts;
+mod images;
 mod janitor;
 mod key;
 mod live;
@@ -26,6 +27,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(tokens::routes())
         .merge(operators::routes())
         .merge(hosts::routes())
+        .merge(images::routes())
         .merge(gate::routes())
         .merge(janitor::routes())
         .merge(runs::routes())

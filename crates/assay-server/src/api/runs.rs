@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use assay_api::operator::{Decide, RunDetail, RunSummary};
 use assay_model::report::Report;
-use assay_model::{Decision, DecisionKind, RunId, RunState, RunView, Sha256, text};
+use assay_model::{
+    Decision, DecisionKind, Pipeline, RunId, RunState, RunView, Sha256, TargetId, text,
+};
 use assay_store::{RunFilter, RunRow};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -41,6 +43,8 @@ pub(super) fn routes() -> Router<App> {
 #[derive(Deserialize)]
 struct ListQuery {
     host: Option<String>,
+    image: Option<String>,
+    pipeline: Option<Pipeline>,
     state: Option<RunState>,
     limit: Option<u32>,
     before: Option<i64>,
@@ -52,15 +56,16 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<RunSummary>>, ApiError> {
     let store = app.engine.store();
-    let host = match query.host {
+    let target = match query.host {
         Some(name) => {
             let row = store.host_by_name(&name).await?;
-            Some(row.ok_or_else(|| ApiError::not_found(format!("host `{name}`")))?.id)
+            Some(row.ok_or_else(|| ApiError::not_found(format!("host `{name}`")))?.id.into())
         }
-        None => None,
+        None => query.image.map(|name| TargetId::named(Pipeline::Image, &name)),
     };
     let filter = RunFilter {
-        host,
+        target,
+        pipeline: query.pipeline,
         state: query.state,
         limit: query.limit.unwrap_or(50).min(MAX_LIST),
         before_number: query.before,
@@ -223,7 +228,7 @@ pub(crate) fn summary(app: &App, run: &RunView) -> RunSummary {
         number: run.created.number,
         id: run.id.to_string(),
         target: run.created.target.name.clone(),
-        pipeline: run.created.pipeline.clone(),
+        pipeline: run.created.pipeline,
         profile: run.created.profile.clone(),
         state: run.state(),
         result: run.result,

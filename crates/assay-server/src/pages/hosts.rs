@@ -180,7 +180,7 @@ pub(super) async fn page(
     let row = app.engine.store().host_by_name(&host.name).await?;
     let runs = match row {
         Some(row) => {
-            let filter = RunFilter { host: Some(row.id), limit: HISTORY, ..RunFilter::default() };
+            let filter = RunFilter { target: Some(row.id.into()), limit: HISTORY, ..RunFilter::default() };
             runs::lines(&app, filter).await?
         }
         None => Vec::new(),

@@ -219,7 +219,8 @@ fn told_facts(run: &RunView) -> Vec<(&'static str, String)> {
     let mut out =
         vec![("Profile", run.created.profile.clone()), ("Asked for by", run.created.requested_by.clone())];
     out.extend(run.runner.clone().map(|r| ("Runner", r)));
-    out.extend(run.enrolled.as_ref().map(|e| ("Agent", format!("{} on {}", e.agent, e.mac))));
+    let agent = run.enrolled.as_ref().and_then(|e| Some(("Agent", format!("{} on {}", e.agent, e.mac?))));
+    out.extend(agent);
     if run.boots > 1 {
         out.push(("Boots", run.boots.to_string()));
     }

@@ -54,7 +54,7 @@ pub(super) async fn page(
     // Anything else than a state or a number is as good as nothing: the list is shown whole.
     let state: Option<RunState> = wanted.state.as_deref().and_then(|s| s.parse().ok());
     let before: Option<i64> = wanted.before.as_deref().and_then(|n| n.parse().ok());
-    let filter = RunFilter { host: None, state, limit: PAGE, before_number: before };
+    let filter = RunFilter { state, limit: PAGE, before_number: before, ..RunFilter::default() };
     let rows = lines(&app, filter).await?;
     let next = (rows.len() == PAGE as usize).then(|| rows.last()).flatten().map(|last| {
         let state = state.map_or_else(String::new, |s| format!("&state={s}"));

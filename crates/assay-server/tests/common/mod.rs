@@ -77,9 +77,9 @@ impl Story {
         };
         let created = RunCreated {
             number: 0,
-            pipeline: "host".into(),
+            pipeline: assay_model::Pipeline::Host,
             profile: profile.into(),
-            target: Target { host: host.id, name: host.name.clone() },
+            target: Target { id: host.id.into(), name: host.name.clone() },
             stages: STAGES.into_iter().map(plan).collect(),
             spec: json!({ "format": 1, "limits": { "max_temp_c": 90 } }),
             macs: host.macs.clone(),

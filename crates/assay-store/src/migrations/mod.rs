@@ -16,6 +16,7 @@ mod m0004_bulk;
 mod m0005_side;
 mod m0006_deliveries;
 mod m0007_stages;
+mod m0008_targets;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_side::STEP),
             Box::new(m0006_deliveries::STEP),
             Box::new(m0007_stages::STEP),
+            Box::new(m0008_targets::STEP),
         ]
     }
 }

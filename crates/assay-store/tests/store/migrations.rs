@@ -14,7 +14,7 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 7] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
-    let host = created.target.host.0;
+    let host = created.target.id.0;
     let (kind, body) = EventBody::RunCreated(Box::new(created)).encode();
     let event = StoredEvent::chain(run, 1, at(0), kind, body, Sha256::ZERO);
     let hash = || Value::from(Sha256::of(b"x").0.to_vec());

@@ -31,9 +31,9 @@ pub(crate) fn created(host: u128) -> RunCreated {
         |name: &str, required| StagePlan { name: name.into(), owner: Owner::Agent, required, timeout_s: 60 };
     RunCreated {
         number: -1,
-        pipeline: "host".into(),
+        pipeline: assay_model::Pipeline::Host,
         profile: "standard".into(),
-        target: Target { host: HostId(Uuid::from_u128(host)), name: format!("node{host}") },
+        target: Target { id: TargetId(Uuid::from_u128(host)), name: format!("node{host}") },
         stages: vec![stage("Inventory", true), stage("SMART", true)],
         spec: json!({"memory": "64GiB"}),
         macs: vec![mac(1)],

@@ -3,6 +3,7 @@
 mod doctor;
 mod gate;
 mod host;
+mod image;
 mod janitor;
 mod key;
 mod lab;
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// Registered machines
     #[command(subcommand)]
     Host(host::Host),
+    /// Installer images: tested end to end without a USB stick
+    #[command(subcommand)]
+    Image(image::Image),
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
@@ -81,6 +85,9 @@ pub(crate) enum Command {
     /// API tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Connect a unix socket to stdin and stdout: how a machine under test reaches its control plane
+    #[command(hide = true)]
+    Relay(image::Relay),
     /// Print shell completions
     Completions {
         /// For which shell.
@@ -134,6 +141,8 @@ impl Cli {
             Command::Runner(runner) => runner.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Host(host) => host.run().await,
+            Command::Image(image) => image.run().await,
+            Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
             Command::Gate(gate) => gate.run().await,
             Command::Janitor(janitor) => janitor.run().await,

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostSpec, yaml};
+use super::HostSpec;
 use crate::{Severity, text};
 
 use FieldSeverity::{Critical, Info, Warning};
@@ -107,7 +107,7 @@ impl TryFrom<String> for FieldPattern {
         if known.contains(&plain.as_str()) {
             return Ok(Self(pattern));
         }
-        let hint = yaml::did_you_mean(&plain, &known);
+        let hint = crate::text::did_you_mean(&plain, &known);
         Err(format!("`{}` is not a field that is compared{hint}", text::clean(&pattern)))
     }
 }

@@ -48,21 +48,6 @@ impl HostSpec {
     }
 }
 
-/// `; did you mean …?` or nothing.
-pub(super) fn did_you_mean(word: &str, known: &[&str]) -> String {
-    let word = word.to_lowercase();
-    let nearest = known
-        .iter()
-        .map(|known| (distance(&word, &known.to_lowercase()), known))
-        .min_by_key(|(distance, _)| *distance);
-    match nearest {
-        Some((distance, known)) if distance <= known.len() / 3 + 1 && distance < known.len() => {
-            format!("; did you mean `{known}`?")
-        }
-        _ => String::new(),
-    }
-}
-
 /// Where the items of lists stand. Unknown keys were refused before this is read.
 #[derive(Deserialize)]
 struct Places {
@@ -212,11 +197,11 @@ fn explain(yaml: &str, error: &serde_saphyr::Error) -> SpecError {
     let at = error.location().map_or((0, 0), |location| (location.line(), location.column()));
     let problem = match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            let hint = did_you_mean(field, expected);
+            let hint = text::did_you_mean(field, expected);
             format!("unknown key `{}`{hint}\nknown keys here: {}", text::clean(field), expected.join(", "))
         }
         serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
-            let hint = did_you_mean(variant, expected);
+            let hint = text::did_you_mean(variant, expected);
             format!(
                 "`{}` is not known here{hint}\nexpected one of: {}",
                 text::clean(variant),
@@ -279,22 +264,6 @@ fn error_at(yaml: &str, (line, column): (u64, u64), problem: &str) -> SpecError 
         let _ = write!(message, "\n{line}");
     }
     SpecError { message, line, column }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate().map(|(i, c)| (i + 1, c)) {
-        let mut diagonal = row[0];
-        row[0] = i;
-        for (j, cb) in b.iter().enumerate().map(|(j, c)| (j + 1, *c)) {
-            let replaced = diagonal + usize::from(ca != cb);
-            diagonal = row[j];
-            row[j] = replaced.min(row[j] + 1).min(row[j - 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
             number: 7,
             id: "01900000-0000-7000-8000-000000000001".into(),
             target: "x".into(),
-            pipeline: "host".into(),
+            pipeline: assay_model::Pipeline::Host,
             profile: "standard".into(),
             state,
             result,
@@ -84,7 +84,7 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
             run: ReportRun {
                 id: String::new(),
                 number: 7,
-                pipeline: "host".into(),
+                pipeline: assay_model::Pipeline::Host,
                 profile: "standard".into(),
                 target: "x".into(),
                 state,

@@ -1,0 +1,191 @@
+//! Tells whether a machine that went quiet waits for an answer.
+//!
+//! Asked only after some time of quiet, so the patterns may be wide: a line that looks like a prompt and is not one
+//! is soon followed by more.
+
+use std::sync::LazyLock;
+
+use regex::{Regex, RegexSet};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a prompt asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptKind {
+    /// A command, from a shell of the system.
+    Shell,
+    /// A command, from a shell that opens when a boot fails: initramfs, dracut, emergency.
+    RescueShell,
+    /// A command, from a bootloader: GRUB, SYSLINUX, U-Boot, iPXE.
+    Bootloader,
+    /// A command, from the firmware: the EFI shell.
+    Firmware,
+    /// A user's name.
+    Login,
+    /// A password or a passphrase.
+    Password,
+    /// Any key, or Enter.
+    Key,
+    /// Yes or no.
+    Confirm,
+    /// One of several, or some value.
+    Choice,
+    /// A screen with buttons.
+    Dialog,
+}
+
+impl PromptKind {
+    /// It is a shell's.
+    pub fn is_shell(self) -> bool {
+        matches!(self, Self::Shell | Self::RescueShell | Self::Bootloader | Self::Firmware)
+    }
+}
+
+/// The kinds with their patterns; the first that matches counts. The flag: also as a finished line, if it is the last.
+static PROMPTS: &[(PromptKind, bool, &str)] = {
+    use PromptKind::{Bootloader, Choice, Confirm, Dialog, Firmware, Key, Login, Password, RescueShell, Shell};
+    &[
+        (Bootloader, false, r"^(?:grub rescue|grub|iPXE)> *$"),
+        (Bootloader, false, r"^(?:boot:|=>|U-Boot>) *$"),
+        (Firmware, false, r"^(?:Shell|FS[0-9]+:\\.*|BLK[0-9]+:)> *$"),
+        (RescueShell, false, r"^(?:\(initramfs\)|(?:dracut|switch_root|initqueue|emergency):\S*#|sh-[0-9.]+#) *$"),
+        (Login, false, r"(?:^|\s)login: *$"),
+        (Password, false, r"(?i)(?:password|passphrase|passcode|\bPIN\b)[^:?]{0,80}[:?] *(?:\(press TAB for no echo\) *)?$"),
+        (RescueShell, true, r"(?i)^(?:or )?(?:press enter for (?:maintenance|emergency shell)|give root password for maintenance)"),
+        (Key, true, r"(?i)\b(?:press|hit|strike)\b.{0,20}\b(?:any key|a key|enter|return|<enter>|<return>|\[enter\])(?:\b|$)"),
+        (Confirm, true, r"(?i)[\[(]\s*(?:y(?:es)?\s*[/|]\s*n(?:o)?(?:\s*[/|].{0,12})?|n(?:o)?\s*[/|]\s*y(?:es)?)\s*[\])]\s*[?:>]?\s*$"),
+        (Confirm, false, r"(?i)\b(?:continue|proceed|sure|confirm|overwrite|erase|wipe)\b.{0,60}\? *$"),
+        // The text frontend of Debian's installer.
+        (Choice, false, r"^Prompt: .*> *$"),
+        (Choice, true, r"(?i)^\s*(?:please )?(?:select|choose|enter|type|specify|which)\b.{0,100}[:?>] *$"),
+        (Choice, false, r"(?i)\b(?:option|choice|selection|select one|answer|username|user name|hostname|host name)\b.{0,40}[:?>] *$"),
+        // newt and dialog: buttons, or the help line below them.
+        (Dialog, true, r"(?i)<\s*(?:ok|yes|no|cancel|continue|go back|back|next|finish|done)\s*>|\[\s*(?:OK|Yes|Cancel|Continue|Go Back)\s*\]\s*$"),
+        (Dialog, true, r"(?i)<tab>(?:/<alt-tab>)? (?:moves|between elements)|<enter> activates|arrow keys.{0,40}(?:select|highlight|navigat)|use the .{0,3}(?:↑|\^).{0,20}keys"),
+        (Shell, false, r"^(?:\S+@\S+[: ]?\S*|\[\S+@\S+ \S+\]|\[\S+@\S+:\S*\]|(?:ba|da|a|z)?sh(?:-[0-9.]+)?|[~/]\S*|<?[A-Za-z0-9._-]{1,40}>?)? ?[#$%] *$"),
+        (Choice, false, r"\? *$"),
+    ]
+};
+
+static SET: LazyLock<RegexSet> = LazyLock::new(|| {
+    RegexSet::new(PROMPTS.iter().map(|(_, _, pattern)| *pattern)).expect("the patterns are tested")
+});
+
+/// Systemd shows what it waits for in lines that it redraws; they are not prompts.
+static WORKING: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\[[ *]{6}\]|^A (?:start|stop) job is running").expect("the pattern is tested"));
+
+/// The longest line that is a prompt, in bytes.
+const LONGEST: usize = 400;
+
+/// How many finished lines above the last are looked at for a dialog.
+pub(crate) const DIALOG_LINES: usize = 8;
+
+/// What the machine waits for: `open` is the unfinished line, `last` the finished lines before it, latest first.
+pub(crate) fn waits_for<'a>(open: &'a str, last: &[&'a str]) -> Option<(PromptKind, &'a str)> {
+    if !open.trim().is_empty()
+        && let Some(kind) = classify(open.trim_start(), true)
+    {
+        return Some((kind, open.trim()));
+    }
+    if open.trim().is_empty()
+        && let Some(line) = last.first()
+        && let Some(kind) = classify(line.trim_start(), false)
+    {
+        return Some((kind, line.trim()));
+    }
+    let dialog = |line: &&&str| classify(line.trim_start(), false) == Some(PromptKind::Dialog);
+    last.iter().take(DIALOG_LINES).find(dialog).map(|line| (PromptKind::Dialog, line.trim()))
+}
+
+fn classify(line: &str, open: bool) -> Option<PromptKind> {
+    if line.len() > LONGEST || WORKING.is_match(line) {
+        return None;
+    }
+    let first = SET.matches(line).into_iter().find(|&index| open || PROMPTS[index].1)?;
+    Some(PROMPTS[first].0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_of_firmware_bootloaders_installers_and_shells() {
+        use PromptKind::{Bootloader, Choice, Confirm, Dialog, Firmware, Key, Login, Password, RescueShell, Shell};
+        for (prompt, kind) in [
+            ("grub> ", Bootloader),
+            ("grub rescue> ", Bootloader),
+            ("boot: ", Bootloader),
+            ("iPXE> ", Bootloader),
+            ("=> ", Bootloader),
+            ("Shell> ", Firmware),
+            (r"FS0:\> ", Firmware),
+            ("(initramfs) ", RescueShell),
+            ("dracut:/# ", RescueShell),
+            ("switch_root:/root# ", RescueShell),
+            ("node-5b2dfa login: ", Login),
+            ("Password: ", Password),
+            ("[sudo] password for admin: ", Password),
+            ("Please enter passphrase for disk disk-main-root (cryptroot): (press TAB for no echo) ", Password),
+            ("Press Enter for emergency shell or wait 5 minutes 0 seconds for reboot.", RescueShell),
+            ("Give root password for maintenance", RescueShell),
+            ("Press any key to continue...", Key),
+            ("Press ENTER to continue", Key),
+            ("Hit [Enter] ", Key),
+            ("Do you want to continue? [Y/n] ", Confirm),
+            ("Overwrite existing data (yes/no)? ", Confirm),
+            ("Erase all disks [y/N]: ", Confirm),
+            ("Are you sure you want to proceed? ", Confirm),
+            ("Prompt: '?' for help, default=1> ", Choice),
+            ("Select an option: ", Choice),
+            ("Enter the device to install to: ", Choice),
+            ("Your choice [1-4]: ", Choice),
+            ("What is the answer? ", Choice),
+            ("     <Go Back>                                      <Yes>      <No>     ", Dialog),
+            ("<Tab> moves; <Space> selects; <Enter> activates buttons", Dialog),
+            ("  <Tab>/<Alt-Tab> between elements   |  <Space> selects   |  <F12> next screen", Dialog),
+            ("# ", Shell),
+            ("~ # ", Shell),
+            ("/ # ", Shell),
+            ("$ ", Shell),
+            ("root@debian:~# ", Shell),
+            ("[root@host ~]# ", Shell),
+            ("[nixos@nixos:~]$ ", Shell),
+            ("bash-5.1# ", Shell),
+            ("host# ", Shell),
+        ] {
+            assert_eq!(waits_for(prompt, &[]), Some((kind, prompt.trim())), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn work_in_progress_is_not_a_prompt() {
+        for line in [
+            "Loading initial ramdisk ... ",
+            "Unpacking linux-image-6.1.0-18-amd64 (6.1.76-1) ... ",
+            "Progress: [ 45%] [##########..........] ",
+            "[  *** ] A start job is running for Wait for Network (12s / no limit)",
+            "copying path '/nix/store/abc-linux' from 'https://cache'... ",
+            "Downloading: 45 % ",
+            "50 of 100 (50%)",
+            "Setting up password-store (1.7.4-6) ...",
+            "Get:1 bookworm InRelease [151 kB]",
+            "",
+        ] {
+            assert_eq!(waits_for(line, &[]), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_finished_line_is_a_prompt_only_if_it_asks_clearly_and_nothing_follows() {
+        assert!(waits_for("", &["Press any key to continue...", "x"]).is_some());
+        assert!(waits_for("", &["x", "Press any key to continue..."]).is_none());
+        assert!(waits_for("", &["# "]).is_none(), "a comment");
+        assert_eq!(
+            waits_for("", &["", "   <Yes>    <No>", "Format the disk?"]),
+            Some((PromptKind::Dialog, "<Yes>    <No>"))
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! What operators ask of the image pipeline: test an image.
+
+use std::sync::Arc;
+
+use assay_model::event::{RunCreated, Target};
+use assay_model::host::order::RunOptions;
+use assay_model::{Pipeline, RunId, RunView, StageName, StagePlan, TargetId};
+use assay_pipelines::image::{self, ImageSpec};
+use assay_store::CreateError;
+use serde_json::{Value, json};
+
+use crate::{Engine, EngineError};
+
+/// The power method of runs that a runner does with virtual machines of its own.
+pub const VM: &str = "vm";
+
+/// An image that is to be tested.
+#[derive(Clone, Debug)]
+pub struct ImageRequest {
+    /// The image, its profile, and what this run differs in from others of its matrix.
+    pub spec: ImageSpec,
+    /// The runner that has the image's file; any that can when none is named.
+    pub runner: Option<String>,
+    /// Codes of checks to switch off.
+    pub muted: Vec<String>,
+    /// Who asks.
+    pub by: String,
+}
+
+impl Engine {
+    /// Queues a run over an image.
+    pub async fn test_image(&self, request: ImageRequest) -> Result<Arc<RunView>, EngineError> {
+        let ImageRequest { spec, runner, muted, by } = request;
+        let name = spec.target_name();
+        let (stages, left_out) = plan(&spec)?;
+        let machine = &spec.profile.machine;
+        let needs = json!({ "vm": 1, "mem_mib": machine.memory.mib() });
+        let mut power = json!({ "method": VM, "needs": needs });
+        if let Some(runner) = runner {
+            power["runner"] = Value::String(runner);
+        }
+        let created = RunCreated {
+            number: 0,
+            pipeline: Pipeline::Image,
+            profile: "standard".to_owned(),
+            target: Target { id: TargetId::named(Pipeline::Image, &name), name: name.clone() },
+            stages,
+            spec: serde_json::to_value(&spec)
+                .map_err(|e| EngineError::Invalid(format!("the profile does not serialise: {e}")))?,
+            macs: Vec::new(),
+            power,
+            holds: false,
+            hold_s: 0,
+            boot_timeout_s: 0,
+            requested_by: by,
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            muted,
+            options: RunOptions { left_out, ..RunOptions::default() },
+        };
+        let id = RunId(uuid::Uuid::now_v7());
+        let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
+            CreateError::HostBusy { number, state } => EngineError::Refused(format!(
+                "{name} is in run {number} ({state}); an image is never tested twice at once under one name. Wait for \
+                 that run, or cancel it"
+            )),
+            CreateError::Db(store) => EngineError::Store(store),
+        })?;
+        self.wake.notify_one();
+        Ok(run)
+    }
+}
+
+/// The plan, and the stages of the pipeline that are not in it.
+fn plan(spec: &ImageSpec) -> Result<(Vec<StagePlan>, Vec<StageName>), EngineError> {
+    let all: Vec<StagePlan> = image::STAGES.iter().map(|stage| image::planned(*stage, &spec.profile)).collect();
+    let Some(until) = &spec.profile.until else { return Ok((all, Vec::new())) };
+    let Some(last) = all.iter().position(|stage| stage.name == until.as_str()) else {
+        return Err(EngineError::Invalid(format!("there is no stage `{until}`")));
+    };
+    let (mut stages, mut left_out) = (Vec::new(), Vec::new());
+    for (place, stage) in all.into_iter().enumerate() {
+        // Without the last one there is no verdict.
+        if place <= last || stage.name == image::LAST {
+            stages.push(stage);
+        } else {
+            left_out.push(stage.name);
+        }
+    }
+    Ok((stages, left_out))
+}

@@ -1,0 +1,108 @@
+//! A disk or an image of one: its table, what each partition holds, and the trees in them.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::files::Tree;
+use crate::table::{Entry, Table};
+use crate::{Content, MediaError, SliceReader, probe};
+
+/// An image of a disk, opened to be read.
+pub struct Disk {
+    path: PathBuf,
+    file: SliceReader,
+    table: Table,
+    partitions: Vec<Partition>,
+}
+
+/// A partition and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Partition {
+    /// What the table says.
+    pub entry: Entry,
+    /// What it holds; nothing where it does not lie wholly on the disk.
+    pub content: Option<Content>,
+}
+
+impl Disk {
+    /// Opens a raw image (or a block device that may be read) and looks at its table and all its partitions.
+    ///
+    /// # Errors
+    /// [`MediaError::Io`]; damage is told by [`Table::problems`] and by [`Partition::content`].
+    pub fn open(path: &Path) -> Result<Self, MediaError> {
+        let file = SliceReader::open(path)?;
+        let table = Table::detect(&file)?;
+        let mut partitions = Vec::new();
+        for entry in table.partitions() {
+            let content = match file.slice(entry.start, entry.size) {
+                Ok(part) => Some(probe(&part)?),
+                Err(_) => None,
+            };
+            partitions.push(Partition { entry: entry.clone(), content });
+        }
+        Ok(Self { path: path.to_owned(), file, table, partitions })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes.
+    pub fn bytes(&self) -> u64 {
+        self.file.length()
+    }
+
+    /// Its partition table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The partitions of the table in force, in its order.
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// What the disk as a whole holds.
+    ///
+    /// # Errors
+    /// As [`probe`].
+    pub fn content(&self) -> Result<Content, MediaError> {
+        probe(&self.file)
+    }
+
+    /// The first partition whose label is this one: the file system's, or else the table's.
+    pub fn labelled(&self, label: &str) -> Option<&Partition> {
+        let of_file_system = |partition: &&Partition| {
+            let found = partition.content.as_ref().map(Content::found).unwrap_or_default();
+            found.iter().any(|found| found.label.as_deref() == Some(label))
+        };
+        let of_table = |partition: &&Partition| partition.entry.label.as_deref() == Some(label);
+        self.partitions.iter().find(of_file_system).or_else(|| self.partitions.iter().find(of_table))
+    }
+
+    /// The tree in a partition.
+    ///
+    /// # Errors
+    /// [`MediaError::NoTree`] where it holds no file system that can be looked into; otherwise its damage.
+    pub fn tree(&self, partition: &Partition) -> Result<Tree, MediaError> {
+        Tree::open(&self.part(partition)?)
+    }
+
+    /// The tree of a disk that is one file system without a table.
+    ///
+    /// # Errors
+    /// As [`Disk::tree`].
+    pub fn whole_tree(&self) -> Result<Tree, MediaError> {
+        Tree::open(&self.file)
+    }
+
+    /// A partition's bytes as a file.
+    ///
+    /// # Errors
+    /// [`MediaError::Cut`] where it does not lie wholly on the disk.
+    pub fn part(&self, partition: &Partition) -> Result<SliceReader, MediaError> {
+        self.file.slice(partition.entry.start, partition.entry.size)
+    }
+}

@@ -1,0 +1,179 @@
+//! Collects `Boot`, `Install`, `Reboot` and `Identify`: one machine through its life, and the further ones.
+
+use std::time::Duration;
+
+use assay_qemu::{ShutdownLimits, ShutdownRung};
+
+use super::machine::{Goal, Off};
+use super::{Brought, Test, brought};
+use crate::image::evidence::{Booted, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
+use crate::image::profile::{Ends, Within};
+
+type Progress<'a> = &'a (dyn Fn(&str) + Sync);
+
+impl Test {
+    pub(super) async fn boot(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
+        let command = self.switch_on("installer", true).await?;
+        let watched = self.watch_boot(progress).await?;
+        let failed = watched.outcome != Outcome::Reached;
+        let artifacts = if failed || self.ends_after_boot() { self.switch_off().await? } else { Vec::new() };
+        brought(&Booted { watched, command }, artifacts)
+    }
+
+    /// Nothing is installed: the machine is not needed any more.
+    fn ends_after_boot(&self) -> bool {
+        let installs = self.profile().phases.iter().any(|phase| phase.stage == Within::Install);
+        !installs || self.profile().until.as_deref() == Some("Boot")
+    }
+
+    async fn watch_boot(&mut self, progress: Progress<'_>) -> Result<Watched, String> {
+        let boot = self.profile().boot.clone();
+        let goal = Goal {
+            within: Within::Boot,
+            rung: Some((boot.rung, boot.timeout.0)),
+            or_begun: Some(Within::Install),
+            progress,
+        };
+        Ok(self.machine()?.watch(goal).await)
+    }
+
+    pub(super) async fn install(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
+        let (installed, artifacts) = self.watch_install(progress, true).await?;
+        brought(&installed, artifacts)
+    }
+
+    /// The installation, to the machine's end. `looked_into` reads the disks afterwards.
+    async fn watch_install(
+        &mut self,
+        progress: Progress<'_>,
+        looked_into: bool,
+    ) -> Result<(Installed, Vec<(String, Vec<u8>)>), String> {
+        let spec = self.machine_spec(self.machines, true);
+        let install = self.profile().install.clone();
+        let goal = Goal { within: Within::Install, rung: None, or_begun: None, progress };
+        let machine = self.machine()?;
+        let mut watched = machine.watch(goal).await;
+        let reached = watched.outcome == Outcome::Reached;
+        let mut ended = "failed";
+        if reached {
+            progress("waiting for the machine to go off");
+            let wait = if install.ends == Ends::StaysOn { Duration::from_secs(5) } else { install.timeout.0 };
+            ended = match machine.wait_for_off(wait).await? {
+                Some(Off::Reset) => "rebooted",
+                Some(Off::PowerOff) => "powered-off",
+                None => "stayed-on",
+            };
+            machine.after(&mut watched);
+        }
+        let written = machine.written().await;
+        let success = self.profile().success_phase().map(|phase| phase.name.clone());
+        let seen = watched.phases.iter().find(|phase| Some(&phase.name) == success.as_ref());
+        self.success_at = seen.map(|phase| super::seconds(self.began, self.let_go_at) + phase.at_s);
+        let artifacts = self.switch_off().await?;
+        let shutdown = self.shutdown.take().unwrap_or_default();
+        progress("reading the disks");
+        let disks = if looked_into { self.read_disks(&written).await? } else { Vec::new() };
+        let installed = Installed {
+            watched,
+            ended: ended.to_owned(),
+            shutdown,
+            written: written.values().sum(),
+            disks,
+            egress: self.egress(&spec),
+            disk_errors: 0,
+        };
+        Ok((installed, artifacts))
+    }
+
+    pub(super) async fn reboot(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
+        let watched = self.first_boot(progress).await?;
+        let spec = self.machine_spec(self.machines, false);
+        self.watch_join(progress).await?;
+        let artifacts = self.switch_off().await?;
+        brought(&Rebooted { watched, egress: self.egress(&spec) }, artifacts)
+    }
+
+    async fn first_boot(&mut self, progress: Progress<'_>) -> Result<Watched, String> {
+        self.switch_on("installed", false).await?;
+        let reboot = self.profile().reboot.clone();
+        let goal = Goal {
+            within: Within::Reboot,
+            rung: Some((reboot.rung, reboot.timeout.0)),
+            or_begun: None,
+            progress,
+        };
+        let mut watched = self.machine()?.watch(goal).await;
+        self.up_at = Some(self.settings.clock.now());
+        if watched.outcome == Outcome::Reached {
+            // What a banner says may come in the same moment as its prompt.
+            let machine = self.machine()?;
+            machine.wait_for_off(Duration::from_millis(500)).await?;
+            machine.shoot("login").await;
+            machine.after(&mut watched);
+        }
+        Ok(watched)
+    }
+
+    /// Switches the machine off, as gently as it lets us, and takes its transcripts.
+    async fn switch_off(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
+        let Some(mut machine) = self.machine.take() else { return Ok(Vec::new()) };
+        let limits = ShutdownLimits { button: Duration::from_secs(30).mul_f64(self.stretch), ..ShutdownLimits::default() };
+        let limits = if machine.off.is_some() { ShutdownLimits { button: Duration::ZERO, ..limits } } else { limits };
+        let rung = machine.vm.shut_down(limits, |_, _| ()).await.map_err(|error| error.to_string())?;
+        let words = match rung {
+            ShutdownRung::Already => "it had gone off by itself",
+            ShutdownRung::PowerButton => "the power button",
+            ShutdownRung::Quit => "its power was cut: it did not heed the power button",
+            ShutdownRung::Signal => "QEMU had to be killed",
+        };
+        self.shutdown = Some(words.to_owned());
+        Ok(machine.transcripts())
+    }
+
+    pub(super) async fn identify(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
+        let Some(identify) = self.profile().identify.clone() else { return Ok(Brought::default()) };
+        let mut identified = Identified::default();
+        let mut artifacts = Vec::new();
+        if identify.stable_on_repair {
+            progress("installing over the installation");
+            let (machine, files) = self.once_more("repair", progress).await?;
+            artifacts.extend(files);
+            identified.repaired = Some(machine);
+        }
+        for number in 1..identify.machines {
+            progress(&format!("installing machine {} of {}", number + 1, identify.machines));
+            self.machines += 1;
+            self.lay_out(self.machines).await?;
+            let (machine, files) = self.once_more(&format!("machine-{}", number + 1), progress).await?;
+            artifacts.extend(files);
+            identified.others.push(machine);
+        }
+        brought(&identified, artifacts)
+    }
+
+    /// A whole installation and first boot, on the disks as they are.
+    async fn once_more(
+        &mut self,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<(OtherMachine, Vec<(String, Vec<u8>)>), String> {
+        let mut files = Vec::new();
+        let mut named = |more: Vec<(String, Vec<u8>)>| {
+            files.extend(more.into_iter().map(|(file, content)| (format!("{name}-{file}"), content)));
+        };
+        self.switch_on("installer", true).await?;
+        let booted = self.watch_boot(progress).await?;
+        if booted.outcome != Outcome::Reached {
+            named(self.switch_off().await?);
+            return Ok((OtherMachine { install: booted, reboot: None }, files));
+        }
+        let (installed, more) = self.watch_install(progress, false).await?;
+        named(more);
+        let mut machine = OtherMachine { install: installed.watched, reboot: None };
+        if machine.install.outcome == Outcome::Reached {
+            machine.reboot = Some(self.first_boot(progress).await?);
+            named(self.switch_off().await?);
+        }
+        Ok((machine, files))
+    }
+}

@@ -1,0 +1,345 @@
+//! The bench: where the runner collects what the image pipeline judges.
+//!
+//! One [`Bench`] serves one run. It keeps what lives from stage to stage: the medium, the disks, the stand-in control
+//! plane, and the machine, which boots in one stage and installs in the next. A bench that is new in the middle of a
+//! run (the runner was restarted) goes through the stages before it once more; their evidence was judged already.
+
+mod disks;
+mod inspect;
+mod install;
+mod join;
+mod machine;
+mod prepare;
+mod secrets;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use assay_model::{Clock, Micros, RunId, Sha256, StageName};
+use assay_qemu::{
+    Accel, Arch, Gate, MediumKind, Vm, VmBus, VmDisk, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic, VmSpec,
+};
+use assay_standin::StandIn;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use self::disks::Laid;
+use self::machine::Machine;
+use self::secrets::Secrets;
+use super::evidence::Joined;
+use super::profile::{Architecture, Bus, Connection, Firmware, MediumAs, Profile};
+use super::{ImageSpec, STAGES};
+
+/// What a bench needs of the runner.
+#[derive(Clone)]
+pub struct BenchSettings {
+    /// Where it keeps its work; a folder of its own is made and removed there.
+    pub folder: PathBuf,
+    /// What outlives runs: the answer whether KVM works.
+    pub cache: PathBuf,
+    /// The command that connects a unix socket (its last argument) to its standard input and output.
+    pub relay: Vec<String>,
+    /// The command that serves a disk that fails on demand (folder and disk are its last arguments).
+    pub disk_server: Vec<OsString>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for BenchSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BenchSettings").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// What a stage's collector brings back.
+#[derive(Clone, Debug, Default)]
+pub struct Brought {
+    /// The evidence that the judge reads.
+    pub evidence: Value,
+    /// Transcripts, pictures and other files, by name.
+    pub artifacts: Vec<(String, Vec<u8>)>,
+}
+
+/// Serves one run.
+pub struct Bench {
+    settings: BenchSettings,
+    test: Mutex<Option<Test>>,
+}
+
+impl Bench {
+    /// A bench on which nothing stands yet.
+    pub fn new(settings: BenchSettings) -> Self {
+        Self { settings, test: Mutex::new(None) }
+    }
+
+    /// Collects a stage's evidence.
+    ///
+    /// # Errors
+    /// Why the work could not be done at all, for people: a fault of the runner.
+    pub async fn collect(
+        &self,
+        run: RunId,
+        stage: &StageName,
+        spec: &ImageSpec,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Brought, String> {
+        let mut held = self.test.lock().await;
+        let names: Vec<StageName> = STAGES.iter().map(|stage| stage.plan().name).collect();
+        let Some(place) = names.iter().position(|name| name == stage) else {
+            return Err(format!("this runner knows no stage {stage}"));
+        };
+        let before = match &*held {
+            Some(test) if test.run == run => place,
+            _ => {
+                *held = Some(Test::new(run, spec, &self.settings)?);
+                0
+            }
+        };
+        let test = held.as_mut().ok_or("there is no test")?;
+        for earlier in &names[before..place] {
+            progress(&format!("once more {earlier}, after a restart of the runner"));
+            test.stage(earlier, progress).await?;
+        }
+        test.stage(stage, progress).await
+    }
+}
+
+/// One run's things.
+struct Test {
+    run: RunId,
+    spec: ImageSpec,
+    settings: BenchSettings,
+    folder: tempfile::TempDir,
+    began: Micros,
+    accel: Accel,
+    stretch: f64,
+    medium: Option<VmMedium>,
+    disks: Vec<Laid>,
+    secrets: Secrets,
+    standin: Option<StandIn>,
+    gate: Option<Gate>,
+    machine: Option<Machine>,
+    /// Counts machines: each has its own addresses.
+    machines: u32,
+    /// When the last machine was let go.
+    let_go_at: Micros,
+    /// When its marker of success was seen, in seconds since the run began.
+    success_at: Option<f64>,
+    up_at: Option<Micros>,
+    joined: Option<Joined>,
+    /// What it took to switch the last machine off.
+    shutdown: Option<String>,
+    /// The folder of the gate's sockets.
+    sockets: Option<PathBuf>,
+}
+
+impl Drop for Test {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.sockets {
+            // The stand-in removes its sockets; a folder that is gone already is what is wanted.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+impl Test {
+    fn new(run: RunId, spec: &ImageSpec, settings: &BenchSettings) -> Result<Self, String> {
+        std::fs::create_dir_all(&settings.folder)
+            .map_err(|error| format!("{}: {error}", settings.folder.display()))?;
+        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&settings.folder);
+        let folder = folder.map_err(|error| format!("{}: {error}", settings.folder.display()))?;
+        Ok(Self {
+            run,
+            spec: spec.clone(),
+            settings: settings.clone(),
+            folder,
+            began: settings.clock.now(),
+            accel: Accel::Tcg { reason: "not asked yet".to_owned() },
+            stretch: 1.0,
+            medium: None,
+            disks: Vec::new(),
+            secrets: Secrets::default(),
+            standin: None,
+            gate: None,
+            machine: None,
+            machines: 0,
+            let_go_at: settings.clock.now(),
+            success_at: None,
+            up_at: None,
+            joined: None,
+            shutdown: None,
+            sockets: None,
+        })
+    }
+
+    async fn stage(&mut self, stage: &StageName, progress: &(dyn Fn(&str) + Sync)) -> Result<Brought, String> {
+        let known = super::stage(stage.as_str()).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
+        if known.asked_for(&self.spec.profile).is_err() {
+            return Ok(Brought::default());
+        }
+        match stage.as_str() {
+            "Prepare" => self.prepare(progress).await,
+            "Inspect" => self.inspect().await,
+            "Boot" => self.boot(progress).await,
+            "Install" => self.install(progress).await,
+            "Reboot" => self.reboot(progress).await,
+            "Identify" => self.identify(progress).await,
+            "Join" => self.join(progress).await,
+            other => Err(format!("{other} is not collected by a runner")),
+        }
+    }
+
+    fn profile(&self) -> &Profile {
+        &self.spec.profile
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// How guests are run here, for people.
+    fn accel_words(&self) -> String {
+        match &self.accel {
+            Accel::Kvm => "kvm".to_owned(),
+            Accel::Tcg { reason } => format!("software emulation: {reason}"),
+        }
+    }
+
+    /// The machine of the profile, with its medium or from its disks alone.
+    fn machine_spec(&self, number: u32, with_medium: bool) -> VmSpec {
+        let machine = &self.profile().machine;
+        let seed = self.spec.seed.wrapping_add(number.wrapping_mul(7919));
+        let digest = Sha256::of(format!("{} {number}", self.run).as_bytes());
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&digest.0[..16]);
+        VmSpec {
+            name: format!("assay-{}-{number}", self.profile().name),
+            arch: match machine.arch {
+                Architecture::X86_64 => Arch::X86_64,
+                Architecture::Aarch64 => Arch::Aarch64,
+            },
+            firmware: match machine.firmware {
+                Firmware::Bios => VmFirmware::Bios,
+                Firmware::Uefi => VmFirmware::Uefi,
+                Firmware::SecureBoot => VmFirmware::UefiSecure,
+            },
+            tpm: machine.tpm,
+            cpus: machine.cpus,
+            memory_mib: u32::try_from(machine.memory.mib()).unwrap_or(u32::MAX),
+            clock: machine.clock.clone(),
+            system_uuid: uuid::Builder::from_custom_bytes(uuid).into_uuid(),
+            medium: if with_medium { self.medium.clone() } else { None },
+            disks: self.disks.iter().map(disk).collect(),
+            nics: machine
+                .all_nics(seed)
+                .into_iter()
+                .enumerate()
+                .map(|(place, (mac, nic))| VmNic {
+                    id: format!("nic{place}"),
+                    mac,
+                    model: nic.model,
+                    network: match nic.network {
+                        Connection::Isolated => VmNetwork::Isolated { gate: self.gate.clone() },
+                        Connection::Open => VmNetwork::Open,
+                        Connection::None => VmNetwork::Unplugged,
+                    },
+                })
+                .collect(),
+            watchdog: machine.watchdog,
+        }
+    }
+
+    /// Starts the machine and has it watched from its first instruction on.
+    async fn switch_on(&mut self, name: &str, with_medium: bool) -> Result<String, String> {
+        let spec = self.machine_spec(self.machines, with_medium);
+        let files = VmFiles { folder: self.path(&format!("machine-{}", self.machines)) };
+        let vm = Vm::start(&spec, &files, &self.accel).await.map_err(|error| error.to_string())?;
+        let command = vm.command().to_owned();
+        let accel = self.accel_words();
+        let mut machine = Machine::new(vm, &self.spec.profile, name, &accel, self.stretch, &self.secrets)?;
+        self.let_go_at = self.settings.clock.now();
+        machine.vm.go().await.map_err(|error| error.to_string())?;
+        self.machine = Some(machine);
+        Ok(command)
+    }
+
+    fn machine(&mut self) -> Result<&mut Machine, String> {
+        self.machine.as_mut().ok_or_else(|| "no machine is switched on".to_owned())
+    }
+
+    /// What the machine tried on the network, for people.
+    fn egress(&self, spec: &VmSpec) -> Vec<String> {
+        let folder = self.path(&format!("machine-{}", self.machines));
+        let mut tried = Vec::new();
+        for nic in &spec.nics {
+            let packets = folder.join(format!("packets-{}.pcap", nic.id));
+            match assay_qemu::egress(&packets, nic.mac) {
+                Ok(attempts) => tried.extend(attempts.iter().map(told)),
+                Err(error) => tried.push(format!("{}: the packets could not be read: {error}", nic.id)),
+            }
+        }
+        tried
+    }
+}
+
+fn told(attempt: &assay_qemu::Attempt) -> String {
+    use assay_qemu::AttemptKind as K;
+    let what = match &attempt.what {
+        K::Dns { name, server } => format!("dns {} at {server}", assay_model::text::clean(name)),
+        K::Tcp { to, port } => format!("tcp {to} port {port}"),
+        K::Udp { to, port } => format!("udp {to} port {port}"),
+    };
+    let answered = if attempt.answered { "answered" } else { "no answer" };
+    format!("{what}: {}, {answered}", assay_model::text::plural(attempt.packets as usize, "packet"))
+}
+
+fn disk(laid: &Laid) -> VmDisk {
+    let spec = &laid.spec;
+    VmDisk {
+        id: spec.name.clone(),
+        image: match &laid.served {
+            Some(served) => VmImage::Served(served.socket.clone()),
+            None => VmImage::File(laid.image.clone()),
+        },
+        bus: match spec.bus {
+            Bus::Virtio => VmBus::Virtio,
+            Bus::Nvme => VmBus::Nvme,
+            Bus::Sata => VmBus::Sata,
+            Bus::Scsi => VmBus::Scsi,
+            Bus::Usb => VmBus::Usb,
+        },
+        serial: spec.name.clone(),
+        sector: spec.sector_size,
+        rotates: spec.rotational,
+        removable: spec.removable,
+        read_only: spec.read_only,
+        bytes_per_second: spec.speed.map(|speed| speed.0),
+        write_log: None,
+    }
+}
+
+/// As what the profile has the medium connected.
+const fn medium_kind(kind: MediumAs) -> MediumKind {
+    match kind {
+        MediumAs::Cd => MediumKind::Cd,
+        MediumAs::Usb => MediumKind::Usb,
+    }
+}
+
+/// Evidence and files of a stage.
+fn brought(evidence: &impl Serialize, artifacts: Vec<(String, Vec<u8>)>) -> Result<Brought, String> {
+    let evidence = serde_json::to_value(evidence).map_err(|e| format!("the evidence does not serialise: {e}"))?;
+    Ok(Brought { evidence, artifacts })
+}
+
+/// Runs what blocks on files beside the rest.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("reading an image broke off: {error}"))
+}
+
+/// So many seconds between two moments.
+fn seconds(from: Micros, to: Micros) -> f64 {
+    to.since(from).as_seconds()
+}

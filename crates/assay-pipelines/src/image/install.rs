@@ -1,0 +1,269 @@
+//! The stage `Install`: the installation runs, ends, and what it did to the disks is read from outside.
+//!
+//! The installer's own word counts for little here: a success that no disk shows, or that comes before the work, is
+//! none, and a disk that was to stay as it was is compared byte for byte.
+
+use assay_console::Rung;
+use assay_model::check::bytes;
+use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+
+use super::evidence::{DiskAfter, Installed, Outcome};
+use super::outcome::{runner_fault, told};
+use super::profile::{DiskHolds, DiskRole, DiskSpec, Ends, Profile, Within};
+use super::{ImageInput, ImageStage, judged};
+
+/// What an installer may still write after it has said that it is done: journals, logs, unmounting.
+const AFTERTHOUGHT: u64 = 16 << 20;
+
+/// The installation.
+pub(crate) struct Install;
+
+impl ImageStage for Install {
+    fn plan(&self) -> StagePlan {
+        StagePlan { name: StageName::from("Install"), owner: Owner::Agent, required: true, timeout_s: 60 }
+    }
+
+    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
+        let asked = profile.phases.iter().any(|phase| phase.stage == Within::Install);
+        if asked { Ok(()) } else { Err("the profile names no phase of an installation") }
+    }
+
+    fn limit_s(&self, profile: &Profile) -> u64 {
+        let phases = profile.phases.iter().filter(|phase| phase.stage == Within::Install);
+        let phases: u64 = phases.map(|phase| phase.timeout.0.as_secs()).sum();
+        phases + profile.install.timeout.0.as_secs() + 300
+    }
+
+    fn judge(&self, input: &ImageInput<'_>) -> Judgement {
+        judged(self, input, |evidence: &Installed| judge(input, evidence))
+    }
+}
+
+fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
+    if let Some(why) = runner_fault(&evidence.watched) {
+        return Judgement::error(why);
+    }
+    let profile = input.profile();
+    let mut told = told(&evidence.watched, profile, Within::Install, Rung::Userspace);
+    let succeeded = evidence.watched.outcome == Outcome::Reached;
+    let mut coverage = std::mem::take(&mut told.coverage);
+    if succeeded {
+        ending(profile, evidence, &mut told.checks, &mut told.findings);
+        work(profile, evidence, &mut told.checks, &mut told.findings);
+    }
+    let specs = profile.machine.all_disks();
+    let mut proven = 0;
+    for disk in &evidence.disks {
+        let Some(spec) = specs.iter().find(|spec| spec.name == disk.name) else { continue };
+        // A disk that must not change is held to that however the installation went; the others only after a success.
+        if spec.expect == DiskRole::Untouched || succeeded {
+            held_to(spec, disk, &mut told.checks, &mut told.findings);
+            proven += 1;
+        }
+    }
+    typing(profile, evidence.watched.input, &mut told.checks, &mut told.findings);
+    let unverified = staged(profile, evidence, succeeded, &mut told.checks, &mut told.findings);
+    coverage.push(Coverage { what: "disks read from outside".to_owned(), covered: proven, total: specs.len() as u64 });
+    let message = match told.findings.iter().find(|f| f.severity == Severity::Critical) {
+        Some(finding) => finding.message.clone(),
+        None => {
+            let taken = evidence.disks.iter().filter(|disk| disk.changed).count();
+            format!(
+                "installed in {:.1} s onto {taken} of {} disks, {} written; {}",
+                evidence.watched.seconds,
+                evidence.disks.len(),
+                bytes(evidence.written),
+                evidence.ended
+            )
+        }
+    };
+    Judgement::from_evidence(told.checks, told.findings, coverage, unverified, message)
+}
+
+/// Whether the machine did at the end what the profile says.
+fn ending(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+    let wanted = match profile.install.ends {
+        Ends::Any => return,
+        Ends::Reboot => "rebooted",
+        Ends::PowerOff => "powered-off",
+        Ends::StaysOn => "stayed-on",
+    };
+    let ok = evidence.ended == wanted;
+    checks.push(check("end of the installation", ok, wanted, &evidence.ended));
+    if !ok {
+        findings.push(Finding::new(
+            "InstallEndedOtherwise",
+            Severity::Critical,
+            format!("the machine {} after its installation, and should have {wanted}", evidence.ended),
+            "Look at the end of the console: what did the installer do after its last phase?",
+        ));
+    }
+}
+
+/// Whether the success that was told is one: there was work, and it came before.
+fn work(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+    let written = evidence.written;
+    let any = evidence.disks.iter().any(|disk| disk.changed);
+    checks.push(check("work", any, "some disk was changed", &format!("{} written", bytes(written))));
+    if !any {
+        findings.push(Finding::new(
+            "NothingInstalled",
+            Severity::Critical,
+            "the installer says that it is done, and no disk was changed".to_owned(),
+            "Its success marker does not stand behind the work that it tells of.",
+        ));
+        return;
+    }
+    let success = profile.success_phase().map(|phase| &phase.name);
+    let seen = evidence.watched.phases.iter().find(|phase| Some(&phase.name) == success);
+    let Some(before) = seen.and_then(|phase| phase.written) else { return };
+    let after = written.saturating_sub(before);
+    let ok = after <= AFTERTHOUGHT.max(written / 20);
+    let seen = format!("{} of {} written after it", bytes(after), bytes(written));
+    checks.push(check("success after the work", ok, "next to nothing is written after it", &seen));
+    if !ok {
+        findings.push(Finding::new(
+            "SuccessBeforeWork",
+            Severity::Critical,
+            format!("the success marker came too early: {seen}"),
+            "Print it after everything is written, synced and read back; a cut in power after it must find a whole system.",
+        ));
+    }
+}
+
+/// Whether a disk became what it was to become.
+fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+    let name = format!("disk {}", spec.name);
+    let mut find = |code: &str, message: String, next: &str| {
+        let finding = Finding::new(code, Severity::Critical, message, next);
+        findings.push(finding.part("disk", None, Some(&spec.name)));
+    };
+    let changed = || {
+        let at = disk.first_change.map_or_else(String::new, |at| format!(", the first at byte {at}"));
+        format!("{} blocks of 4 KiB differ{at}", disk.changed_blocks)
+    };
+    if let Some(problem) = &disk.problem
+        && spec.expect != DiskRole::Untouched
+    {
+        checks.push(check(&name, false, "readable", problem));
+        find(
+            "DiskUnreadable",
+            format!("disk {} cannot be read after the installation: {}", spec.name, text::clean(problem)),
+            "Look at what the installer wrote there: a partition table or a file system is broken.",
+        );
+        return;
+    }
+    match spec.expect {
+        DiskRole::Any => {}
+        DiskRole::Untouched => {
+            let seen = if disk.changed { changed() } else { "the same, byte for byte".to_owned() };
+            checks.push(check(&name, !disk.changed, "untouched", &seen));
+            if disk.changed && spec.holds != DiskHolds::Blank {
+                find(
+                    "OccupiedDiskWritten",
+                    format!("disk {} held data ({:?}) and was written to: {}", spec.name, spec.holds, changed()),
+                    "An installer that does this destroys what people forgot on a disk. It has to look first and refuse.",
+                );
+            } else if disk.changed {
+                find(
+                    "WrongDiskWritten",
+                    format!("disk {} was to stay as it was, and was written to: {}", spec.name, changed()),
+                    "Look at how the installer chooses its disks: removable, read-only, too small, or its own medium.",
+                );
+            }
+        }
+        DiskRole::Boot => {
+            let seen = if disk.bootable { "something to boot" } else { "nothing to boot" };
+            checks.push(check(&name, disk.bootable, "the disk to boot from", seen));
+            if !disk.bootable {
+                let what = if disk.changed { "was written to and has nothing to boot" } else { "was not taken" };
+                find(
+                    if disk.changed { "NoBootloader" } else { "DiskNotTaken" },
+                    format!("disk {} was to become the one to boot from, and {what}", spec.name),
+                    "Look at the order in which the installer prefers disks, and at what it says of its boot loader.",
+                );
+            }
+        }
+        DiskRole::Data => {
+            checks.push(check(&name, disk.changed, "a data disk", if disk.changed { "taken" } else { "not taken" }));
+            if !disk.changed {
+                find(
+                    "DiskNotTaken",
+                    format!("disk {} was to become a data disk, and was not touched", spec.name),
+                    "Look at the list of disks that the installer prints: why is this one not among them?",
+                );
+            }
+        }
+    }
+    for label in &spec.labels {
+        let there = disk.volumes.iter().any(|volume| volume.label == *label || volume.fs_label == *label);
+        let seen: Vec<_> = disk
+            .volumes
+            .iter()
+            .map(|v| text::clean(if v.fs_label.is_empty() { &v.label } else { &v.fs_label }))
+            .collect();
+        checks.push(check(&name, there, &format!("label `{label}`"), &seen.join(", ")));
+        if !there {
+            find(
+                "DiskLabelWrong",
+                format!("disk {} has no volume labelled `{label}`; there are: {}", spec.name, seen.join(", ")),
+                "Disks were taken in another order than expected, or partitioned otherwise.",
+            );
+        }
+    }
+}
+
+/// An image that promises that nobody types is held to it.
+fn typing(profile: &Profile, input: u64, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+    if !profile.medium.zero_typing {
+        return;
+    }
+    checks.push(check("typing", input == 0, "nothing was typed", &format!("{input} bytes and keys")));
+    if input > 0 {
+        findings.push(Finding::new(
+            "TypedInto",
+            Severity::Critical,
+            format!("{input} bytes or keys were put into a machine that needs none"),
+            "This is a fault of the test: report it.",
+        ));
+    }
+}
+
+/// Whether the machine said that it has read what was staged: what was not read cannot have counted.
+fn staged(
+    profile: &Profile,
+    evidence: &Installed,
+    succeeded: bool,
+    checks: &mut Vec<Check>,
+    findings: &mut Vec<Finding>,
+) -> Vec<String> {
+    let mut unverified = Vec::new();
+    for file in &profile.medium.files {
+        let path = text::clean(&file.path);
+        if file.read.is_none() {
+            unverified.push(format!("whether {path} was read: the profile names no line that says so"));
+            continue;
+        }
+        let line = evidence.watched.staged_read.get(&file.path);
+        if line.is_none() && !succeeded {
+            unverified.push(format!("whether {path} was read: the installation did not get to its end"));
+            continue;
+        }
+        let seen = line.map_or_else(|| "no line says so".to_owned(), |line| super::outcome::line(line));
+        checks.push(check(&format!("staged {path}"), line.is_some(), "the machine says that it has read it", &seen));
+        if line.is_none() {
+            findings.push(Finding::new(
+                "StagedFileIgnored",
+                Severity::Critical,
+                format!("nothing shows that the machine has read the staged {path}"),
+                "Whatever passed, passed without it. Look at where the installer looks for staged files.",
+            ));
+        }
+    }
+    unverified
+}
+
+fn check(name: &str, ok: bool, expected: &str, seen: &str) -> Check {
+    let verdict = if ok { Verdict::Pass } else { Verdict::Fail };
+    Check { name: name.to_owned(), verdict, expected: expected.to_owned(), seen: text::clean(seen) }
+}

@@ -1,0 +1,84 @@
+//! The stage `Prepare`: the image becomes a medium, the way the operator makes one, and the machine's disks are laid out.
+
+use assay_model::check::bytes;
+use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+
+use super::evidence::Prepared;
+use super::{ImageInput, ImageStage, judged};
+
+/// The image becomes a medium.
+pub(crate) struct Prepare;
+
+impl ImageStage for Prepare {
+    fn plan(&self) -> StagePlan {
+        StagePlan { name: StageName::from("Prepare"), owner: Owner::Agent, required: true, timeout_s: 120 }
+    }
+
+    fn judge(&self, input: &ImageInput<'_>) -> Judgement {
+        judged(self, input, |evidence: &Prepared| {
+            let (mut checks, mut findings) = (Vec::new(), Vec::new());
+            checks.push(Check {
+                name: "medium".to_owned(),
+                verdict: if evidence.problem.is_none() { Verdict::Pass } else { Verdict::Fail },
+                expected: "written".to_owned(),
+                seen: evidence.problem.clone().unwrap_or_else(|| evidence.medium.clone()),
+            });
+            if let Some(problem) = &evidence.problem {
+                findings.push(Finding::new(
+                    "MediumNotWritten",
+                    Severity::Critical,
+                    text::clean_to(problem, 600),
+                    "Make the medium by hand in the same way; what fails here fails for the operator as well.",
+                ));
+            }
+            if let Some(flash) = &evidence.flash {
+                let ok = flash.code == Some(0);
+                checks.push(Check {
+                    name: "flash tool".to_owned(),
+                    verdict: if ok { Verdict::Pass } else { Verdict::Fail },
+                    expected: "exit code 0".to_owned(),
+                    seen: flash.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}")),
+                });
+                if !ok {
+                    findings.push(Finding::new(
+                        "FlashToolFailed",
+                        Severity::Critical,
+                        format!("{} failed: {}", text::clean(&flash.command), text::clean_to(&flash.said, 600)),
+                        "Run the command by hand on a copy of the stick's image.",
+                    ));
+                }
+            }
+            for file in &evidence.staged {
+                checks.push(Check {
+                    name: format!("staged {}", text::clean(&file.path)),
+                    verdict: if file.read_back { Verdict::Pass } else { Verdict::Fail },
+                    expected: "reads back as written".to_owned(),
+                    seen: if file.read_back { format!("{} bytes", file.bytes) } else { "something else".to_owned() },
+                });
+                if !file.read_back {
+                    findings.push(Finding::new(
+                        "StagedFileLost",
+                        Severity::Critical,
+                        format!("{} does not read back from the stick as it was written", text::clean(&file.path)),
+                        "Look whether the flash tool writes its own files over the staged ones.",
+                    ));
+                }
+            }
+            let message = match findings.first() {
+                Some(finding) => finding.message.clone(),
+                None => format!(
+                    "{}, {}, {} disks; {}",
+                    evidence.medium,
+                    bytes(evidence.bytes),
+                    evidence.disks.len(),
+                    evidence.accel
+                ),
+            };
+            let staged = evidence.staged.len() as u64;
+            let read = evidence.staged.iter().filter(|file| file.read_back).count() as u64;
+            let coverage = vec![Coverage { what: "staged files read back".to_owned(), covered: read, total: staged }];
+            let coverage = coverage.into_iter().filter(|c| c.total > 0).collect();
+            Judgement::from_evidence(checks, findings, coverage, Vec::new(), message)
+        })
+    }
+}

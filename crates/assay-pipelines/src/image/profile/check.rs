@@ -1,0 +1,188 @@
+//! What the types alone cannot say of a profile.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+
+use super::{Bus, DiskRole, Firmware, MediumAs, Profile, ProfileError, Within};
+use crate::image::STAGES;
+
+/// The most disks and network ports; QEMU's machine has room for more, a report has not.
+const MAX_PARTS: usize = 16;
+
+impl Profile {
+    /// Checks what the types alone cannot say; a profile that was read has been.
+    ///
+    /// # Errors
+    /// [`ProfileError`] with the place and the reason.
+    pub fn checked(&self) -> Result<(), ProfileError> {
+        self.check()
+    }
+
+    pub(super) fn check(&self) -> Result<(), ProfileError> {
+        let problem = |what: String| Err(ProfileError(what));
+        if !is_name(&self.name, 64) {
+            return problem(format!("name = {:?}: letters, digits, `.`, `_` and `-`, at most 64", self.name));
+        }
+        if let Some(until) = &self.until {
+            let known: Vec<_> = STAGES.iter().map(|stage| stage.plan().name.0).collect();
+            if !known.contains(until) {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let hint = assay_model::text::did_you_mean(until, &known);
+                return problem(format!("until = {until:?}: there is no such stage{hint}\nstages: {}", known.join(", ")));
+            }
+        }
+        self.check_machine()?;
+        self.check_medium()?;
+        self.check_phases()?;
+        self.check_expressions()
+    }
+
+    fn check_machine(&self) -> Result<(), ProfileError> {
+        let problem = |what: String| Err(ProfileError(what));
+        let machine = &self.machine;
+        if !(1..=64).contains(&machine.cpus) {
+            return problem(format!("machine.cpus = {}: 1 to 64", machine.cpus));
+        }
+        if machine.memory.mib() < 64 {
+            return problem(format!("machine.memory = \"{}\": at least 64MiB", machine.memory));
+        }
+        if machine.disks.len() > MAX_PARTS || machine.nics.len() > MAX_PARTS {
+            return problem(format!("more than {MAX_PARTS} disks or network ports"));
+        }
+        let mut names = BTreeSet::new();
+        for disk in &machine.disks {
+            let at = format!("machine.disk {:?}", disk.name);
+            let plain = disk.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if disk.name.is_empty() || disk.name.len() > 20 || !plain {
+                return problem(format!("{at}: a disk's name is its serial number: letters, digits and `-`, at most 20"));
+            }
+            if !names.insert(&disk.name) {
+                return problem(format!("{at}: two disks have this name"));
+            }
+            if ![512, 4096].contains(&disk.sector_size) {
+                return problem(format!("{at}: sector-size = {}: 512 or 4096", disk.sector_size));
+            }
+            if disk.size.0 == 0 || !disk.size.0.is_multiple_of(4096) {
+                return problem(format!("{at}: size = \"{}\": a multiple of 4KiB", disk.size));
+            }
+            if disk.rotational && matches!(disk.bus, Bus::Nvme | Bus::Virtio | Bus::Usb) {
+                return problem(format!("{at}: only a SATA or SCSI disk can say that it rotates"));
+            }
+            if disk.read_only && disk.bus == Bus::Sata {
+                return problem(format!("{at}: QEMU has no read-only SATA disk; use scsi, usb, nvme or virtio"));
+            }
+            if disk.read_only && matches!(disk.expect, DiskRole::Boot | DiskRole::Data) {
+                return problem(format!("{at}: nothing can be installed onto a read-only disk"));
+            }
+        }
+        if let Some(clock) = &machine.clock
+            && !Regex::new(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$").is_ok_and(|r| r.is_match(clock))
+        {
+            return problem(format!("machine.clock = {clock:?}: a time such as 1970-01-01T00:00:00"));
+        }
+        if machine.arch == super::Architecture::Aarch64 && machine.firmware == Firmware::Bios {
+            return problem("machine.firmware: an aarch64 machine has no BIOS; set firmware = \"uefi\"".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_medium(&self) -> Result<(), ProfileError> {
+        let problem = |what: String| Err(ProfileError(what));
+        let medium = &self.medium;
+        if medium.kind == MediumAs::Cd && !(medium.files.is_empty() && medium.flash.is_empty()) {
+            return problem(
+                "medium: files are staged onto a stick, not onto a CD; set as = \"usb\"".to_owned(),
+            );
+        }
+        for file in &medium.files {
+            let at = format!("medium.file {:?}", file.path);
+            if !file.path.starts_with('/') || file.path.contains("..") {
+                return problem(format!("{at}: a path from the partition's root, beginning with `/`"));
+            }
+            if file.content.is_some() == file.from.is_some() {
+                return problem(format!("{at}: either `content` or `from`"));
+            }
+            let written_here = file.content.as_ref().is_some_and(|content| !content.contains("{token}"));
+            if file.secret && written_here {
+                return problem(format!(
+                    "{at}: a secret does not stand in a profile, which is kept with the run; take it `from` a file"
+                ));
+            }
+        }
+        let replies = self.phases.iter().flat_map(|phase| &phase.replies);
+        if medium.zero_typing && replies.count() > 0 {
+            return problem("medium.zero-typing: phases have replies; an image that needs them is not typed to".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_phases(&self) -> Result<(), ProfileError> {
+        let problem = |what: String| Err(ProfileError(what));
+        let mut names = BTreeSet::new();
+        let mut last = Within::Boot;
+        if let Some(success) = &self.install.success
+            && self.success_phase().is_none()
+        {
+            return problem(format!("install.success = {success:?}: there is no such phase of the installation"));
+        }
+        for phase in &self.phases {
+            let at = format!("phase {:?}", phase.name);
+            if !is_name(&phase.name, 40) {
+                return problem(format!("{at}: letters, digits, `_` and `-`, at most 40"));
+            }
+            if !names.insert(&phase.name) {
+                return problem(format!("{at}: two phases have this name"));
+            }
+            if (phase.stage as u8) < (last as u8) {
+                return problem(format!("{at}: it comes after a phase of a later stage; phases stand in their order"));
+            }
+            last = phase.stage;
+            if phase.timeout.0.is_zero() {
+                return problem(format!("{at}: timeout = \"0s\" is no time at all"));
+            }
+            for reply in &phase.replies {
+                if reply.text.is_none() && reply.keys.is_empty() {
+                    return problem(format!("{at}, reply on {:?}: either `text` or `keys`", reply.on));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_expressions(&self) -> Result<(), ProfileError> {
+        let mut all: Vec<(String, &str)> = Vec::new();
+        for phase in &self.phases {
+            all.push((format!("phase {:?}: marker", phase.name), &phase.marker));
+            all.extend(phase.fail.iter().map(|fail| (format!("phase {:?}: fail", phase.name), fail.as_str())));
+            all.extend(phase.replies.iter().map(|r| (format!("phase {:?}: reply", phase.name), r.on.as_str())));
+        }
+        all.extend(self.console.fail.iter().map(|fail| ("console.fail".to_owned(), fail.as_str())));
+        all.extend(self.console.secrets.iter().map(|one| ("console.secrets".to_owned(), one.as_str())));
+        all.extend(self.inspect.volume_id.iter().map(|one| ("inspect.volume-id".to_owned(), one.as_str())));
+        for file in &self.medium.files {
+            all.extend(file.read.iter().map(|read| (format!("medium.file {:?}: read", file.path), read.as_str())));
+        }
+        if let Some(identify) = &self.identify {
+            all.push(("identify.hostname".to_owned(), &identify.hostname));
+            let named = [("identify.banner", Some(&identify.banner)), ("identify.announced", identify.announced.as_ref())];
+            for (at, expression) in named.into_iter().filter_map(|(at, e)| Some((at, e?))) {
+                all.push((at.to_owned(), expression));
+                if !expression.contains("(?P<host>") && !expression.contains("(?<host>") {
+                    return Err(ProfileError(format!("{at}: the group that is the name must be called `host`: (?P<host>…)")));
+                }
+            }
+        }
+        for (at, expression) in all {
+            if let Err(error) = Regex::new(expression) {
+                return Err(ProfileError(format!("{at}: not a regular expression\n{error}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_name(name: &str, most: usize) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    !name.is_empty() && name.len() <= most && plain
+}

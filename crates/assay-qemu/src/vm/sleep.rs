@@ -1,0 +1,102 @@
+//! A machine's running state in a file: saved at the end of a phase, woken again in a fraction of a second.
+//!
+//! QEMU migrates the machine to a file (`mapped-ram`: every page has its place, so only touched pages are written and
+//! read). The disks are not in it: their images are copied beside it while the machine is frozen, so that what wakes
+//! finds exactly the disks it fell asleep with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::run::{Vm, VmEvent, VmFiles};
+use super::spec::VmSpec;
+use crate::{Accel, QemuError};
+
+/// Writing 2 GiB of touched memory to a slow disk.
+const MIGRATION_LIMIT: Duration = Duration::from_mins(5);
+
+/// What saving or waking took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sleep {
+    /// From the command to its end.
+    pub took: Duration,
+}
+
+impl Vm {
+    /// Freezes the machine and writes its state to `file`. It stays frozen; the caller copies the disks, then lets it
+    /// go on or switches it off.
+    ///
+    /// # Errors
+    /// [`QemuError`] when QEMU cannot move this machine (an NVMe disk, a TPM) or cannot write the file.
+    pub async fn save(&mut self, file: &Path) -> Result<Sleep, QemuError> {
+        let began = Instant::now();
+        self.qmp().stop().await?;
+        capabilities(self).await?;
+        let uri = format!("file:{}", file.display());
+        self.qmp().execute("migrate", json!({ "uri": uri })).await?;
+        migrated(self).await?;
+        Ok(Sleep { took: began.elapsed() })
+    }
+
+    /// Starts a machine from a saved state; its disks are those that it was saved with. It runs when this returns.
+    ///
+    /// # Errors
+    /// [`QemuError`] when QEMU does not come up or the file does not fit the machine.
+    pub async fn wake(
+        spec: &VmSpec,
+        files: &VmFiles,
+        accel: &Accel,
+        file: &Path,
+    ) -> Result<(Self, Sleep), QemuError> {
+        let began = Instant::now();
+        let mut vm = Self::launch(spec, files, accel, true).await?;
+        capabilities(&vm).await?;
+        let uri = format!("file:{}", file.display());
+        vm.qmp().execute("migrate-incoming", json!({ "uri": uri })).await?;
+        migrated(&mut vm).await?;
+        vm.go().await?;
+        Ok((vm, Sleep { took: began.elapsed() }))
+    }
+}
+
+async fn capabilities(vm: &Vm) -> Result<(), QemuError> {
+    let on = |name: &str| json!({ "capability": name, "state": true });
+    let all = ["events", "mapped-ram", "multifd"].map(on);
+    vm.qmp().execute("migrate-set-capabilities", json!({ "capabilities": all })).await.map(drop)
+}
+
+/// Waits for the migration's end, told by its events.
+async fn migrated(vm: &mut Vm) -> Result<(), QemuError> {
+    let refused = |description: String| QemuError::QmpRefused {
+        command: "migrate".to_owned(),
+        class: "MigrationFailed".to_owned(),
+        description,
+    };
+    let end = async {
+        loop {
+            match vm.next_event().await.1 {
+                VmEvent::Monitor(event) if event.name == "MIGRATION" => {
+                    match event.data.get("status").and_then(Value::as_str) {
+                        Some("completed") => return Ok(()),
+                        Some("failed" | "cancelled") => return Err(None),
+                        _ => {}
+                    }
+                }
+                VmEvent::Ended { said, .. } => return Err(Some(said)),
+                _ => {}
+            }
+        }
+    };
+    match timeout(MIGRATION_LIMIT, end).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Some(said))) => Err(refused(format!("QEMU ended: {said}"))),
+        Ok(Err(None)) => {
+            let state = vm.qmp().execute("query-migrate", Value::Null).await.unwrap_or_default();
+            let why = state.get("error-desc").and_then(Value::as_str).unwrap_or("no reason was given");
+            Err(refused(why.to_owned()))
+        }
+        Err(_) => Err(refused(format!("not done within {} s", MIGRATION_LIMIT.as_secs()))),
+    }
+}

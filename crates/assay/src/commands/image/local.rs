@@ -1,0 +1,118 @@
+//! A control plane and a runner for one command: the same as everywhere, in this process, on a scratch store.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use assay_engine::Tuning;
+use assay_engine::clock::SystemClock;
+use assay_runner::BenchSettings;
+use assay_server::{Server, Settings};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+use crate::place;
+
+/// The runner's name, on a control plane that has no other.
+pub(super) const RUNNER: &str = "here";
+
+/// Both, running.
+pub(super) struct Local {
+    pub(super) client: Client,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<std::io::Result<()>>,
+    runner: JoinHandle<Result<(), assay_runner::RunnerError>>,
+}
+
+impl Local {
+    /// Starts both on the folder `data`; `capacity` says how much is done at once.
+    pub(super) async fn start(data: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::open(Settings {
+            data_dir: data.to_owned(),
+            database: None,
+            listen: anywhere,
+            boot_listen: anywhere,
+            agent_listen: anywhere,
+            agent_port: assay_runner::AGENT_PORT,
+            live_image: data.join("live-image"),
+            notify: None,
+            webhooks: Vec::new(),
+            webhook_internal: false,
+            password: None,
+            tuning: Tuning::default(),
+        })
+        .await?;
+        let at = server.addresses()?;
+        let url = format!("http://{}", at.operators);
+        let client = Client::new(&url, &place::token(data, "cli")?)?;
+        let (stop, stopping) = watch::channel(false);
+        let settings = assay_runner::Settings {
+            name: RUNNER.to_owned(),
+            server: url,
+            token: place::token(data, "runner")?,
+            boot: at.boot,
+            agents: at.agents,
+            state_dir: data.join("runner"),
+            network: None,
+            benches: Some(benches(data.join("runner"))?),
+            proxy_dhcp: false,
+            iperf_port: assay_runner::IPERF_PORT,
+            capacity: assay_runner::capacity(capacity).context("--capacity")?,
+        };
+        let server = tokio::spawn(server.serve(told(stopping.clone())));
+        let runner = tokio::spawn(assay_runner::run(settings, told(stopping)));
+        Ok(Self { client, stop, server, runner })
+    }
+
+    /// Why one of the two ended by itself. Pending while both run.
+    pub(super) async fn ended(&mut self) -> anyhow::Error {
+        tokio::select! {
+            ended = &mut self.server => match ended {
+                Ok(Err(why)) => anyhow!(why).context("the control plane ended"),
+                _ => anyhow!("the control plane ended by itself"),
+            },
+            ended = &mut self.runner => match ended {
+                Ok(Err(why)) => anyhow!(why).context("the runner ended"),
+                _ => anyhow!("the runner ended by itself"),
+            },
+        }
+    }
+
+    /// Stops the runner first, and with it every machine.
+    pub(super) async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.runner.await;
+        let _ = self.server.await;
+    }
+}
+
+/// What a runner on this machine tests images with.
+pub(crate) fn benches(state: PathBuf) -> Result<BenchSettings> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let name = program.to_str().context("this program's path is not text")?.to_owned();
+    Ok(BenchSettings {
+        folder: state.join("benches"),
+        cache: cache()?,
+        relay: vec![name, "relay".to_owned()],
+        disk_server: [program.into_os_string(), OsString::from("lab"), OsString::from("serve-disk")].to_vec(),
+        clock: Arc::new(SystemClock::default()),
+    })
+}
+
+/// Where the answer whether KVM works outlives a scratch store.
+fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let folder = base.unwrap_or_else(std::env::temp_dir).join("assay");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+async fn told(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone has nothing more to say: then it is over, too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

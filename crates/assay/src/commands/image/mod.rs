@@ -1,0 +1,31 @@
+//! `assay image`: installer images, tested end to end.
+
+mod control_plane;
+mod local;
+mod out;
+mod relay;
+mod test;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::exit::Exit;
+
+pub(crate) use relay::Relay;
+
+#[derive(Subcommand)]
+pub(crate) enum Image {
+    /// Test an image: boot, install, reboot, and hold it to its profile
+    Test(test::Test),
+    /// Run the stand-in control plane alone, to point machines at by hand
+    ControlPlane(control_plane::ControlPlane),
+}
+
+impl Image {
+    pub(crate) async fn run(self) -> Result<Exit> {
+        match self {
+            Self::Test(test) => test.run().await,
+            Self::ControlPlane(alone) => alone.run().await,
+        }
+    }
+}

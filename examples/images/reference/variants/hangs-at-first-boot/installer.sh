@@ -1,0 +1,5 @@
+# shellcheck shell=dash
+service() {
+    echo
+    echo "zeta-installer login: root (automatic login)"
+}

@@ -1,0 +1,4 @@
+# shellcheck shell=dash
+read_staged_files() {
+    say "staged files read: 0"
+}

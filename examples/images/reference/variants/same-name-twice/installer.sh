@@ -1,0 +1,4 @@
+# shellcheck shell=dash
+generate_name() {
+    echo node-000001
+}

@@ -1,0 +1,4 @@
+# shellcheck shell=dash
+classify() {
+    echo blank
+}

@@ -1,0 +1,4 @@
+# shellcheck shell=dash
+record_name() {
+    echo "$node-renamed"
+}
