@@ -114,7 +114,11 @@ impl Agent {
     }
 
     /// As [`Agent::run`], for one that was enrolled by being given the work: a runner that is a run's agent itself.
-    pub async fn run_enrolled(settings: Settings, enrolled: Enrolled, collector: Arc<dyn Collector>) -> ExitReason {
+    pub async fn run_enrolled(
+        settings: Settings,
+        enrolled: Enrolled,
+        collector: Arc<dyn Collector>,
+    ) -> ExitReason {
         Self::start(settings, collector, Some(enrolled)).await
     }
 

@@ -47,7 +47,11 @@ impl Armed {
             self.watched.retain(|watched| watched.marker.name() != marker.name());
             self.next += 1;
             ids.push(self.next);
-            self.watched.push(Watched { id: self.next, streamed: Streamed::new(marker.pattern()), marker });
+            self.watched.push(Watched {
+                id: self.next,
+                streamed: marker.automaton.clone().map(Streamed::new),
+                marker,
+            });
         }
         self.compile();
         ids

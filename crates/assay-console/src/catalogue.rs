@@ -10,8 +10,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::ladder::Writer;
 use crate::ladder::Rung;
+pub(crate) use crate::ladder::Writer;
 
 mod boot;
 mod kernel;

@@ -19,9 +19,15 @@ use crate::row::{MAX_LINE, Row};
 pub(crate) enum Event {
     Line(Finished),
     /// What the programs' row held before part of it was overwritten.
-    Version { number: u64, text: String },
+    Version {
+        number: u64,
+        text: String,
+    },
     /// What the programs' row held when a kernel message came into it.
-    Interrupted { number: u64, text: String },
+    Interrupted {
+        number: u64,
+        text: String,
+    },
 }
 
 /// A line that ended.
@@ -322,7 +328,9 @@ impl Perform for Rows {
             'J' | 'K' | 'X' | 'P' => {
                 self.release();
                 let column = self.user.column();
-                if self.user.is_empty() || (!self.user.overwrites() && (first == 0 || matches!(action, 'X' | 'P'))) {
+                if self.user.is_empty()
+                    || (!self.user.overwrites() && (first == 0 || matches!(action, 'X' | 'P')))
+                {
                     return;
                 }
                 // As if the cursor had just come: what is erased was visible.
@@ -370,8 +378,8 @@ impl Perform for Rows {
 /// The line drawing characters of the VT100, `` ` `` to `~`.
 fn drawn(c: char) -> char {
     const DRAWN: [char; 31] = [
-        '◆', '▒', '␉', '␌', '␍', '␊', '°', '±', '␤', '␋', '┘', '┐', '┌', '└', '┼', '⎺', '⎻', '─', '⎼', '⎽', '├', '┤',
-        '┴', '┬', '│', '≤', '≥', 'π', '≠', '£', '·',
+        '◆', '▒', '␉', '␌', '␍', '␊', '°', '±', '␤', '␋', '┘', '┐', '┌', '└', '┼', '⎺', '⎻', '─', '⎼', '⎽',
+        '├', '┤', '┴', '┬', '│', '≤', '≥', 'π', '≠', '£', '·',
     ];
     (c as usize).checked_sub('`' as usize).and_then(|index| DRAWN.get(index)).copied().unwrap_or(c)
 }

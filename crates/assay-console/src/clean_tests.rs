@@ -1,5 +1,4 @@
 use super::*;
-use crate::guard::MAX_STRING;
 
 /// The lines that come of `bytes`, with who wrote them; the unfinished one in brackets.
 fn lines(bytes: &[u8]) -> Vec<String> {
@@ -10,7 +9,9 @@ fn lines(bytes: &[u8]) -> Vec<String> {
         let mut lines: Vec<String> = events
             .into_iter()
             .filter_map(|event| match event {
-                Event::Line(line) if line.source == Source::Kernel => Some(format!("K {}", line.text.trim_end())),
+                Event::Line(line) if line.source == Source::Kernel => {
+                    Some(format!("K {}", line.text.trim_end()))
+                }
                 Event::Line(line) => Some(format!("- {}", line.text.trim_end())),
                 Event::Version { .. } | Event::Interrupted { .. } => None,
             })
@@ -30,7 +31,10 @@ fn lines(bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn sequences_are_taken_away() {
-    assert_eq!(lines(b"[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mx.service\x1b[0m.\r\n"), ["- [  OK  ] Started x.service."]);
+    assert_eq!(
+        lines(b"[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mx.service\x1b[0m.\r\n"),
+        ["- [  OK  ] Started x.service."]
+    );
     assert_eq!(lines(b"\x1b]0;title\x07a\x1b]8;;http://x\x1b\\b\x1bPq#0\x1b\\c\r\n"), ["- abc"]);
     assert_eq!(lines(b"\x1b]P1ff0000a\x1b]Rb\r\n"), ["- ab"], "Linux' palette has no terminator");
     assert_eq!(lines(b"\x1b[?2004h\x1b(B\x1b[mroot@x:~# "), ["[root@x:~# ]"]);
@@ -70,21 +74,20 @@ fn what_a_person_would_see() {
 /// SeaBIOS on a serial port places the cursor in the middle of a word (captured).
 #[test]
 fn placements_end_a_line_unless_they_stay_on_it() {
-    assert_eq!(lines(b"\x1bc\x1b[2J\x1b[0mone\r\n\r\niPXE ISO boot imag\x1b[3;18H\x1b[3;19He\r\n"), [
-        "- one",
-        "- iPXE ISO boot image"
-    ]);
+    assert_eq!(
+        lines(b"\x1bc\x1b[2J\x1b[0mone\r\n\r\niPXE ISO boot imag\x1b[3;18H\x1b[3;19He\r\n"),
+        ["- one", "- iPXE ISO boot image"]
+    );
     // The EDK2 shell's countdown (captured), which stays on its line.
-    assert_eq!(lines(b"x\r\n\x1b[07;01HESC in 5 s\x1b[07;01HESC in 4 s\r\n\x1b[08;01HShell> "), [
-        "- x",
-        "- ESC in 4 s",
-        "[Shell> ]"
-    ]);
+    assert_eq!(
+        lines(b"x\r\n\x1b[07;01HESC in 5 s\x1b[07;01HESC in 4 s\r\n\x1b[08;01HShell> "),
+        ["- x", "- ESC in 4 s", "[Shell> ]"]
+    );
     // A dialog.
-    assert_eq!(lines(b"\x1b[H\x1b[2J\x1b[5;10HInstall?\x1b[7;12H<Yes>\x1b[7;20H<No>\x1b[12;1H"), [
-        "- Install?",
-        "- <Yes>   <No>"
-    ]);
+    assert_eq!(
+        lines(b"\x1b[H\x1b[2J\x1b[5;10HInstall?\x1b[7;12H<Yes>\x1b[7;20H<No>\x1b[12;1H"),
+        ["- Install?", "- <Yes>   <No>"]
+    );
 }
 
 #[test]
@@ -121,18 +124,31 @@ fn kernel_messages_at_every_place_of_a_line() {
     for at in 0..=line.len() {
         for end in ["\r\n", "\n", "\n\r"] {
             let text = format!("{}<6>[    5.123456] usb: new{end}{}\r\nnext\r\n", &line[..at], &line[at..]);
-            let expected = ["K <6>[    5.123456] usb: new".to_owned(), format!("- {line}"), "- next".to_owned()];
+            let expected =
+                ["K <6>[    5.123456] usb: new".to_owned(), format!("- {line}"), "- next".to_owned()];
             assert_eq!(lines(text.as_bytes()), expected, "at {at} with {end:?}");
         }
     }
-    assert_eq!(lines(b"foo\r[    5.123456] bar\r\n\nnext\r\n"), ["K [    5.123456] bar", "- foo", "- next"], "in the line end");
-    assert_eq!(lines(b"[    5.123456] cut of[    6.123456] whole\r\n"), ["K [    5.123456] cut of", "K [    6.123456] whole"]);
+    assert_eq!(
+        lines(b"foo\r[    5.123456] bar\r\n\nnext\r\n"),
+        ["K [    5.123456] bar", "- foo", "- next"],
+        "in the line end"
+    );
+    assert_eq!(
+        lines(b"[    5.123456] cut of[    6.123456] whole\r\n"),
+        ["K [    5.123456] cut of", "K [    6.123456] whole"]
+    );
     assert_eq!(lines(b"<4>old kernel\r\na <4>b\r\n"), ["K <4>old kernel", "- a <4>b"]);
 }
 
 #[test]
 fn what_only_looks_like_a_stamp_stays() {
-    for line in ["[1/4] Fetching [   12.3456] x [[   1", "<html>[ 12.345678]</html>", "a[    1.234567]b", "[[[[[<1<2>3[    "] {
+    for line in [
+        "[1/4] Fetching [   12.3456] x [[   1",
+        "<html>[ 12.345678]</html>",
+        "a[    1.234567]b",
+        "[[[[[<1<2>3[    ",
+    ] {
         assert_eq!(lines(format!("{line}\r\n").as_bytes()), [format!("- {}", line.trim_end())]);
     }
     assert_eq!(lines(b"Continue? ["), ["[Continue? []"], "what may become one is part of a prompt");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::armed::Shown;
 use crate::clean::{Cleaner, Event, Finished};
-use crate::judge::{Judge, Text, sighting};
+use crate::judge::{Judge, Passage, sighting};
 use crate::ladder::Rung;
 use crate::line::{Line, Source};
 use crate::marker::Marker;
@@ -194,14 +194,8 @@ impl Console {
     /// Looks at one event; whether programs wrote it.
     fn event(&mut self, event: Event, out: &mut Vec<Sighting>) -> bool {
         let at = self.now;
-        let programs = |number, text| Text {
-            at,
-            number,
-            source: Source::Serial,
-            is_kernel: false,
-            message: 0,
-            text,
-        };
+        let programs =
+            |number, text| Passage { at, number, source: Source::Serial, is_kernel: false, message: 0, text };
         match event {
             Event::Version { number, text } => {
                 self.judge.complete(programs(number, &text), &mut self.shown, out);
@@ -222,7 +216,7 @@ impl Console {
 
     fn line(&mut self, line: Finished, out: &mut Vec<Sighting>) {
         let is_kernel = line.source == Source::Kernel;
-        let text = Text {
+        let text = Passage {
             at: self.now,
             number: line.number,
             source: line.source,
@@ -257,7 +251,7 @@ impl Console {
         };
         let joint = joined.len();
         joined.push_str(&line.text);
-        let text = Text {
+        let text = Passage {
             at: self.now,
             number: line.number,
             source: Source::Serial,
@@ -277,7 +271,7 @@ impl Console {
         if open.trim().is_empty() {
             return;
         }
-        let text = Text {
+        let text = Passage {
             at: self.now,
             number: self.cleaner.open().number,
             source: Source::Serial,
@@ -294,7 +288,7 @@ impl Console {
         if let Some(joined) = self.wrapped.as_ref() {
             let joint = joined.len();
             let joined = format!("{joined}{open}");
-            self.judge.wrapped(Text { text: &joined, ..text }, joint, &mut self.shown, out);
+            self.judge.wrapped(Passage { text: &joined, ..text }, joint, &mut self.shown, out);
         }
     }
 
@@ -318,10 +312,10 @@ impl Console {
         }
     }
 
-    fn text_of_open<'a>(&self, open: &'a str) -> Text<'a> {
+    fn text_of_open<'a>(&self, open: &'a str) -> Passage<'a> {
         let last = self.transcript.lines().next_back().map_or(0, |line| line.number);
         let open_number = self.cleaner.open().number;
-        Text {
+        Passage {
             at: self.now,
             number: if open_number > 0 { open_number } else { last },
             source: Source::Serial,

@@ -20,7 +20,8 @@ fn say(sighting: &Sighting) -> String {
     match &sighting.what {
         What::Marker { name, captures, marker } => {
             let fail = if *marker == MarkerKind::HardFail { "!" } else { "" };
-            let captures: Vec<String> = captures.iter().map(|(name, text)| format!(" {name}={text}")).collect();
+            let captures: Vec<String> =
+                captures.iter().map(|(name, text)| format!(" {name}={text}")).collect();
             format!("{at} {name}{fail}{}: {}", captures.concat(), sighting.text)
         }
         What::Rung { rung, boot } => format!("{at} {rung:?} of boot {boot}"),
@@ -43,9 +44,15 @@ fn a_marker_is_seen_once_at_the_chunk_that_completes_it() {
     assert_eq!(said(&console.push(s(2), b"ated: node-5b")), [""; 0], "the name may go on");
     assert_eq!(said(&console.push(s(2), b"2dfa")), [""; 0]);
     assert_eq!(said(&console.push(s(3), b"\r")), [""; 0]);
-    assert_eq!(said(&console.push(s(4), b"\n")), ["4000 name 1=node-5b2dfa: [iter-5.2.2]   generated: node-5b2dfa"]);
+    assert_eq!(
+        said(&console.push(s(4), b"\n")),
+        ["4000 name 1=node-5b2dfa: [iter-5.2.2]   generated: node-5b2dfa"]
+    );
     assert_eq!(said(&console.push(s(5), b"node-5b2dfa log")), [""; 0]);
-    assert_eq!(said(&console.push(s(6), b"in: ")), ["6000 login host=node-5b2dfa: node-5b2dfa login:", "6000 Login of boot 1"]);
+    assert_eq!(
+        said(&console.push(s(6), b"in: ")),
+        ["6000 login host=node-5b2dfa: node-5b2dfa login:", "6000 Login of boot 1"]
+    );
     assert_eq!(said(&console.push(s(7), b"root\r\n")), [""; 0], "not again when the line ends");
 }
 
@@ -68,13 +75,17 @@ fn kernel_messages_do_not_hide_markers_and_prompts_before_them_do_not_either() {
     assert_eq!(said(&seen), ["1000 Kernel of boot 1", "1000 done: Installation complete"]);
     let seen = console.push(s(2), b"node login: [   30.000000] random: crng init done\r\nFoo started\r\n");
     assert_eq!(said(&seen), ["2000 Login of boot 1", "2000 started: node login: Foo started"]);
-    let texts: Vec<String> = console.take_lines().into_iter().map(|line| format!("{} {}", line.number, line.text)).collect();
-    assert_eq!(texts, [
-        "2 [   12.345678] usb 1-1: new device",
-        "1 Installation complete",
-        "4 [   30.000000] random: crng init done",
-        "3 node login: Foo started",
-    ]);
+    let texts: Vec<String> =
+        console.take_lines().into_iter().map(|line| format!("{} {}", line.number, line.text)).collect();
+    assert_eq!(
+        texts,
+        [
+            "2 [   12.345678] usb 1-1: new device",
+            "1 Installation complete",
+            "4 [   30.000000] random: crng init done",
+            "3 node login: Foo started",
+        ]
+    );
 }
 
 /// iPXE on SeaBIOS' serial console (captured): wrapped by hand at 80 columns.
@@ -82,7 +93,10 @@ fn kernel_messages_do_not_hide_markers_and_prompts_before_them_do_not_either() {
 fn lines_that_are_wrapped_at_the_terminals_width() {
     let ipxe = b"\x1b[0;1miPXE 1.0.0+git-20190125.36a4c85-5.1\x1b[0m -- Open Source Network Boot Firmware -- \x1b[0;36mhttp\r\n://ipxe.org\r\n";
     let mut wrapped = console(&[("home", "https?://ipxe.org")]);
-    assert_eq!(said(&wrapped.push(s(1), ipxe)).last().unwrap(), "1000 home: iPXE 1.0.0+git-20190125.36a4c85-5.1 -- Open Source Network Boot Firmware -- http://ipxe.org");
+    assert_eq!(
+        said(&wrapped.push(s(1), ipxe)).last().unwrap(),
+        "1000 home: iPXE 1.0.0+git-20190125.36a4c85-5.1 -- Open Source Network Boot Firmware -- http://ipxe.org"
+    );
 
     let full = format!("{:>80}\r\n", "an error in one line");
     let mut console = console(&[("both", "error.*fatal"), ("three", "abcdef")]);
@@ -118,7 +132,11 @@ fn markers_are_armed_and_disarmed() {
     let next = [marker("rebooting", "^Rebooting"), marker("installed again", "Installation")];
     assert_eq!(said(&console.arm_since(next, seen[0].line)), ["1000 rebooting: Rebooting"]);
     console.arm([marker("login", "login: ")]);
-    assert_eq!(said(&console.push(s(2), b"\r\n")), ["2000 login: node login:"], "the line that was unfinished counts");
+    assert_eq!(
+        said(&console.push(s(2), b"\r\n")),
+        ["2000 login: node login:"],
+        "the line that was unfinished counts"
+    );
     console.arm([Marker::hard_fail("bail", "^ERROR: ").unwrap()]);
     let seen = console.push(s(3), b"ERROR: disk too small\r\n");
     assert_eq!(said(&seen), ["3000 bail!: ERROR: disk too small"]);
@@ -136,7 +154,10 @@ fn a_prompt_that_nobody_answers() {
     assert_eq!(said(&console.tick(s(2))), [""; 0]);
     assert_eq!(console.deadline(), Some(s(31)));
     // The kernel goes on talking.
-    assert_eq!(said(&console.push(s(20), b"[   20.000000] random: crng init done\r\n")), ["20000 Kernel of boot 1"]);
+    assert_eq!(
+        said(&console.push(s(20), b"[   20.000000] random: crng init done\r\n")),
+        ["20000 Kernel of boot 1"]
+    );
     assert_eq!(console.deadline(), Some(s(31)));
     assert_eq!(said(&console.tick(s(31))), ["31000 stuck (Choice): Prompt: '?' for help, default=1>"]);
     assert_eq!(console.deadline(), Some(s(80)), "said once");
@@ -144,7 +165,10 @@ fn a_prompt_that_nobody_answers() {
     assert_eq!(console.deadline(), None);
     // After more output it may be said again, also by the next push if nobody ticked.
     console.push(s(81), b"1\r\nroot@debian:~# ");
-    assert_eq!(said(&console.push(s(300), b"\r\n")), ["300000 idle (Shell): root@debian:~#", "300000 silent since 81000"]);
+    assert_eq!(
+        said(&console.push(s(300), b"\r\n")),
+        ["300000 idle (Shell): root@debian:~#", "300000 silent since 81000"]
+    );
 }
 
 #[test]
@@ -155,7 +179,10 @@ fn prompts_of_every_sort() {
         ("node login: ", "31000 idle login: node login:"),
         ("Press any key to continue...\r\n", "31000 stuck (Key): Press any key to continue..."),
         ("Erase disk? [y/N] ", "31000 stuck (Confirm): Erase disk? [y/N]"),
-        ("\x1b[5;3HWrite the changes to disks?\x1b[9;3H<Yes>     <No>\x1b[24;1H<Tab> moves; <Space> selects", "31000 stuck (Dialog): <Tab> moves; <Space> selects"),
+        (
+            "\x1b[5;3HWrite the changes to disks?\x1b[9;3H<Yes>     <No>\x1b[24;1H<Tab> moves; <Space> selects",
+            "31000 stuck (Dialog): <Tab> moves; <Space> selects",
+        ),
         ("# [   12.345678] usb 1-1: new\r\n", "31000 idle (Shell): #"),
     ] {
         let mut console = Console::new(Watch::default());
@@ -176,7 +203,11 @@ fn a_flood_of_failures_is_counted_and_not_repeated_without_end() {
     let mut seen = 0;
     for n in 0..1000 {
         let line = format!("[   14.{n:06}] I/O error, dev sda, sector {n} op 0x0:(READ)\r\n");
-        seen += console.push(s(1), line.as_bytes()).iter().filter(|s| matches!(s.what, What::Failure { .. })).count();
+        seen += console
+            .push(s(1), line.as_bytes())
+            .iter()
+            .filter(|s| matches!(s.what, What::Failure { .. }))
+            .count();
     }
     assert_eq!(seen, 16);
     assert_eq!(console.failures()["BlockIoError"], 1000);

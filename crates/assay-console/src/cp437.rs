@@ -42,10 +42,14 @@ mod tests {
     #[test]
     fn landmarks() {
         let at = |index: usize| CP437[index];
-        assert_eq!([at(0), at(1), at(0x1f), at(b'A'.into()), at(0x7f), at(0x80), at(0x9b)], [' ', '☺', '▼', 'A', '⌂', 'Ç', '¢']);
-        assert_eq!([at(0xb0), at(0xb3), at(0xc4), at(0xda), at(0xdb), at(0xe1), at(0xf8), at(0xfe)], [
-            '░', '│', '─', '┌', '█', 'ß', '°', '■'
-        ]);
+        assert_eq!(
+            [at(0), at(1), at(0x1f), at(b'A'.into()), at(0x7f), at(0x80), at(0x9b)],
+            [' ', '☺', '▼', 'A', '⌂', 'Ç', '¢']
+        );
+        assert_eq!(
+            [at(0xb0), at(0xb3), at(0xc4), at(0xda), at(0xdb), at(0xe1), at(0xf8), at(0xfe)],
+            ['░', '│', '─', '┌', '█', 'ß', '°', '■']
+        );
         assert!((0x20..0x7f).all(|code| at(code) == char::from(u8::try_from(code).unwrap())));
     }
 }

@@ -28,7 +28,9 @@ pub enum FontError {
     #[error("these bytes do not begin like a PSF font; unpack the file first if it is compressed")]
     NotPsf,
     /// It says more than it has.
-    #[error("the font says it has {expected} bytes of header and glyphs and has {actual}; take the whole file")]
+    #[error(
+        "the font says it has {expected} bytes of header and glyphs and has {actual}; take the whole file"
+    )]
     TooShort {
         /// Bytes of header and glyphs.
         expected: usize,
@@ -62,7 +64,8 @@ impl Font {
                     usize::try_from(u32::from_le_bytes(field)).ok()
                 };
                 let fields = (field(1), field(2), field(3), field(4), field(5), field(6));
-                let (Some(start), Some(flags), Some(glyphs), Some(size), Some(height), Some(width)) = fields else {
+                let (Some(start), Some(flags), Some(glyphs), Some(size), Some(height), Some(width)) = fields
+                else {
                     return Err(FontError::TooShort { expected: 32, actual: bytes.len() });
                 };
                 let table = (flags & 1 == 1).then_some(Table::Psf2);
@@ -76,7 +79,7 @@ impl Font {
     /// row. The standard VGA font is 4096 bytes, 16 rows.
     pub fn from_vga(bytes: &[u8]) -> Result<Self, FontError> {
         let height = bytes.len() / 256;
-        if height == 0 || bytes.len() % 256 != 0 {
+        if height == 0 || !bytes.len().is_multiple_of(256) {
             return Err(FontError::Size { glyphs: 256, width: 8, height });
         }
         Self::read(bytes, 0, 256, (8, height), height, None)
@@ -86,12 +89,16 @@ impl Font {
     /// characters, U+2500 to U+257F, it repeats the eighth.
     #[must_use]
     pub fn nine_wide(&self) -> Self {
-        let wider = |(rows, c): (&Box<[u64]>, &char)| {
-            let repeats = ('\u{2500}'..='\u{257f}').contains(c);
+        let wider = |rows: &[u64], c: char| {
+            let repeats = ('\u{2500}'..='\u{257f}').contains(&c);
             let row = |row: &u64| row << 1 | if repeats { row & 1 } else { 0 };
-            (rows.iter().map(row).collect(), *c)
+            (rows.iter().map(row).collect(), c)
         };
-        Self { width: (self.width + 1).min(MAX_WIDTH), height: self.height, glyphs: self.glyphs.iter().map(wider).collect() }
+        Self {
+            width: (self.width + 1).min(MAX_WIDTH),
+            height: self.height,
+            glyphs: self.glyphs.iter().map(|(rows, c)| wider(rows, *c)).collect(),
+        }
     }
 
     /// Pixels in a glyph's row.
@@ -165,7 +172,8 @@ impl Table {
     fn read(self, bytes: &[u8], glyphs: usize) -> Vec<Option<char>> {
         let mut lists = match self {
             Self::Psf1 => {
-                let units: Vec<u16> = bytes.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
+                let units: Vec<u16> =
+                    bytes.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).collect();
                 let list = |units: &[u16]| {
                     let single = units.split(|&unit| unit == 0xfffe).next().unwrap_or_default();
                     best(single.iter().filter_map(|&unit| char::from_u32(unit.into())))
@@ -175,7 +183,9 @@ impl Table {
             Self::Psf2 => {
                 let list = |bytes: &[u8]| {
                     let single = bytes.split(|&byte| byte == 0xfe).next().unwrap_or_default();
-                    best(String::from_utf8_lossy(single).chars().filter(|&c| c != char::REPLACEMENT_CHARACTER))
+                    best(
+                        String::from_utf8_lossy(single).chars().filter(|&c| c != char::REPLACEMENT_CHARACTER),
+                    )
                 };
                 bytes.split(|&byte| byte == 0xff).map(list).take(glyphs).collect()
             }

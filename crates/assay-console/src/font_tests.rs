@@ -30,7 +30,8 @@ fn rows(bytes: &[u8]) -> Vec<u64> {
 
 #[test]
 fn psf1_with_a_table() {
-    let font = Font::from_psf(&psf1(&[&[0x263a], &[0xe4, 0x41, 0xfffe, 0x42, 0x308], &[], &[0xfffe, 0x43]])).unwrap();
+    let font = Font::from_psf(&psf1(&[&[0x263a], &[0xe4, 0x41, 0xfffe, 0x42, 0x308], &[], &[0xfffe, 0x43]]))
+        .unwrap();
     assert_eq!((font.width(), font.height()), (8, 16));
     assert_eq!(font.character(&rows(&glyph(0, 16))), Some('☺'));
     assert_eq!(font.character(&rows(&glyph(1, 16))), Some('A'), "of several, the one that people type");
@@ -70,11 +71,16 @@ fn a_vga_font_is_code_page_437() {
 #[test]
 fn what_is_no_font_says_why() {
     let error = |bytes: &[u8]| Font::from_psf(bytes).unwrap_err().to_string();
-    assert_eq!(error(b"\x1f\x8b"), "these bytes do not begin like a PSF font; unpack the file first if it is compressed");
+    assert_eq!(
+        error(b"\x1f\x8b"),
+        "these bytes do not begin like a PSF font; unpack the file first if it is compressed"
+    );
     assert!(error(&psf1(&[])[..100]).contains("take the whole file"));
     assert!(error(&psf2(8, 16, 0, 256)).contains("has 32"));
     assert!(error(&psf2(8, 16, 0, 256)[..10]).contains("take the whole file"));
-    for (width, height, glyphs) in [(0, 16, 256), (65, 16, 256), (8, 0, 256), (8, 129, 256), (8, 16, 0), (8, 16, u32::MAX)] {
+    for (width, height, glyphs) in
+        [(0, 16, 256), (65, 16, 256), (8, 0, 256), (8, 129, 256), (8, 16, 0), (8, 16, u32::MAX)]
+    {
         assert!(Font::from_psf(&psf2(width, height, 0, glyphs)).is_err(), "{width}×{height}");
     }
     assert!(Font::from_vga(&[0; 4000]).is_err());

@@ -55,7 +55,8 @@ impl Guard {
                 State::String { len, kind, escape } => {
                     self.state = in_string(first, len, kind, escape);
                     // A line end belongs to the log; an escape that does not end the string begins something else.
-                    let is_ours = !matches!(first, b'\r' | b'\n') && !(escape && first != b'\\');
+                    let is_line_end = matches!(first, b'\r' | b'\n');
+                    let is_ours = !is_line_end && (!escape || first == b'\\');
                     &rest[usize::from(is_ours)..]
                 }
             };
@@ -140,7 +141,7 @@ fn in_string(byte: u8, len: u16, kind: u8, escape: bool) -> State {
         0x07 | 0x18 | 0x1a => State::Ground,
         // Linux' own palette sequences have no terminator: `ESC ] R` and `ESC ] P` with seven digits.
         b'R' if kind == b']' && len == 0 => State::Ground,
-        b'P' if kind == b']' && len == 0 => State::String { len: MAX_STRING - 8, kind, escape },
+        b'P' if kind == b']' && len == 0 => State::String { len: MAX_STRING - 7, kind, escape },
         _ if len + 1 >= MAX_STRING => State::Ground,
         _ => State::String { len: len + 1, kind, escape: byte == 0x1b },
     }

@@ -52,7 +52,7 @@ impl Builtin {
 
 /// A set of expressions and, for each, the builtin that it belongs to.
 struct Set {
-    set: RegexSet,
+    regexes: RegexSet,
     owners: Vec<usize>,
 }
 
@@ -66,12 +66,12 @@ impl Set {
             .unzip();
         // In bytes: everything looked for is ASCII, and the automaton of Unicode's spaces is many times larger.
         let set = RegexSetBuilder::new(regexes).unicode(false).build().expect("the patterns are tested");
-        Self { set, owners }
+        Self { regexes: set, owners }
     }
 
     fn matches(&self, text: &str, found: &mut Vec<usize>) {
-        if self.set.is_match(text.as_bytes()) {
-            found.extend(self.set.matches(text.as_bytes()).into_iter().map(|index| self.owners[index]));
+        if self.regexes.is_match(text.as_bytes()) {
+            found.extend(self.regexes.matches(text.as_bytes()).into_iter().map(|index| self.owners[index]));
         }
     }
 }
@@ -99,7 +99,7 @@ static BUILTINS: LazyLock<Builtins> = LazyLock::new(|| {
 
 /// A line to look at.
 #[derive(Clone, Copy)]
-pub(crate) struct Text<'a> {
+pub(crate) struct Passage<'a> {
     pub(crate) at: Duration,
     pub(crate) number: u64,
     pub(crate) source: Source,
@@ -142,7 +142,7 @@ impl Judge {
         let ids = self.armed.arm(markers);
         let mut out = Vec::new();
         for line in lines {
-            let text = Text {
+            let text = Passage {
                 at: line.at,
                 number: line.number,
                 source: line.source,
@@ -186,7 +186,7 @@ impl Judge {
     }
 
     /// A text that is complete: a line that ended, or what was visible before it was overwritten.
-    pub(crate) fn complete(&mut self, text: Text<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn complete(&mut self, text: Passage<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
         report(self.armed.find(text.text.trim_end(), shown), text, out);
         if text.text.ends_with(' ') {
             report(self.armed.find(text.text, shown), text, out);
@@ -195,7 +195,7 @@ impl Judge {
     }
 
     /// Ladder and catalogue in a text that is complete.
-    pub(crate) fn builtins_of(&mut self, text: Text<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn builtins_of(&mut self, text: Passage<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
         self.found.clear();
         let message = message_of(text);
         BUILTINS.anchored.matches(message, &mut self.found);
@@ -208,45 +208,68 @@ impl Judge {
     }
 
     /// Markers alone, in part of a line.
-    pub(crate) fn markers(&mut self, text: Text<'_>, part: &str, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn markers(
+        &mut self,
+        text: Passage<'_>,
+        part: &str,
+        shown: &mut Shown,
+        out: &mut Vec<Sighting>,
+    ) {
         report(self.armed.find(part, shown), text, out);
     }
 
     /// Markers across the joint of a wrapped line.
-    pub(crate) fn wrapped(&mut self, text: Text<'_>, joint: usize, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn wrapped(
+        &mut self,
+        text: Passage<'_>,
+        joint: usize,
+        shown: &mut Shown,
+        out: &mut Vec<Sighting>,
+    ) {
         report(self.armed.find_across(text.text, joint, shown), text, out);
     }
 
     /// An unfinished row: what no further text can change.
-    pub(crate) fn open(&mut self, row: &Row, at: Duration, source: Source, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn open(
+        &mut self,
+        row: &Row,
+        at: Duration,
+        source: Source,
+        shown: &mut Shown,
+        out: &mut Vec<Sighting>,
+    ) {
         let found = self.armed.find_final(row, shown);
         let number = row.number;
         if !found.is_empty() {
             let text = row.text();
-            report(found, Text { at, number, source, is_kernel: false, message: 0, text: &text }, out);
+            report(found, Passage { at, number, source, is_kernel: false, message: 0, text: &text }, out);
         }
         let ends_like_a_prompt = row.cells().last().is_some_and(|&c| c == ' ');
         if ends_like_a_prompt && row.cells().len() < 100 {
             let text = row.text();
-            self.prompts(Text { at, number, source, is_kernel: false, message: 0, text: &text }, shown, out);
+            self.prompts(
+                Passage { at, number, source, is_kernel: false, message: 0, text: &text },
+                shown,
+                out,
+            );
         }
     }
 
     /// An unfinished line that did not change for a while.
-    pub(crate) fn settled(&mut self, text: Text<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn settled(&mut self, text: Passage<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
         report(self.armed.find_settled(text.text, shown), text, out);
         self.prompts(text, shown, out);
     }
 
     /// The prompts among ladder and catalogue, in an unfinished line.
-    pub(crate) fn prompts(&mut self, text: Text<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    pub(crate) fn prompts(&mut self, text: Passage<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
         self.found.clear();
         BUILTINS.unfinished.matches(message_of(text), &mut self.found);
         self.builtins(text, shown, out);
     }
 
     /// Reports what `found` holds.
-    fn builtins(&mut self, text: Text<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
+    fn builtins(&mut self, text: Passage<'_>, shown: &mut Shown, out: &mut Vec<Sighting>) {
         if self.found.is_empty() {
             return;
         }
@@ -284,7 +307,7 @@ impl Judge {
         self.found = found;
     }
 
-    fn climb(&mut self, rung: Rung, begins: bool, text: Text<'_>, out: &mut Vec<Sighting>) {
+    fn climb(&mut self, rung: Rung, begins: bool, text: Passage<'_>, out: &mut Vec<Sighting>) {
         let boot = self.ladder.boot();
         if !self.ladder.climb(rung, begins) {
             return;
@@ -296,7 +319,7 @@ impl Judge {
         out.push(sighting(text, What::Rung { rung, boot: self.ladder.boot() }));
     }
 
-    fn failed(&mut self, pattern: &'static Pattern, text: Text<'_>, out: &mut Vec<Sighting>) {
+    fn failed(&mut self, pattern: &'static Pattern, text: Passage<'_>, out: &mut Vec<Sighting>) {
         *self.counts.entry(pattern.code).or_default() += 1;
         let reported = self.reported.entry(pattern.code).or_default();
         *reported += 1;
@@ -315,19 +338,19 @@ impl Judge {
 }
 
 /// The kernel's message without its stamp; of others, the text without leading spaces.
-fn message_of(text: Text<'_>) -> &str {
+fn message_of(text: Passage<'_>) -> &str {
     let message = text.text[text.message..].trim_end();
     if text.is_kernel { message } else { message.trim_start() }
 }
 
-fn report(found: Vec<Found<'_>>, text: Text<'_>, out: &mut Vec<Sighting>) {
+fn report(found: Vec<Found<'_>>, text: Passage<'_>, out: &mut Vec<Sighting>) {
     out.extend(found.into_iter().map(|(marker, captures)| {
         let what = What::Marker { name: marker.name().to_owned(), marker: marker.kind(), captures };
         sighting(text, what)
     }));
 }
 
-pub(crate) fn sighting(text: Text<'_>, what: What) -> Sighting {
+pub(crate) fn sighting(text: Passage<'_>, what: What) -> Sighting {
     Sighting {
         at: text.at,
         line: text.number,

@@ -84,7 +84,11 @@ pub(crate) static STEPS: &[Step] = {
         begins(Bootloader, r"^(?:ISO|SYS|PXE|EXT)LINUX [0-9]+\.[0-9]+"),
         step(Bootloader, Programs, r"^Booting [`'].+'"),
         step(Bootloader, Programs, r"^Loading Linux .*\.\.\."),
-        step(Bootloader, Programs, r"^Loading (?:initial ramdisk|\S*(?:vmlinuz|bzImage|linux|initrd|ipxe)\S*) ?\.\.\."),
+        step(
+            Bootloader,
+            Programs,
+            r"^Loading (?:initial ramdisk|\S*(?:vmlinuz|bzImage|linux|initrd|ipxe)\S*) ?\.\.\.",
+        ),
         step(Bootloader, Programs, r"^systemd-boot [0-9]"),
         step(Bootloader, Programs, r"^Boot in [0-9]+ ?s(?:ec)?\."),
         step(Bootloader, Programs, r"^iPXE \S+ -- Open Source Network Boot Firmware"),
@@ -95,7 +99,7 @@ pub(crate) static STEPS: &[Step] = {
         step(Kernel, Any, r"^Linux version [0-9]+\.[0-9]+"),
         step(Kernel, Any, r"^Booting Linux on physical CPU 0x"),
         step(Userspace, Any, r"^Run \S+ as init process"),
-        step(Userspace, Any, r"^[A-Za-z0-9_.@()-]+\[[0-9]+\]: "),
+        step(Userspace, Any, r"^[a-z][a-z0-9_.@()-]{2,}\[[1-9][0-9]*\]: "),
         step(Userspace, Any, r"^dracut: "),
         step(Userspace, Programs, r"^Loading, please wait\.\.\."),
         step(Userspace, Programs, r"^Begin: (?:Loading|Running|Mounting|Waiting|Will|Retrying) "),
@@ -106,7 +110,11 @@ pub(crate) static STEPS: &[Step] = {
         step(Userspace, Programs, r"^INIT: version "),
         step(Userspace, Programs, r"^<<< NixOS Stage [12] >>>"),
         step(Userspace, Programs, r"^Welcome to [^!]*[ 0-9][^!]*!$"),
-        step(Userspace, Programs, r"^(?:starting pid [0-9]+, tty|Please press Enter to activate this console)"),
+        step(
+            Userspace,
+            Programs,
+            r"^(?:starting pid [0-9]+, tty|Please press Enter to activate this console)",
+        ),
         Step {
             rung: Login,
             begins: false,
@@ -119,8 +127,7 @@ pub(crate) static STEPS: &[Step] = {
 };
 
 /// What the kernel prints before it goes down; only then is another `Linux version` another boot and not an old log.
-pub(crate) const GOING_DOWN: &str =
-    r"^(?:reboot: |kexec(?:_core)?: Starting new kernel|Restarting system|sysrq: Resetting|Rebooting in [0-9]+ seconds)";
+pub(crate) const GOING_DOWN: &str = r"^(?:reboot: |kexec(?:_core)?: Starting new kernel|Restarting system|sysrq: Resetting|Rebooting in [0-9]+ seconds)";
 
 /// Where the machine is.
 #[derive(Default)]

@@ -10,7 +10,7 @@
 //! What it is not: it does no input or output and reads no clock. Times are given, as the time since the machine's
 //! start; [`Console::deadline`] says when it wants to be called although nothing came. Everything it is given is
 //! untrusted: no bytes make it panic, and its memory is bounded by [`MAX_LINE`], [`TAIL`] and
-//! [`Watch::transcript_bytes`]. The work is linear in the bytes; nothing is read twice.
+//! [`Watch::transcript_bytes`]. The work is linear in the bytes: no log is read again for each question.
 //!
 //! The lines and the sightings do not depend on where the chunks were cut. Two things do, by their nature: times, and
 //! what is only known because nothing came for a while.

@@ -6,6 +6,8 @@ use regex::{Captures, Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::streamed::Automaton;
+
 /// Bytes that a compiled marker may have.
 const SIZE: usize = 1 << 20;
 
@@ -36,6 +38,7 @@ pub struct Marker {
     name: String,
     kind: MarkerKind,
     regex: Regex,
+    pub(crate) automaton: Option<Automaton>,
 }
 
 /// Why a marker cannot be had.
@@ -68,7 +71,7 @@ impl Marker {
         if regex.is_match("") {
             return Err(MarkerError::MatchesNothing { name });
         }
-        Ok(Self { name, kind: MarkerKind::Expected, regex })
+        Ok(Self { name, kind: MarkerKind::Expected, regex, automaton: Automaton::new(pattern) })
     }
 
     /// A marker that must not come.
@@ -144,10 +147,10 @@ mod tests {
     #[test]
     fn captures_by_name_or_number() {
         let marker = Marker::new("host", r"^(?P<host>\S+) login: *(\w+)?").unwrap();
-        assert_eq!(captures(&marker, "node-1 login: root"), [
-            ("2".into(), "root".into()),
-            ("host".into(), "node-1".into())
-        ]);
+        assert_eq!(
+            captures(&marker, "node-1 login: root"),
+            [("2".into(), "root".into()), ("host".into(), "node-1".into())]
+        );
         assert_eq!(captures(&marker, "node-1 login:"), [("host".into(), "node-1".into())]);
         assert_eq!(marker.find("login: root"), None);
     }
@@ -155,7 +158,10 @@ mod tests {
     #[test]
     fn a_pattern_that_is_none_says_where() {
         let error = Marker::new("m", "(a").unwrap_err().to_string();
-        assert!(error.starts_with("the marker `m` is not a regular expression; correct its pattern"), "{error}");
+        assert!(
+            error.starts_with("the marker `m` is not a regular expression; correct its pattern"),
+            "{error}"
+        );
         assert!(Marker::new("m", "a*").unwrap_err().to_string().contains("matches every line"));
         assert!(Marker::new("m", r"\w{5000}{5000}").is_err(), "too large");
     }
@@ -168,7 +174,10 @@ mod tests {
         assert!(across("Installation complete", "xx Installation com", "plete"));
         assert!(across("Installation complete", "xx Installation ", "complete"));
         assert!(across(r"node-[0-9a-f]{6}", "node-5b", "2dfa"));
-        assert!(!across("error.*fatal", "an error in one", "a fatal line"), "`.*` would match anything there");
+        assert!(
+            !across("error.*fatal", "an error in one", "a fatal line"),
+            "`.*` would match anything there"
+        );
         assert!(!across(r"^(\S+) login:", "my-", "host login:"), "`\\S+` would match anything there");
         assert!(across(r"^(\S+) login:", "my-host log", "in:"));
         assert!(!across("complete", "Installation complete", "and more"), "not across");

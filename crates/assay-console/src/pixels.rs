@@ -12,7 +12,9 @@ pub struct Pixels {
 
 /// Why bytes are not a picture.
 #[derive(Debug, thiserror::Error)]
-#[error("a picture of {width}×{height} has three bytes a pixel, and these are {actual}; convert it to 8 bit RGB")]
+#[error(
+    "a picture of {width}×{height} has three bytes a pixel, and these are {actual}; convert it to 8 bit RGB"
+)]
 pub struct PixelsError {
     width: usize,
     height: usize,
@@ -87,7 +89,8 @@ impl<'a> Grid<'a> {
     }
 
     fn read(&self) -> Read {
-        let mut read = Read { columns: self.columns, rows: Vec::with_capacity(self.rows), known: 0, unknown: 0 };
+        let mut read =
+            Read { columns: self.columns, rows: Vec::with_capacity(self.rows), known: 0, unknown: 0 };
         for row in 0..self.rows {
             let text = (0..self.columns).map(|column| {
                 let c = self.cell(column, row);
@@ -107,7 +110,9 @@ impl<'a> Grid<'a> {
     /// How many of every eighth cell hold a glyph.
     fn sample(&self) -> usize {
         let cells = (0..self.columns * self.rows).step_by(8);
-        cells.filter(|cell| !matches!(self.cell(cell % self.columns, cell / self.columns), None | Some(BLANK))).count()
+        cells
+            .filter(|cell| !matches!(self.cell(cell % self.columns, cell / self.columns), None | Some(BLANK)))
+            .count()
     }
 
     /// The character of a cell; `None` if it is no glyph of the font in two colours.
@@ -137,7 +142,9 @@ impl<'a> Grid<'a> {
         // The corner belongs to the background nearly always; where it does not, the glyph is the other colour.
         self.font.character(&rows).or_else(|| {
             let mask = u64::MAX >> (64 - self.font.width());
-            rows.iter_mut().for_each(|bits| *bits = !*bits & mask);
+            for bits in &mut rows {
+                *bits = !*bits & mask;
+            }
             self.font.character(&rows)
         })
     }

@@ -6,22 +6,35 @@ const PAPER: [u8; 3] = [0, 0, 0];
 /// 8×16 glyphs that are unlike each other, with a blank corner as most have.
 fn bitmap(number: u8, row: usize) -> u8 {
     match row {
-        0 => 0,
-        1..=8 => if number >> (row - 1) & 1 == 1 { 0b0111_1110 } else { 0b0100_0010 },
-        15 => 0,
+        0 | 15 => 0,
+        1..=8 => {
+            if number >> (row - 1) & 1 == 1 {
+                0b0111_1110
+            } else {
+                0b0100_0010
+            }
+        }
         _ => number & 0x7f,
     }
 }
 
 fn font() -> Font {
     let glyphs: Vec<u8> = (0..=255u8)
-        .flat_map(|number| (0..16).map(move |row| if number == b' ' || number == 0 { 0 } else { bitmap(number, row) }))
+        .flat_map(|number| {
+            (0..16).map(move |row| if number == b' ' || number == 0 { 0 } else { bitmap(number, row) })
+        })
         .collect();
     Font::from_vga(&glyphs).unwrap()
 }
 
 /// Draws rows of text as a console does.
-fn draw(width: usize, height: usize, origin: (usize, usize), text: &[&str], (ink, paper): ([u8; 3], [u8; 3])) -> Vec<u8> {
+fn draw(
+    width: usize,
+    height: usize,
+    origin: (usize, usize),
+    text: &[&str],
+    (ink, paper): ([u8; 3], [u8; 3]),
+) -> Vec<u8> {
     let mut rgb: Vec<u8> = paper.iter().copied().cycle().take(width * height * 3).collect();
     for (row, line) in text.iter().enumerate() {
         for (column, byte) in line.bytes().enumerate().filter(|(_, byte)| *byte != b' ') {
@@ -71,11 +84,15 @@ fn a_firmwares_console_in_the_middle_is_found() {
 #[test]
 fn pictures_without_text() {
     for (width, height) in [(0, 0), (1, 1), (7, 15), (8, 16), (100, 100)] {
-        let noise: Vec<u8> = (0..width * height * 3).map(|at: usize| (at.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
+        let noise: Vec<u8> =
+            (0..width * height * 3).map(|at: usize| (at.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
         let screen = Screen::from_pixels(&Pixels::new(width, height, noise).unwrap(), &font());
         assert!(screen.rows().iter().all(|row| row.chars().all(|c| c == char::REPLACEMENT_CHARACTER)));
     }
     let error = Pixels::new(10, 10, vec![0; 400]).unwrap_err().to_string();
-    assert_eq!(error, "a picture of 10×10 has three bytes a pixel, and these are 400; convert it to 8 bit RGB");
+    assert_eq!(
+        error,
+        "a picture of 10×10 has three bytes a pixel, and these are 400; convert it to 8 bit RGB"
+    );
     assert!(Pixels::new(usize::MAX, 2, Vec::new()).is_err());
 }

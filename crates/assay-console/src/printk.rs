@@ -73,9 +73,7 @@ impl Stamp {
             }
             (Seconds(spaces @ 0..4, 0), ' ') => Seconds(spaces + 1, 0),
             (Seconds(spaces, digits @ 0..12), '0'..='9') => Seconds(spaces, digits + 1),
-            (Seconds(spaces, digits @ 1..), '.')
-                if spaces + digits == 5 || (spaces == 0 && digits > 5) =>
-            {
+            (Seconds(spaces, digits @ 1..), '.') if spaces + digits == 5 || (spaces == 0 && digits > 5) => {
                 Decimals(0)
             }
             (Decimals(count @ 0..6), '0'..='9') => Decimals(count + 1),
@@ -126,12 +124,16 @@ pub(crate) fn message_offset(line: &str) -> Option<usize> {
         }
     }
     // A line's trailing spaces are gone, so an empty message ends with the bracket.
-    let end = end.or_else(|| (stamp.state == State::Closed && stamp.held.len() == line.len()).then_some(line.len()))?;
+    let end = end
+        .or_else(|| (stamp.state == State::Closed && stamp.held.len() == line.len()).then_some(line.len()))?;
     let rest = &line[end..];
     let after = rest.trim_start_matches(' ');
     let caller = caller_len(after);
     let message = &after[caller..];
-    Some(line.len() - if caller > 0 { message.strip_prefix(' ').unwrap_or(message) } else { after_time(rest) }.len())
+    Some(
+        line.len()
+            - if caller > 0 { message.strip_prefix(' ').unwrap_or(message) } else { after_time(rest) }.len(),
+    )
 }
 
 /// Without the one space that separates the time from the message; further ones are the message's own.
@@ -169,7 +171,10 @@ mod tests {
         assert_eq!(message("[    0.000000] [      T0] Booting Linux"), Some("Booting Linux"));
         assert_eq!(message("[    0.100000][   C12] smp: up"), Some("smp: up"));
         assert_eq!(message("<4>usb 1-1: no time stamp"), Some("usb 1-1: no time stamp"));
-        assert_eq!(message("[    0.000000] [mem 0x1000-0x1fff] reserved"), Some("[mem 0x1000-0x1fff] reserved"));
+        assert_eq!(
+            message("[    0.000000] [mem 0x1000-0x1fff] reserved"),
+            Some("[mem 0x1000-0x1fff] reserved")
+        );
         assert_eq!(message("[   12.345678]"), Some(""));
     }
 

@@ -44,26 +44,64 @@ impl PromptKind {
 
 /// The kinds with their patterns; the first that matches counts. The flag: also as a finished line, if it is the last.
 static PROMPTS: &[(PromptKind, bool, &str)] = {
-    use PromptKind::{Bootloader, Choice, Confirm, Dialog, Firmware, Key, Login, Password, RescueShell, Shell};
+    use PromptKind::{
+        Bootloader, Choice, Confirm, Dialog, Firmware, Key, Login, Password, RescueShell, Shell,
+    };
     &[
         (Bootloader, false, r"^(?:grub rescue|grub|iPXE)> *$"),
         (Bootloader, false, r"^(?:boot:|=>|U-Boot>) *$"),
         (Firmware, false, r"^(?:Shell|FS[0-9]+:\\.*|BLK[0-9]+:)> *$"),
-        (RescueShell, false, r"^(?:\(initramfs\)|(?:dracut|switch_root|initqueue|emergency):\S*#|sh-[0-9.]+#) *$"),
+        (
+            RescueShell,
+            false,
+            r"^(?:\(initramfs\)|(?:dracut|switch_root|initqueue|emergency):\S*#|sh-[0-9.]+#) *$",
+        ),
         (Login, false, r"(?:^|\s)login: *$"),
-        (Password, false, r"(?i)(?:password|passphrase|passcode|\bPIN\b)[^:?]{0,80}[:?] *(?:\(press TAB for no echo\) *)?$"),
-        (RescueShell, true, r"(?i)^(?:or )?(?:press enter for (?:maintenance|emergency shell)|give root password for maintenance)"),
-        (Key, true, r"(?i)\b(?:press|hit|strike)\b.{0,20}\b(?:any key|a key|enter|return|<enter>|<return>|\[enter\])(?:\b|$)"),
-        (Confirm, true, r"(?i)[\[(]\s*(?:y(?:es)?\s*[/|]\s*n(?:o)?(?:\s*[/|].{0,12})?|n(?:o)?\s*[/|]\s*y(?:es)?)\s*[\])]\s*[?:>]?\s*$"),
+        (
+            Password,
+            false,
+            r"(?i)(?:password|passphrase|passcode|\bPIN\b)[^:?]{0,80}[:?] *(?:\(press TAB for no echo\) *)?$",
+        ),
+        (
+            RescueShell,
+            true,
+            r"(?i)^(?:or )?(?:press enter for (?:maintenance|emergency shell)|give root password for maintenance)",
+        ),
+        (
+            Key,
+            true,
+            r"(?i)\b(?:press|hit|strike)\b.{0,20}\b(?:any key|a key|enter|return|<enter>|<return>|\[enter\])(?:\b|$)",
+        ),
+        (
+            Confirm,
+            true,
+            r"(?i)[\[(]\s*(?:y(?:es)?\s*[/|]\s*n(?:o)?(?:\s*[/|].{0,12})?|n(?:o)?\s*[/|]\s*y(?:es)?)\s*[\])]\s*[?:>]?\s*$",
+        ),
         (Confirm, false, r"(?i)\b(?:continue|proceed|sure|confirm|overwrite|erase|wipe)\b.{0,60}\? *$"),
         // The text frontend of Debian's installer.
         (Choice, false, r"^Prompt: .*> *$"),
         (Choice, true, r"(?i)^\s*(?:please )?(?:select|choose|enter|type|specify|which)\b.{0,100}[:?>] *$"),
-        (Choice, false, r"(?i)\b(?:option|choice|selection|select one|answer|username|user name|hostname|host name)\b.{0,40}[:?>] *$"),
+        (
+            Choice,
+            false,
+            r"(?i)\b(?:option|choice|selection|select one|answer|username|user name|hostname|host name)\b.{0,40}[:?>] *$",
+        ),
         // newt and dialog: buttons, or the help line below them.
-        (Dialog, true, r"(?i)<\s*(?:ok|yes|no|cancel|continue|go back|back|next|finish|done)\s*>|\[\s*(?:OK|Yes|Cancel|Continue|Go Back)\s*\]\s*$"),
-        (Dialog, true, r"(?i)<tab>(?:/<alt-tab>)? (?:moves|between elements)|<enter> activates|arrow keys.{0,40}(?:select|highlight|navigat)|use the .{0,3}(?:↑|\^).{0,20}keys"),
-        (Shell, false, r"^(?:\S+@\S+[: ]?\S*|\[\S+@\S+ \S+\]|\[\S+@\S+:\S*\]|(?:ba|da|a|z)?sh(?:-[0-9.]+)?|[~/]\S*|<?[A-Za-z0-9._-]{1,40}>?)? ?[#$%] *$"),
+        (
+            Dialog,
+            true,
+            r"(?i)<\s*(?:ok|yes|no|cancel|continue|go back|back|next|finish|done)\s*>|\[\s*(?:OK|Yes|Cancel|Continue|Go Back)\s*\]\s*$",
+        ),
+        (
+            Dialog,
+            true,
+            r"(?i)<tab>(?:/<alt-tab>)? (?:moves|between elements)|<enter> activates|arrow keys.{0,40}(?:select|highlight|navigat)|use the .{0,3}(?:↑|\^).{0,20}keys",
+        ),
+        (
+            Shell,
+            false,
+            r"^(?:\S+@\S+[: ]?\S*|\[\S+@\S+ \S+\]|\[\S+@\S+:\S*\]|(?:ba|da|a|z)?sh(?:-[0-9.]+)?|[~/]\S*|<?[A-Za-z0-9._-]{1,40}>?)? ?[#$%] *$",
+        ),
         (Choice, false, r"\? *$"),
     ]
 };
@@ -73,8 +111,9 @@ static SET: LazyLock<RegexSet> = LazyLock::new(|| {
 });
 
 /// Systemd shows what it waits for in lines that it redraws; they are not prompts.
-static WORKING: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^\[[ *]{6}\]|^A (?:start|stop) job is running").expect("the pattern is tested"));
+static WORKING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\[[ *]{6}\]|^A (?:start|stop) job is running").expect("the pattern is tested")
+});
 
 /// The longest line that is a prompt, in bytes.
 const LONGEST: usize = 400;
@@ -113,7 +152,9 @@ mod tests {
 
     #[test]
     fn prompts_of_firmware_bootloaders_installers_and_shells() {
-        use PromptKind::{Bootloader, Choice, Confirm, Dialog, Firmware, Key, Login, Password, RescueShell, Shell};
+        use PromptKind::{
+            Bootloader, Choice, Confirm, Dialog, Firmware, Key, Login, Password, RescueShell, Shell,
+        };
         for (prompt, kind) in [
             ("grub> ", Bootloader),
             ("grub rescue> ", Bootloader),
@@ -128,7 +169,10 @@ mod tests {
             ("node-5b2dfa login: ", Login),
             ("Password: ", Password),
             ("[sudo] password for admin: ", Password),
-            ("Please enter passphrase for disk disk-main-root (cryptroot): (press TAB for no echo) ", Password),
+            (
+                "Please enter passphrase for disk disk-main-root (cryptroot): (press TAB for no echo) ",
+                Password,
+            ),
             ("Press Enter for emergency shell or wait 5 minutes 0 seconds for reboot.", RescueShell),
             ("Give root password for maintenance", RescueShell),
             ("Press any key to continue...", Key),

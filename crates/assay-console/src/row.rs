@@ -122,7 +122,10 @@ impl Row {
 
     /// A kernel message stood here.
     pub(crate) fn split(&mut self) {
-        if !self.cells.is_empty() && self.splits.len() < MAX_SPLITS && self.splits.last() != Some(&self.cells.len()) {
+        if !self.cells.is_empty()
+            && self.splits.len() < MAX_SPLITS
+            && self.splits.last() != Some(&self.cells.len())
+        {
             self.splits.push(self.cells.len());
         }
     }

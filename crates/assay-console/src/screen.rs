@@ -19,7 +19,9 @@ pub struct Screen {
 #[derive(Debug, thiserror::Error)]
 pub enum ScreenError {
     /// There are fewer bytes than cells.
-    #[error("a text screen of {columns}×{rows} has {expected} bytes and these are {actual}; read the buffer whole")]
+    #[error(
+        "a text screen of {columns}×{rows} has {expected} bytes and these are {actual}; read the buffer whole"
+    )]
     TooShort {
         /// Cells in a row.
         columns: usize,
@@ -31,7 +33,9 @@ pub enum ScreenError {
         actual: usize,
     },
     /// No screen has this size.
-    #[error("{columns}×{rows} is no size of a text screen; give the columns and rows of the mode, such as 80×25")]
+    #[error(
+        "{columns}×{rows} is no size of a text screen; give the columns and rows of the mode, such as 80×25"
+    )]
     Size {
         /// Cells in a row.
         columns: usize,
@@ -51,7 +55,8 @@ impl Screen {
         let Some(buffer) = buffer.get(..expected) else {
             return Err(ScreenError::TooShort { columns, rows, expected, actual: buffer.len() });
         };
-        let text = |row: &[u8]| row.chunks_exact(2).map(|cell| CP437[usize::from(cell[0])]).collect::<String>();
+        let text =
+            |row: &[u8]| row.chunks_exact(2).map(|cell| CP437[usize::from(cell[0])]).collect::<String>();
         Ok(Self::new(columns, buffer.chunks_exact(columns * 2).map(text)))
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::armed::Shown;
 use crate::console::waiting;
-use crate::judge::{Judge, Text, sighting};
+use crate::judge::{Judge, Passage, sighting};
 use crate::ladder::Rung;
 use crate::line::{Line, Source};
 use crate::marker::Marker;
@@ -62,11 +62,13 @@ impl ScreenReader {
     pub fn push(&mut self, at: Duration, screen: &Screen) -> Vec<Sighting> {
         let mut out = self.tick(at);
         let texts = screen.lines();
-        if texts.len() == self.lines.len() && texts.iter().zip(&self.lines).all(|(text, line)| *text == line.text) {
+        if texts.len() == self.lines.len()
+            && texts.iter().zip(&self.lines).all(|(text, line)| *text == line.text)
+        {
             return out;
         }
         let before = std::mem::take(&mut self.lines);
-        let mut after = align(before, texts, |line| self.keep(line));
+        let mut after = align(before, &texts, screen.columns(), |line| self.keep(line));
         let last = after.len().saturating_sub(1);
         let mut programs = false;
         for (index, line) in after.iter_mut().enumerate() {
@@ -190,9 +192,9 @@ impl ScreenReader {
         }
     }
 
-    fn text<'a>(&self, text: &'a str, number: u64) -> Text<'a> {
+    fn text<'a>(&self, text: &'a str, number: u64) -> Passage<'a> {
         let message = printk::message_offset(text);
-        Text {
+        Passage {
             at: self.now,
             number,
             source: Source::Screen,
@@ -244,28 +246,31 @@ impl ScreenReader {
 }
 
 /// Finds the lines of the screen before in the one after; those that are gone are handed to `gone`.
-fn align(before: Vec<Standing>, texts: Vec<String>, mut gone: impl FnMut(&mut Standing)) -> Vec<Standing> {
+fn align(
+    before: Vec<Standing>,
+    texts: &[String],
+    columns: usize,
+    mut gone: impl FnMut(&mut Standing),
+) -> Vec<Standing> {
     let mut before: Vec<Option<Standing>> = before.into_iter().map(Some).collect();
-    let scrolled = scrolled_by(&before, &texts);
+    let scrolled = scrolled_by(&before, texts, columns);
     let mut after: Vec<Standing> = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        let line = match scrolled {
-            Some(by) => before.get_mut(index + by).and_then(Option::take),
+        let line = if let Some(by) = scrolled {
+            before.get_mut(index + by).and_then(Option::take)
+        } else {
             // Not simply scrolled: the same text anywhere is the same line, then a similar one in the same place.
-            None => {
-                let same = before.iter().position(|line| line.as_ref().is_some_and(|line| line.text == *text));
-                let similar = before.get(index).is_some_and(|line| line.as_ref().is_some_and(|line| similar(&line.text, text)));
-                match same {
-                    Some(at) => before[at].take(),
-                    None if similar => before[index].take(),
-                    None => None,
-                }
-            }
+            let is = |line: &Option<Standing>, same: fn(&str, &str) -> bool| {
+                line.as_ref().is_some_and(|line| same(&line.text, text))
+            };
+            let at = before.iter().position(|line| is(line, |old, new| old == new));
+            let in_place = before.get(index).is_some_and(|line| is(line, similar)).then_some(index);
+            at.or(in_place).and_then(|at| before[at].take())
         };
         let mut line = line.unwrap_or_default();
         if line.text != *text {
             // The first line may have lost its first rows; it is then no other text.
-            let is_rest = index == 0 && !text.is_empty() && line.kept && line.text.ends_with(text.as_str());
+            let is_rest = index == 0 && line.kept && is_rest(&line.text, text, columns);
             line.text.clone_from(text);
             line.kept = is_rest;
         }
@@ -276,7 +281,7 @@ fn align(before: Vec<Standing>, texts: Vec<String>, mut gone: impl FnMut(&mut St
 }
 
 /// By how many lines the screen moved up; `None` if what changed is something else.
-fn scrolled_by(before: &[Option<Standing>], texts: &[String]) -> Option<usize> {
+fn scrolled_by(before: &[Option<Standing>], texts: &[String], columns: usize) -> Option<usize> {
     let before: Vec<&str> = before.iter().flatten().map(|line| line.text.as_str()).collect();
     (0..before.len()).find(|&by| {
         let rest = &before[by..];
@@ -286,9 +291,15 @@ fn scrolled_by(before: &[Option<Standing>], texts: &[String]) -> Option<usize> {
             && rest.iter().zip(texts).enumerate().all(|(index, (old, new))| {
                 old == new
                     || (index == last && (!old.is_empty() && new.starts_with(old)))
-                    || (index == 0 && by > 0 && !new.is_empty() && old.ends_with(new.as_str()))
+                    || (index == 0 && is_rest(old, new, columns))
             })
     })
+}
+
+/// What is left of a line of several rows after the first of them scrolled away.
+fn is_rest(old: &str, new: &str, columns: usize) -> bool {
+    let rows_less = old.chars().count().saturating_sub(new.chars().count());
+    rows_less > 0 && columns > 0 && rows_less.is_multiple_of(columns) && !new.is_empty() && old.ends_with(new)
 }
 
 fn similar(old: &str, new: &str) -> bool {

@@ -22,7 +22,7 @@ fn names(sightings: &[Sighting]) -> Vec<String> {
     sightings.iter().map(name).collect()
 }
 
-fn screen<'a>(rows: &[&'a str]) -> Screen {
+fn screen(rows: &[&str]) -> Screen {
     Screen::from_rows(40, rows.iter().copied())
 }
 
@@ -32,8 +32,15 @@ fn a_still_line_is_seen_once_and_so_is_one_that_scrolls() {
     let first = screen(&["step 1", "all done", "step 2", "working"]);
     assert_eq!(names(&reader.push(s(1), &first)), ["step", "done", "step"]);
     assert_eq!(names(&reader.push(s(2), &first)), [""; 0]);
-    assert_eq!(names(&reader.push(s(3), &screen(&["all done", "step 2", "working", "step 3", "x"]))), ["step"]);
-    assert_eq!(names(&reader.push(s(4), &screen(&["step 3", "x", "all done", "y"]))), ["done"], "another line of the same text");
+    assert_eq!(
+        names(&reader.push(s(3), &screen(&["all done", "step 2", "working", "step 3", "x"]))),
+        ["step"]
+    );
+    assert_eq!(
+        names(&reader.push(s(4), &screen(&["step 3", "x", "all done", "y"]))),
+        ["done"],
+        "another line of the same text"
+    );
     // The screen is cleared and drawn anew with a line that stood there before.
     assert_eq!(names(&reader.push(s(5), &screen(&["", "x", "", "step 4", "y"]))), ["step"]);
     let texts: Vec<String> = reader.take_lines().into_iter().map(|line| line.text).collect();
@@ -44,8 +51,14 @@ fn a_still_line_is_seen_once_and_so_is_one_that_scrolls() {
 fn the_last_line_grows() {
     let mut reader = reader(&[("name", r"name (\S+)"), ("login", "login:")]);
     assert_eq!(names(&reader.push(s(1), &screen(&["Welcome", "name no"]))), [""; 0]);
-    assert_eq!(names(&reader.push(s(2), &screen(&["Welcome", "name node-1", "node-1 login:"]))), ["name", "login"]);
-    assert_eq!(names(&reader.push(s(3), &screen(&["Welcome", "name node-1", "node-1 login: root", "Password:"]))), ["Login"]);
+    assert_eq!(
+        names(&reader.push(s(2), &screen(&["Welcome", "name node-1", "node-1 login:"]))),
+        ["name", "login"]
+    );
+    assert_eq!(
+        names(&reader.push(s(3), &screen(&["Welcome", "name node-1", "node-1 login: root", "Password:"]))),
+        ["Login"]
+    );
     assert_eq!(names(&reader.tick(s(60))), ["stuck: Password:"]);
     assert_eq!(reader.deadline(), None);
     assert_eq!(reader.tail(1)[0].text, "Password:");
@@ -71,6 +84,11 @@ fn full_rows_go_on_in_the_next() {
     assert_eq!(names(&seen), ["done", "Kernel", "Userspace"]);
     assert_eq!(seen[0].text, "[    1.204711] systemd[1]: Installation complete");
     assert_eq!(seen[0].source, Source::Screen);
+    // Its first row scrolls away: what is left is no other line.
+    reader.push(s(2), &Screen::from_rows(41, [rows[0], rows[1], "next"]));
+    assert_eq!(names(&reader.push(s(3), &Screen::from_rows(41, ["omplete", "next", "last"]))), [""; 0]);
+    let texts: Vec<String> = reader.take_lines().into_iter().map(|line| line.text).collect();
+    assert_eq!(texts, [seen[0].text.as_str(), "next"]);
 }
 
 #[test]
@@ -90,7 +108,10 @@ fn a_panic_is_the_last_line_of_a_screen() {
 #[test]
 fn prompts_and_dialogs() {
     let mut reader = reader(&[]);
-    reader.push(s(1), &screen(&["", "   Write the changes to disks?", "", "   <Yes>       <No>", "", "  F1 for help"]));
+    reader.push(
+        s(1),
+        &screen(&["", "   Write the changes to disks?", "", "   <Yes>       <No>", "", "  F1 for help"]),
+    );
     assert_eq!(names(&reader.tick(s(31))), ["stuck: <Yes>       <No>"]);
     assert_eq!(names(&reader.tick(s(310))), [""; 0]);
     reader.push(s(311), &screen(&["BusyBox v1.35.0", "(initramfs)"]));

@@ -12,19 +12,15 @@ use regex_automata::{Anchored, Input};
 /// Bytes of states that one automaton may cache. Beyond it starts over, which is slower and right.
 const CACHE: usize = 512 << 10;
 
-/// The automaton of one marker and its place in the unfinished line.
-pub(crate) struct Streamed {
+/// The automaton of a pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct Automaton {
     dfa: DFA,
-    cache: Cache,
     /// One byte of each class that the pattern tells apart.
     bytes: Vec<u8>,
-    row: u64,
-    fed: usize,
-    state: Option<LazyStateID>,
-    matched: bool,
 }
 
-impl Streamed {
+impl Automaton {
     /// `None` if the pattern has no such automaton of a bearable size; it is then matched in finished lines and after
     /// the settling time only.
     pub(crate) fn new(pattern: &str) -> Option<Self> {
@@ -35,9 +31,29 @@ impl Streamed {
             .unicode_word_boundary(true);
         let thompson = regex_automata::nfa::thompson::Config::new().nfa_size_limit(Some(CACHE));
         let dfa = DFA::builder().configure(config).thompson(thompson).build(pattern).ok()?;
-        let cache = dfa.create_cache();
-        let bytes = dfa.byte_classes().representatives(..).filter_map(|unit| unit.as_u8()).collect();
-        Some(Self { dfa, cache, bytes, row: 0, fed: 0, state: None, matched: false })
+        let bytes = dfa
+            .byte_classes()
+            .representatives(..)
+            .filter_map(regex_automata::util::alphabet::Unit::as_u8)
+            .collect();
+        Some(Self { dfa, bytes })
+    }
+}
+
+/// The automaton of one armed marker, and its place in the unfinished line.
+pub(crate) struct Streamed {
+    automaton: Automaton,
+    cache: Cache,
+    row: u64,
+    fed: usize,
+    state: Option<LazyStateID>,
+    matched: bool,
+}
+
+impl Streamed {
+    pub(crate) fn new(automaton: Automaton) -> Self {
+        let cache = automaton.dfa.create_cache();
+        Self { automaton, cache, row: 0, fed: 0, state: None, matched: false }
     }
 
     /// Reads what was appended to the row since the last call; true if it now holds a match that is final. Says so
@@ -48,14 +64,14 @@ impl Streamed {
             self.fed = 0;
             self.matched = false;
             let start = Input::new("").anchored(Anchored::No);
-            self.state = self.dfa.start_state_forward(&mut self.cache, &start).ok();
+            self.state = self.automaton.dfa.start_state_forward(&mut self.cache, &start).ok();
         }
         let mut utf8 = [0; 4];
         let from = std::mem::replace(&mut self.fed, cells.len()).min(cells.len());
         for c in &cells[from..] {
             for &byte in c.encode_utf8(&mut utf8).as_bytes() {
                 let Some(state) = self.state else { return false };
-                let Ok(next) = self.dfa.next_state(&mut self.cache, state, byte) else {
+                let Ok(next) = self.automaton.dfa.next_state(&mut self.cache, state, byte) else {
                     self.state = None;
                     return false;
                 };
@@ -78,7 +94,8 @@ impl Streamed {
     /// There is a match, and no byte leads to another.
     fn is_over(&mut self, state: LazyStateID) -> bool {
         let clears = self.cache.clear_count();
-        let answer = if self.matched { self.all_lead_nowhere(state) } else { self.all_lead_to_the_same_end(state) };
+        let answer =
+            if self.matched { self.all_lead_nowhere(state) } else { self.all_lead_to_the_same_end(state) };
         let answer = answer.unwrap_or(false);
         if self.cache.clear_count() != clears {
             // The states at hand are no longer those of the cache.
@@ -90,11 +107,11 @@ impl Streamed {
 
     /// The match was before the end of the text.
     fn all_lead_nowhere(&mut self, state: LazyStateID) -> Option<bool> {
-        let (dfa, cache) = (&self.dfa, &mut self.cache);
+        let (dfa, cache) = (&self.automaton.dfa, &mut self.cache);
         if dfa.next_eoi_state(cache, state).ok()?.is_match() {
             return Some(false);
         }
-        for &byte in &self.bytes {
+        for &byte in &self.automaton.bytes {
             if !dfa.next_state(cache, state, byte).ok()?.is_dead() {
                 return Some(false);
             }
@@ -104,13 +121,13 @@ impl Streamed {
 
     /// The match is at the end of the text.
     fn all_lead_to_the_same_end(&mut self, state: LazyStateID) -> Option<bool> {
-        let (dfa, cache) = (&self.dfa, &mut self.cache);
+        let (dfa, cache) = (&self.automaton.dfa, &mut self.cache);
         if !dfa.next_eoi_state(cache, state).ok()?.is_match() {
             return Some(false);
         }
         // States report a match one byte later.
         let mut end = None;
-        for &byte in &self.bytes {
+        for &byte in &self.automaton.bytes {
             let next = dfa.next_state(cache, state, byte).ok()?;
             if !next.is_match() || end.is_some_and(|end| end != next) {
                 return Some(false);
@@ -118,7 +135,7 @@ impl Streamed {
             end = Some(next);
         }
         let end = end?;
-        for &byte in &self.bytes {
+        for &byte in &self.automaton.bytes {
             if !dfa.next_state(cache, end, byte).ok()?.is_dead() {
                 return Some(false);
             }
@@ -133,10 +150,10 @@ mod tests {
 
     /// After how many characters of `line`, given one by one, the match is final.
     fn final_after(pattern: &str, line: &str) -> Option<usize> {
-        let mut streamed = Streamed::new(pattern).unwrap();
+        let mut streamed = Streamed::new(Automaton::new(pattern).unwrap());
         let cells: Vec<char> = line.chars().collect();
         let one_by_one = (1..=cells.len()).find(|&end| streamed.is_final(1, &cells[..end]));
-        let mut streamed = Streamed::new(pattern).unwrap();
+        let mut streamed = Streamed::new(Automaton::new(pattern).unwrap());
         assert_eq!(streamed.is_final(1, &cells), one_by_one.is_some(), "the cuts make no difference");
         one_by_one
     }
@@ -155,12 +172,17 @@ mod tests {
         assert_eq!(final_after("^never", "but this"), None);
         assert_eq!(final_after(r"ok\b", "ok"), None);
         assert_eq!(final_after(r"ok\b", "ok x"), Some(4));
+        assert_eq!(
+            final_after(r"ok\b( üx)?", "ok üx"),
+            None,
+            "the automaton knows no word boundaries in Unicode"
+        );
         assert_eq!(final_after("größe: [0-9]{2}", "größe: 12"), Some(9));
     }
 
     #[test]
     fn rows_are_apart() {
-        let mut streamed = Streamed::new("login:").unwrap();
+        let mut streamed = Streamed::new(Automaton::new("login:").unwrap());
         let log: Vec<char> = "log".chars().collect();
         let login: Vec<char> = "login:".chars().collect();
         assert!(!streamed.is_final(1, &log));

@@ -78,7 +78,10 @@ mod tests {
         let mut transcript = Transcript::new(1000);
         (1..=14).for_each(|number| transcript.push(line(number)));
         assert_eq!(transcript.dropped(), 4);
-        assert_eq!(transcript.take().iter().map(|line| line.number).collect::<Vec<_>>(), (5..=14).collect::<Vec<_>>());
+        assert_eq!(
+            transcript.take().iter().map(|line| line.number).collect::<Vec<_>>(),
+            (5..=14).collect::<Vec<_>>()
+        );
         assert_eq!(transcript.take(), []);
         transcript.push(line(15));
         assert_eq!(transcript.take().len(), 1);

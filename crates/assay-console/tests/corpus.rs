@@ -97,7 +97,9 @@ fn boots_climb_the_ladder_without_a_failure() {
         let rungs: Vec<String> = seen
             .iter()
             .filter_map(|sighting| match sighting.what {
-                What::Rung { rung, .. } => Some(serde_json::to_value(rung).unwrap().as_str().unwrap().to_owned()),
+                What::Rung { rung, .. } => {
+                    Some(serde_json::to_value(rung).unwrap().as_str().unwrap().to_owned())
+                }
                 _ => None,
             })
             .collect();
@@ -121,10 +123,15 @@ fn every_expression_has_a_console() {
                     let plain = escapes.replace_all(line, "");
                     let message = stamp.replace(&plain, "");
                     regex.is_match(message.trim().as_bytes())
-                        || message.contains("No bootable device.") && expression.contains("No bootable device")
+                        || message.contains("No bootable device.")
+                            && expression.contains("No bootable device")
                 })
             };
-            if !sections.iter().filter(|section| section.codes.contains(pattern.code)).any(|section| shows(&section)) {
+            if !sections
+                .iter()
+                .filter(|section| section.codes.contains(pattern.code))
+                .any(|section| shows(&section))
+            {
                 missing.push(format!("{}: {expression}", pattern.code));
             }
         }

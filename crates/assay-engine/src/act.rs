@@ -12,8 +12,8 @@ use assay_model::host::spec::HostSpec;
 use assay_model::state::FailedAt;
 use assay_model::view::AttemptOutcome;
 use assay_model::{
-    EventBody, Finding, Judgement, Micros, Pipeline, RunResult, RunState, RunView, Severity, Sha256, StageName,
-    Verdict, journal,
+    EventBody, Finding, Judgement, Micros, Pipeline, RunResult, RunState, RunView, Severity, Sha256,
+    StageName, Verdict, journal,
 };
 use assay_pipelines::image::{self, ImageInput};
 use assay_pipelines::{JudgeInput, SensorSummary, host};
@@ -395,8 +395,12 @@ impl Engine {
             return Ok(None);
         }
         let (target, number) = (run.created.target.id, run.created.number);
-        let filter =
-            RunFilter { target: Some(target), before_number: Some(number), limit: ALL, ..RunFilter::default() };
+        let filter = RunFilter {
+            target: Some(target),
+            before_number: Some(number),
+            limit: ALL,
+            ..RunFilter::default()
+        };
         for row in self.store.list_runs(filter).await? {
             if row.result != Some(RunResult::Pass) || row.overridden {
                 continue;

@@ -13,7 +13,11 @@ use crate::{Engine, EngineError, secret};
 /// The runner is to take the run up.
 pub(crate) fn booting(s: &Snapshot<'_>) -> Action {
     let since = s.run.booting_since.unwrap_or(s.run.created_at);
-    if s.run.enrolled.as_ref().is_some_and(|e| e.at >= since) { start(s.run) } else { Action::Wait { until: None } }
+    if s.run.enrolled.as_ref().is_some_and(|e| e.at >= since) {
+        start(s.run)
+    } else {
+        Action::Wait { until: None }
+    }
 }
 
 /// The next thing to do in a run that is running.

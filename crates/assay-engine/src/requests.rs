@@ -9,7 +9,8 @@ use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
 use assay_model::view::StageView;
 use assay_model::{
-    Decision, DecisionKind, EventBody, Finding, HostId, Owner, Pipeline, RunId, RunView, Severity, StageName, StagePlan,
+    Decision, DecisionKind, EventBody, Finding, HostId, Owner, Pipeline, RunId, RunView, Severity, StageName,
+    StagePlan,
 };
 use assay_pipelines::host;
 use assay_store::{Changes, CreateError, HostRow, RunFilter};

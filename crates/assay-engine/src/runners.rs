@@ -70,11 +70,7 @@ pub struct Given {
 impl Engine {
     /// A run for this runner that it does not hold yet, with a fresh token; the token before it is
     /// void. `None` when there is nothing.
-    pub async fn grant(
-        &self,
-        runner: &str,
-        holding: &[RunId],
-    ) -> Result<Option<Given>, EngineError> {
+    pub async fn grant(&self, runner: &str, holding: &[RunId]) -> Result<Option<Given>, EngineError> {
         for run in self.store.open_views().await? {
             let id = run.id;
             let mine = run.runner.as_deref() == Some(runner) && run.state() != RunState::Queued;

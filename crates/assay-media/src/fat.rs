@@ -20,6 +20,8 @@ use crate::{MediaError, SliceReader};
 
 /// The most that a folder may have, in bytes: the specification's 65 536 entries of 32.
 const MAX_FOLDER: u64 = 65_536 * 32;
+/// Read at once, in bytes: a multiple of every cluster.
+const MAX_RUN: u64 = 4 << 20;
 const WHAT: &str = "the FAT file system";
 
 /// Where the parts of a FAT volume lie, checked against each other.
@@ -270,6 +272,17 @@ impl<S: Source> Fat<S> {
         self.geometry.data_at + u64::from(cluster - 2) * self.geometry.cluster
     }
 
+    /// The first `size` bytes of a chain, clusters in a row at once.
+    fn bytes_of(&self, chain: &[u32], size: u64) -> Result<Vec<u8>, MediaError> {
+        let mut bytes = Vec::with_capacity(size as usize);
+        let most = (MAX_RUN / self.geometry.cluster) as usize;
+        for row in chain.chunk_by(|one, next| *next == one + 1).flat_map(|row| row.chunks(most)) {
+            let length = (row.len() as u64 * self.geometry.cluster).min(size - bytes.len() as u64);
+            bytes.extend(self.source.piece(WHAT, self.cluster_at(row[0]), length)?);
+        }
+        Ok(bytes)
+    }
+
     /// A folder's bytes; the root's for `None` or cluster 0, as `..` says it.
     fn folder(&self, first: Option<u32>) -> Result<Vec<u8>, MediaError> {
         let what = "a folder of the FAT file system";
@@ -281,11 +294,7 @@ impl<S: Source> Fat<S> {
             Some(first) => first,
         };
         let chain = self.chain(first, MAX_FOLDER / self.geometry.cluster)?;
-        let mut bytes = Vec::new();
-        for cluster in chain {
-            bytes.extend(self.source.piece(what, self.cluster_at(cluster), self.geometry.cluster)?);
-        }
-        Ok(bytes)
+        self.bytes_of(&chain, chain.len() as u64 * self.geometry.cluster)
     }
 
     fn items(&self, first: Option<u32>) -> Result<Vec<Item>, MediaError> {
@@ -349,15 +358,7 @@ impl<S: Source> Fat<S> {
             let why = format!("`{path}` has {size} bytes and {} clusters", chain.len());
             return Err(MediaError::damaged(WHAT, why));
         }
-        let mut bytes = Vec::with_capacity(size as usize);
-        for cluster in chain {
-            let length = self.geometry.cluster.min(size - bytes.len() as u64);
-            bytes.extend(self.source.piece(WHAT, self.cluster_at(cluster), length)?);
-            if bytes.len() as u64 == size {
-                break;
-            }
-        }
-        Ok(bytes)
+        self.bytes_of(&chain, size)
     }
 
     pub(crate) fn metadata(&self, path: &str) -> Result<Node, MediaError> {

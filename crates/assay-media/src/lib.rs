@@ -24,6 +24,8 @@ mod iso;
 pub mod occupy;
 mod probe;
 pub mod prove;
+#[cfg(test)]
+mod samples;
 mod source;
 mod sparse;
 pub mod stage;

@@ -80,7 +80,8 @@ impl Qmp {
     /// [`QemuError`] when there is nobody, somebody else holds the monitor, or it does not speak QMP.
     pub async fn connect(path: &Path) -> Result<Self, QemuError> {
         let connect = UnixStream::connect(path);
-        let stream = connect.await.map_err(|source| QemuError::QmpConnect { path: path.to_owned(), source })?;
+        let stream =
+            connect.await.map_err(|source| QemuError::QmpConnect { path: path.to_owned(), source })?;
         Self::over(stream, path).await
     }
 

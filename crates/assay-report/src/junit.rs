@@ -41,15 +41,18 @@ fn skipped(why: &str) -> TestCaseStatus {
 }
 
 fn failed(kind: NonSuccessKind, report: &Report, stage: &ReportStage) -> TestCaseStatus {
-    let of_stage = |f: &&assay_model::Finding| f.stage.as_ref().is_some_and(|name| name.as_str() == stage.name);
+    let of_stage =
+        |f: &&assay_model::Finding| f.stage.as_ref().is_some_and(|name| name.as_str() == stage.name);
     let findings: Vec<_> = report.findings.iter().filter(of_stage).collect();
     let mut status = TestCaseStatus::non_success(kind);
     if let Some(worst) = findings.iter().find(|f| f.severity == Severity::Critical) {
         status.set_type(worst.code.as_str());
     }
     status.set_message(XmlString::new(&stage.message));
-    let lines: Vec<_> =
-        findings.iter().map(|f| format!("{} {}: {}\n  → {}", f.severity, f.code, f.message, f.next_step)).collect();
+    let lines: Vec<_> = findings
+        .iter()
+        .map(|f| format!("{} {}: {}\n  → {}", f.severity, f.code, f.message, f.next_step))
+        .collect();
     status.set_description(lines.join("\n"));
     status
 }

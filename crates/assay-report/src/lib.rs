@@ -18,8 +18,8 @@ use assay_model::host::inventory::Inventory;
 use assay_model::report::Report;
 use assay_model::{Event, Micros, RunView};
 
-pub use junit::junit;
 pub use bundle::{Bundle, Verification, verify_bundle, write_bundle, write_folder};
+pub use junit::junit;
 pub use key::{PublicKey, SigningKey};
 
 /// What a report shows beyond the fold of its journal. Everything is optional: a section without

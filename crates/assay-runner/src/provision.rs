@@ -29,7 +29,11 @@ pub(crate) struct Provision {
 }
 
 impl Provision {
-    pub(crate) async fn start(settings: &Settings, network: &Network, client: Client) -> Result<Self, RunnerError> {
+    pub(crate) async fn start(
+        settings: &Settings,
+        network: &Network,
+        client: Client,
+    ) -> Result<Self, RunnerError> {
         let (interface, netns, address, prefix_len) = match network {
             Network::Interface { name, address, prefix_len } => (name.clone(), None, *address, *prefix_len),
             Network::Lab { netns, .. } => {

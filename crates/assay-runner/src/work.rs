@@ -9,8 +9,8 @@ use assay_model::RunId;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::client::{Client, ClientError};
 use crate::capacity::for_benches;
+use crate::client::{Client, ClientError};
 use crate::console::{self, Progress};
 use crate::power::Power;
 use crate::{Machines, RunnerError, Settings, images};
@@ -58,7 +58,10 @@ pub(crate) async fn claim_forever(
                         (Some(agent), _) => images::work(&settings, &grant, agent).await,
                         (None, Some(machines)) => follow(&client, machines, grant).await,
                         (None, None) => {
-                            warn!(run.number = grant.number, "the run needs a machine, and none boots from here");
+                            warn!(
+                                run.number = grant.number,
+                                "the run needs a machine, and none boots from here"
+                            );
                             tokio::time::sleep(AWAY).await;
                         }
                     }

@@ -1,6 +1,8 @@
 //! The runner protocol's endpoints; `assay_api::runner` is the contract.
 
-use assay_api::runner::{AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, Order, Seen, Services, Step};
+use assay_api::runner::{
+    AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, Order, Seen, Services, Step,
+};
 use assay_engine::live::Offer;
 use assay_engine::outside::{Console, Reading};
 use assay_engine::runners::{Given, order, speed_servers};

@@ -384,6 +384,7 @@ impl Look<'_> {
         let (mut count, mut first, mut names) = (0, None, None);
         for label in labels.into_iter().flatten() {
             let Some(raw) = self.at(label, LABEL)? else { continue };
+            let before = count;
             for slot in (128 * KIB..LABEL).step_by(1024) {
                 let magic = le64(&raw, slot as usize);
                 if magic == MAGIC || magic == MAGIC.swap_bytes() {
@@ -392,7 +393,7 @@ impl Look<'_> {
                 }
             }
             let list = &raw[16 * KIB as usize..128 * KIB as usize];
-            if names.is_none() && find_name(list, b"pool_guid").is_some() {
+            if count > before && names.is_none() && find_name(list, b"pool_guid").is_some() {
                 names = Some((
                     find_name(list, b"name").and_then(nvlist_text),
                     find_name(list, b"pool_guid").and_then(nvlist_number),

@@ -126,7 +126,7 @@ fn a_whole_ext4_of_several_groups_is_sound_and_readable() {
 #[test]
 fn a_prior_install_is_what_an_installer_would_find() {
     let bench = Bench::new();
-    let disk = bench.blank("disk", 8 * GIB);
+    let disk = bench.blank("disk", 2 * GIB);
     let occupied = prior_install(&disk, "node-123abc", &[("/etc/zeta/cluster-node-id", b"node-123abc\n")])
         .expect("occupied");
     let opened = Disk::open(&disk).expect("it opens");

@@ -17,7 +17,7 @@ fn the_digest_is_that_of_sha256sum() {
         (0, vec![]),
         (1, vec![(0, 1)]),
         (5 * MIB + 123, vec![(4095, 2), (MIB - 1, 70_000), (5 * MIB + 100, 23)]),
-        (700 * MIB, vec![(0, 512), (300 * MIB + 77, 3 * MIB), (700 * MIB - 1, 1)]),
+        (200 * MIB, vec![(0, 512), (100 * MIB + 77, 3 * MIB), (200 * MIB - 1, 1)]),
     ] {
         let disk = bench.blank("disk", bytes);
         let file = File::options().write(true).open(&disk).expect("it opens");
@@ -56,7 +56,7 @@ fn eight_gigabytes_with_a_hundred_megabytes_of_data_take_seconds() {
     let whole_took = started.elapsed();
     println!("quick: {quick_took:?}, with sha256: {whole_took:?}, data: {} MiB", quick.data / MIB);
     assert!(quick.is_same(&whole) && quick.data > 99 * MIB);
-    // Measured at 0.6 s and 5 s; the limits are for a machine that does something else as well.
+    // Measured at 0.3 s, and 5 s for the whole; the limit is for a machine that does something else as well.
     assert!(quick_took < Duration::from_secs(20), "{quick_took:?}");
     assert!(compare(&quick, &disk, None).expect("read").same);
 

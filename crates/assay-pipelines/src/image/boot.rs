@@ -32,10 +32,7 @@ impl ImageStage for Boot {
                 Some(finding) if told.checks.iter().any(|c| c.verdict == assay_model::Verdict::Fail) => {
                     finding.message.clone()
                 }
-                _ => format!(
-                    "up after {:.1} s ({})",
-                    evidence.watched.seconds, evidence.watched.accel
-                ),
+                _ => format!("up after {:.1} s", evidence.watched.seconds),
             };
             Judgement::from_evidence(told.checks, told.findings, told.coverage, Vec::new(), message)
         })

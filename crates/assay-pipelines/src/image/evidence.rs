@@ -261,8 +261,8 @@ pub struct DiskBefore {
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Digest of all its bytes.
-    pub sha256: Sha256,
+    /// Digest of its data and of where they are (`assay_media::prove::Fingerprint`); holes are not read.
+    pub content: String,
     /// What it holds.
     pub holds: String,
 }

@@ -66,13 +66,11 @@ impl ImageStage for Prepare {
             }
             let message = match findings.first() {
                 Some(finding) => finding.message.clone(),
-                None => format!(
-                    "{}, {}, {} disks; {}",
-                    evidence.medium,
-                    bytes(evidence.bytes),
-                    evidence.disks.len(),
-                    evidence.accel
-                ),
+                None => {
+                    let accel = evidence.accel.split(':').next().unwrap_or_default();
+                    let disks = text::plural(evidence.disks.len(), "disk");
+                    format!("{} of {}, {disks}; guests run by {accel}", evidence.medium, bytes(evidence.bytes))
+                }
             };
             let staged = evidence.staged.len() as u64;
             let read = evidence.staged.iter().filter(|file| file.read_back).count() as u64;

@@ -5,9 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::spec::{
-    Arch, Gate, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmNetwork, VmNic, VmSpec,
-};
+use super::spec::{Arch, Gate, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmNetwork, VmNic, VmSpec};
 use crate::Accel;
 
 /// The address of the stand-in control plane on an isolated network.
@@ -87,10 +85,19 @@ pub(super) fn arguments(spec: &VmSpec, places: &Places, accel: &Accel, resume: b
     list.channels(spec, places);
     if let Some(medium) = &spec.medium {
         let image = value(&medium.image);
-        list.pair("-blockdev", &format!("driver=file,node-name=medium-file,filename={image},read-only={}", on(medium.kind == MediumKind::Cd)));
         list.pair(
             "-blockdev",
-            &format!("driver=raw,node-name=medium,file=medium-file,read-only={}", on(medium.kind == MediumKind::Cd)),
+            &format!(
+                "driver=file,node-name=medium-file,filename={image},read-only={}",
+                on(medium.kind == MediumKind::Cd)
+            ),
+        );
+        list.pair(
+            "-blockdev",
+            &format!(
+                "driver=raw,node-name=medium,file=medium-file,read-only={}",
+                on(medium.kind == MediumKind::Cd)
+            ),
         );
         match (medium.kind, spec.arch) {
             (MediumKind::Cd, Arch::X86_64) => {
@@ -102,7 +109,12 @@ pub(super) fn arguments(spec: &VmSpec, places: &Places, accel: &Accel, resume: b
             }
             (MediumKind::Usb, _) => {
                 let serial = escape(&medium.serial);
-                list.pair("-device", &format!("usb-storage,id=stick,bus=usb.0,drive=medium,removable=on,serial={serial},bootindex=0"));
+                list.pair(
+                    "-device",
+                    &format!(
+                        "usb-storage,id=stick,bus=usb.0,drive=medium,removable=on,serial={serial},bootindex=0"
+                    ),
+                );
             }
         }
     }
@@ -163,13 +175,17 @@ impl Arguments {
             if spec.firmware == VmFirmware::UefiSecure && spec.arch == Arch::X86_64 {
                 self.pair("-global", "driver=cfi.pflash01,property=secure,value=on");
             }
-            self.pair("-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", value(&images.code)));
+            self.pair(
+                "-drive",
+                &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", value(&images.code)),
+            );
             self.pair("-drive", &format!("if=pflash,unit=1,format=raw,file={}", value(&places.vars())));
         }
         if spec.tpm {
             self.pair("-chardev", &format!("socket,id=tpm,path={}", value(&places.tpm())));
             self.pair("-tpmdev", "emulator,id=tpm0,chardev=tpm");
-            let device = if spec.arch == Arch::X86_64 { "tpm-crb,tpmdev=tpm0" } else { "tpm-tis-device,tpmdev=tpm0" };
+            let device =
+                if spec.arch == Arch::X86_64 { "tpm-crb,tpmdev=tpm0" } else { "tpm-tis-device,tpmdev=tpm0" };
             self.pair("-device", device);
         }
     }
@@ -222,14 +238,20 @@ impl Arguments {
             (VmBus::Nvme, _) => self.pair("-device", &format!("nvme,id={id},{tail},{blocks}")),
             (VmBus::Sata, Arch::X86_64) => {
                 let rotation = if disk.rotates { 7200 } else { 1 };
-                self.pair("-device", &format!("ide-hd,id={id},bus=ide.{sata},{tail},{blocks},rotation_rate={rotation}"));
+                self.pair(
+                    "-device",
+                    &format!("ide-hd,id={id},bus=ide.{sata},{tail},{blocks},rotation_rate={rotation}"),
+                );
                 *sata += 1;
             }
             (VmBus::Sata, Arch::Aarch64) | (VmBus::Scsi, _) => scsi(self, disk.rotates),
             (VmBus::Virtio, _) => self.pair("-device", &format!("virtio-blk-pci,id={id},{tail},{blocks}")),
             (VmBus::Usb, _) => {
                 let removable = on(disk.removable);
-                self.pair("-device", &format!("usb-storage,id={id},bus=usb.0,{tail},{blocks},removable={removable}"));
+                self.pair(
+                    "-device",
+                    &format!("usb-storage,id={id},bus=usb.0,{tail},{blocks},removable={removable}"),
+                );
             }
         }
     }
@@ -245,14 +267,18 @@ impl Arguments {
                 let image = value(image);
                 self.pair(
                     "-blockdev",
-                    &format!("driver=file,node-name={top},filename={image},read-only={only},discard=unmap{cache}"),
+                    &format!(
+                        "driver=file,node-name={top},filename={image},read-only={only},discard=unmap{cache}"
+                    ),
                 );
             }
             VmImage::Served(socket) => {
                 let socket = value(socket);
                 self.pair(
                     "-blockdev",
-                    &format!("driver=nbd,node-name={top},server.type=unix,server.path={socket},read-only={only}"),
+                    &format!(
+                        "driver=nbd,node-name={top},server.type=unix,server.path={socket},read-only={only}"
+                    ),
                 );
             }
         }
@@ -264,7 +290,12 @@ impl Arguments {
         }
         if let Some(log) = &disk.write_log {
             self.pair("-blockdev", &format!("driver=file,node-name=log-{id},filename={}", value(log)));
-            self.pair("-blockdev", &format!("driver=blklogwrites,node-name=logged-{id},file={top},log=log-{id},log-sector-size=512"));
+            self.pair(
+                "-blockdev",
+                &format!(
+                    "driver=blklogwrites,node-name=logged-{id},file={top},log=log-{id},log-sector-size=512"
+                ),
+            );
             top = format!("logged-{id}");
         }
         self.pair("-blockdev", &format!("driver=raw,node-name=disk-{id},file={top},read-only={only}"));
@@ -288,7 +319,13 @@ impl Arguments {
                 self.pair("-netdev", &format!("user,id=net-{id},restrict=on"));
             }
         }
-        self.pair("-object", &format!("filter-dump,id=dump-{id},netdev=net-{id},file={},maxlen=2048", value(&places.packets(id))));
+        self.pair(
+            "-object",
+            &format!(
+                "filter-dump,id=dump-{id},netdev=net-{id},file={},maxlen=2048",
+                value(&places.packets(id))
+            ),
+        );
         self.pair("-device", &format!("{model},id={id},netdev=net-{id},mac={mac},romfile="));
     }
 

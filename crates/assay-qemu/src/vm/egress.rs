@@ -66,7 +66,9 @@ pub fn egress(pcap: &Path, mac: Mac) -> io::Result<Vec<Attempt>> {
 fn read(mut from: impl Read, mac: Mac) -> io::Result<Vec<Attempt>> {
     let mut header = [0; 24];
     from.read_exact(&mut header)?;
-    let word = |bytes: &[u8], at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word = |bytes: &[u8], at: usize| {
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
     let magic = word(&header, 0);
     if !matches!(magic, 0xA1B2_C3D4 | 0xA1B2_3C4D) || word(&header, 20) != 1 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a capture of Ethernet packets"));

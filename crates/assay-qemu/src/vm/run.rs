@@ -19,7 +19,7 @@ use super::command::{Places, arguments, firmware_images};
 use super::spec::VmSpec;
 use super::{screen, tpm};
 use crate::error::io_error;
-use crate::{Accel, Qmp, QmpEvent, QemuError};
+use crate::{Accel, QemuError, Qmp, QmpEvent};
 
 /// QEMU answers after about a tenth of a second; this is for a machine that is busy with other things.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -269,9 +269,7 @@ impl Vm {
 
     /// Waits for QEMU's end, dropping all other events; says whether it came.
     pub(super) async fn gone(&mut self, limit: Duration) -> bool {
-        let end = async {
-            while !matches!(self.next_event().await, (_, VmEvent::Ended { .. })) {}
-        };
+        let end = async { while !matches!(self.next_event().await, (_, VmEvent::Ended { .. })) {} };
         timeout(limit, end).await.is_ok()
     }
 
@@ -296,11 +294,7 @@ fn listen(path: &Path) -> Result<UnixListener, QemuError> {
     UnixListener::bind(path).map_err(io_error("listening on", path))
 }
 
-async fn read(
-    mut from: OwnedReadHalf,
-    to: mpsc::Sender<(Instant, VmEvent)>,
-    event: fn(Vec<u8>) -> VmEvent,
-) {
+async fn read(mut from: OwnedReadHalf, to: mpsc::Sender<(Instant, VmEvent)>, event: fn(Vec<u8>) -> VmEvent) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let at = Instant::now();

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use assay_api::operator::{Decide, RunDetail, RunSummary};
 use assay_model::report::Report;
-use assay_model::{
-    Decision, DecisionKind, Pipeline, RunId, RunState, RunView, Sha256, TargetId, text,
-};
+use assay_model::{Decision, DecisionKind, Pipeline, RunId, RunState, RunView, Sha256, TargetId, text};
 use assay_store::{RunFilter, RunRow};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;

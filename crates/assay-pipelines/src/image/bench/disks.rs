@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use assay_media::occupy::{Occupant, occupy};
 use assay_media::prove::{Fingerprint, compare};
 use assay_media::{Content, Disk, Scheme, Tree};
-use assay_model::Sha256;
 use assay_qemu::ServedDisk;
 
 use super::Test;
@@ -39,9 +38,8 @@ impl Test {
                 super::blocking(move || make(&folder, &spec)).await?
             };
             let (image, before, pristine, holds) = made.map_err(|error| format!("disk {}: {error}", spec.name))?;
-            let sha256: Sha256 =
-                before.sha256.as_deref().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
-            told.push(DiskBefore { name: spec.name.clone(), bytes: spec.size.0, sha256, holds });
+            let content = before.content.clone();
+            told.push(DiskBefore { name: spec.name.clone(), bytes: spec.size.0, content, holds });
             laid.push(Laid { spec, image, before, pristine, served: None });
         }
         self.disks = laid;
@@ -77,11 +75,11 @@ fn make(folder: &Path, spec: &DiskSpec) -> Result<Made, String> {
     file.set_len(spec.size.0).map_err(|error| error.to_string())?;
     drop(file);
     let Some(occupant) = occupant(spec.holds) else {
-        let before = Fingerprint::of(&image).map_err(|error| error.to_string())?;
+        let before = Fingerprint::quick(&image).map_err(|error| error.to_string())?;
         return Ok((image, before, None, "nothing".to_owned()));
     };
     let occupied = occupy(&image, occupant).map_err(|error| error.to_string())?;
-    let before = Fingerprint::of(&image).map_err(|error| error.to_string())?;
+    let before = Fingerprint::quick(&image).map_err(|error| error.to_string())?;
     let pristine = folder.join(format!("disk-{}.before", spec.name));
     sparse_copy(&image, &pristine).map_err(|error| error.to_string())?;
     Ok((image, before, Some(pristine), words(&occupied.content)))

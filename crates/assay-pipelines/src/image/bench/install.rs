@@ -16,7 +16,8 @@ impl Test {
         let command = self.switch_on("installer", true).await?;
         let watched = self.watch_boot(progress).await?;
         let failed = watched.outcome != Outcome::Reached;
-        let artifacts = if failed || self.ends_after_boot() { self.switch_off().await? } else { Vec::new() };
+        // Nothing is installed yet that a cut in power could hurt.
+        let artifacts = if failed || self.ends_after_boot() { self.cut_off().await? } else { Vec::new() };
         brought(&Booted { watched, command }, artifacts)
     }
 
@@ -69,7 +70,7 @@ impl Test {
         let success = self.profile().success_phase().map(|phase| phase.name.clone());
         let seen = watched.phases.iter().find(|phase| Some(&phase.name) == success.as_ref());
         self.success_at = seen.map(|phase| super::seconds(self.began, self.let_go_at) + phase.at_s);
-        let artifacts = self.switch_off().await?;
+        let artifacts = if reached { self.switch_off().await? } else { self.cut_off().await? };
         let shutdown = self.shutdown.take().unwrap_or_default();
         progress("reading the disks");
         let disks = if looked_into { self.read_disks(&written).await? } else { Vec::new() };
@@ -112,6 +113,14 @@ impl Test {
             machine.after(&mut watched);
         }
         Ok(watched)
+    }
+
+    /// Cuts the machine's power and takes its transcripts.
+    async fn cut_off(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
+        if let Some(machine) = &mut self.machine {
+            machine.vm.cut_power().await.map_err(|error| error.to_string())?;
+        }
+        self.switch_off().await
     }
 
     /// Switches the machine off, as gently as it lets us, and takes its transcripts.
@@ -164,7 +173,7 @@ impl Test {
         self.switch_on("installer", true).await?;
         let booted = self.watch_boot(progress).await?;
         if booted.outcome != Outcome::Reached {
-            named(self.switch_off().await?);
+            named(self.cut_off().await?);
             return Ok((OtherMachine { install: booted, reboot: None }, files));
         }
         let (installed, more) = self.watch_install(progress, false).await?;

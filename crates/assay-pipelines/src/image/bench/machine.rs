@@ -21,6 +21,8 @@ use crate::image::profile::{Channel, DiskFault, Phase, Profile, Within};
 const FIRMWARE_RESETS: u32 = 3;
 /// Sightings and events that are kept.
 const MAX_NOTED: usize = 100;
+/// How long a machine that has panicked may still be heard.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of the raw serial port that are kept.
 const MAX_RAW: usize = 48 << 20;
 /// The longest line that is kept as evidence, in characters.
@@ -78,6 +80,7 @@ pub(super) struct Machine {
     last_activity: Duration,
     written: u64,
     resets: u32,
+    panicked_at: Option<Duration>,
     secrets: Secrets,
     raw: Vec<u8>,
     texts: BTreeMap<Over, String>,
@@ -121,6 +124,7 @@ impl Machine {
             last_activity: Duration::ZERO,
             written: 0,
             resets: 0,
+            panicked_at: None,
             secrets: secrets.clone(),
             raw: Vec::new(),
             texts: BTreeMap::new(),
@@ -247,10 +251,8 @@ impl Machine {
         let answer = self.vm.qmp().execute("query-blockstats", Value::Null).await.unwrap_or_default();
         let mut written = BTreeMap::new();
         for device in answer.as_array().into_iter().flatten() {
-            let qdev = device.get("qdev").and_then(Value::as_str).unwrap_or_default();
-            let Some(id) = qdev.strip_prefix("/machine/peripheral/").and_then(|rest| rest.split('/').next()) else {
-                continue;
-            };
+            let node = device.get("node-name").and_then(Value::as_str).unwrap_or_default();
+            let Some(id) = node.strip_prefix("disk-") else { continue };
             let bytes = device.pointer("/stats/wr_bytes").and_then(Value::as_u64).unwrap_or(0);
             *written.entry(id.to_owned()).or_default() += bytes;
         }
@@ -373,6 +375,16 @@ impl Machine {
             return Heed::Begun;
         }
         let seen = self.watched.phases.iter().any(|seen| seen.name == name);
+        let success = self.profile.success_phase().is_some_and(|success| success.name == name);
+        if !seen && success && goal.within == Within::Install {
+            return Heed::End(Outcome::Failed {
+                code: "SuccessBeforeWork".to_owned(),
+                line: cut(&sighting.text),
+                meaning: "The marker of success came before phases that belong before it. Print it after everything is \
+                          written, synced and read back."
+                    .to_owned(),
+            });
+        }
         if !seen && phase.stage == goal.within && self.watched.noted.len() < MAX_NOTED {
             self.watched.noted.push(Noted {
                 at_s: sighting.at.as_secs_f64(),
@@ -439,13 +451,20 @@ impl Machine {
         let quiet_at = self.last_activity + silence;
         let standing_at = self.standing.values().next().map(|_| self.last_activity + prompt);
         let reader_at = self.readers.values().filter_map(Console::deadline).chain(self.screen.deadline()).min();
-        let wake = [Some(due), Some(quiet_at), standing_at, reader_at].into_iter().flatten().min().unwrap_or(due);
+        let last_words_at = self.panicked_at.map(|at| at + LAST_WORDS);
+        let wake = [Some(due), Some(quiet_at), standing_at, reader_at, last_words_at].into_iter().flatten().min().unwrap_or(due);
         tokio::select! {
             biased;
             (at, event) = self.vm.next_event() => self.take(at, event).await,
             () = sleep_until(born + wake) => {
                 let now = self.vm.age();
                 self.tick(now);
+                if last_words_at.is_some_and(|at| now >= at) {
+                    return Next::Gone(Outcome::Ended {
+                        code: "GuestPanicked".to_owned(),
+                        detail: format!("the guest's kernel says that it has panicked; the last line: {}", self.last_line()),
+                    });
+                }
                 if now >= due {
                     return Next::Overdue;
                 }
@@ -537,10 +556,11 @@ impl Machine {
         match event.name.as_str() {
             "SHUTDOWN" if reason == "guest-reset" => Next::Off(Off::Reset),
             "SHUTDOWN" if reason == "guest-shutdown" => Next::Off(Off::PowerOff),
-            "GUEST_PANICKED" => Next::Gone(Outcome::Ended {
-                code: "GuestPanicked".to_owned(),
-                detail: format!("the guest's kernel says that it has panicked; the last line: {}", self.last_line()),
-            }),
+            "GUEST_PANICKED" => {
+                // Its last words may still be on their way, and say more.
+                self.panicked_at.get_or_insert(at);
+                Next::Seen
+            }
             "WATCHDOG" => Next::Gone(Outcome::Ended {
                 code: "WatchdogFired".to_owned(),
                 detail: format!("the watchdog was not fed any more; the last line: {}", self.last_line()),

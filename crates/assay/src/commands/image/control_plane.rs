@@ -40,15 +40,18 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) async fn run(self) -> Result<Exit> {
-        let (owner, repository) =
-            self.repository.split_once('/').context("--repository is OWNER/NAME, such as operator/cluster")?;
+        let (owner, repository) = self
+            .repository
+            .split_once('/')
+            .context("--repository is OWNER/NAME, such as operator/cluster")?;
         let drawn = uuid::Uuid::new_v4().simple().to_string();
         let token = self.token.clone().unwrap_or(drawn);
         let mut config = Config::new(Arc::new(SystemClock::default())).token("node", &token);
         config.owner = owner.to_owned();
         config.repository = repository.to_owned();
         config.login = self.operator.clone();
-        config.listen = std::iter::once(Listen::Tcp(self.listen)).chain(self.listen_tls.map(Listen::TcpTls)).collect();
+        config.listen =
+            std::iter::once(Listen::Tcp(self.listen)).chain(self.listen_tls.map(Listen::TcpTls)).collect();
         for fault in &self.fault {
             let fault: Fault = serde_json::from_str(fault).with_context(|| format!("--fault {fault}"))?;
             config.faults.push(fault);
@@ -100,7 +103,13 @@ fn words(event: &assay_standin::Event) -> String {
             format!("{} {} → {status}", clean(&r.method), clean(&r.path))
         }
         E::Push(p) => format!("push {} {:?}: {} commits", clean(&p.reference), p.kind, p.commits.len()),
-        E::PullOpened(p) => format!("pull request {}: {} ({} into {})", p.number, clean(&p.title), clean(&p.head), clean(&p.base)),
+        E::PullOpened(p) => format!(
+            "pull request {}: {} ({} into {})",
+            p.number,
+            clean(&p.title),
+            clean(&p.head),
+            clean(&p.base)
+        ),
         E::PullEnded { number, state } => format!("pull request {number}: {state:?}"),
         E::Registered(r) => format!("registered: {}", clean(&r.name)),
         E::Joined(j) => format!("joined: {}", clean(&j.name)),

@@ -17,11 +17,11 @@ use crate::client::Client;
 use crate::place;
 
 /// The runner's name, on a control plane that has no other.
-pub(super) const RUNNER: &str = "here";
+pub(crate) const RUNNER: &str = "here";
 
 /// Both, running.
-pub(super) struct Local {
-    pub(super) client: Client,
+pub(crate) struct Local {
+    pub(crate) client: Client,
     stop: watch::Sender<bool>,
     server: JoinHandle<std::io::Result<()>>,
     runner: JoinHandle<Result<(), assay_runner::RunnerError>>,
@@ -29,7 +29,7 @@ pub(super) struct Local {
 
 impl Local {
     /// Starts both on the folder `data`; `capacity` says how much is done at once.
-    pub(super) async fn start(data: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
+    pub(crate) async fn start(data: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::open(Settings {
             data_dir: data.to_owned(),
@@ -69,7 +69,7 @@ impl Local {
     }
 
     /// Why one of the two ended by itself. Pending while both run.
-    pub(super) async fn ended(&mut self) -> anyhow::Error {
+    pub(crate) async fn ended(&mut self) -> anyhow::Error {
         tokio::select! {
             ended = &mut self.server => match ended {
                 Ok(Err(why)) => anyhow!(why).context("the control plane ended"),
@@ -83,7 +83,7 @@ impl Local {
     }
 
     /// Stops the runner first, and with it every machine.
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.runner.await;
         let _ = self.server.await;

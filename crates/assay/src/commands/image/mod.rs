@@ -11,6 +11,8 @@ use clap::Subcommand;
 
 use crate::exit::Exit;
 
+pub(crate) use local::{Local, RUNNER};
+pub(crate) use out::keep;
 pub(crate) use relay::Relay;
 
 #[derive(Subcommand)]

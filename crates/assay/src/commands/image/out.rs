@@ -11,18 +11,24 @@ use crate::client::Client;
 use crate::ui;
 
 /// Fetches everything of a finished run into `folder`.
-pub(super) async fn keep(client: &Client, number: i64, folder: &Path) -> Result<RunDetail> {
+pub(crate) async fn keep(client: &Client, number: i64, folder: &Path) -> Result<RunDetail> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let detail: RunDetail = client.get(&format!("/api/v1/runs/{number}")).await?;
-    for (path, name) in [("report.html", "report.html"), ("report.json", "report.json"), ("bundle", "bundle.tar")] {
+    for (path, name) in
+        [("report.html", "report.html"), ("report.json", "report.json"), ("bundle", "bundle.tar")]
+    {
         fetch(client, &format!("/api/v1/runs/{number}/{path}"), &folder.join(name)).await?;
     }
     let files = folder.join("artifacts");
     std::fs::create_dir_all(&files).with_context(|| files.display().to_string())?;
     for artifact in &detail.report.artifacts {
         // Names were made harmless when the files were taken in.
-        fetch(client, &format!("/api/v1/runs/{number}/artifacts/{}", artifact.name), &files.join(&artifact.name))
-            .await?;
+        fetch(
+            client,
+            &format!("/api/v1/runs/{number}/artifacts/{}", artifact.name),
+            &files.join(&artifact.name),
+        )
+        .await?;
     }
     Ok(detail)
 }
@@ -51,7 +57,10 @@ pub(super) fn annotate(report: &Report) {
         };
         let stage = finding.stage.as_ref().map_or("run", |stage| stage.as_str());
         let title = property(&format!("{} at {stage}", finding.code));
-        ui::line(&format!("::{level} title={title}::{}", value(&format!("{} {}", finding.message, finding.next_step))));
+        ui::line(&format!(
+            "::{level} title={title}::{}",
+            value(&format!("{} {}", finding.message, finding.next_step))
+        ));
     }
 }
 

@@ -11,8 +11,8 @@ use clap::Args;
 
 use super::local::{Local, RUNNER};
 use super::out;
-use crate::commands::run::{self, Live};
 use crate::client::Client;
+use crate::commands::run::{self, Live};
 use crate::commands::told_to_stop;
 use crate::exit::Exit;
 use crate::ui;
@@ -57,7 +57,8 @@ impl Test {
         let data = match &self.data {
             Some(data) => data.clone(),
             None => {
-                scratch = tempfile::Builder::new().prefix("assay-image-").tempdir().context("a scratch store")?;
+                scratch =
+                    tempfile::Builder::new().prefix("assay-image-").tempdir().context("a scratch store")?;
                 scratch.path().to_owned()
             }
         };
@@ -91,7 +92,8 @@ impl Test {
     fn spec(&self) -> Result<ImageSpec> {
         let at = |path: &Path| path.display().to_string();
         let source = std::fs::read_to_string(&self.profile).with_context(|| at(&self.profile))?;
-        let mut profile = Profile::from_toml(&source).map_err(|e| anyhow::anyhow!("{}:\n{e}", at(&self.profile)))?;
+        let mut profile =
+            Profile::from_toml(&source).map_err(|e| anyhow::anyhow!("{}:\n{e}", at(&self.profile)))?;
         let image = std::path::absolute(&self.image).with_context(|| at(&self.image))?;
         let file = std::fs::metadata(&image).with_context(|| at(&self.image))?;
         anyhow::ensure!(file.is_file(), "{}: not a file", at(&self.image));
@@ -133,8 +135,12 @@ async fn follow(client: &Client, number: i64) -> Result<()> {
             "journal" => {
                 let at: Micros = serde_json::from_value(event.data["at"].clone()).unwrap_or_default();
                 let since = at.since(*began.get_or_insert(at)).as_seconds();
-                let body: EventBody = serde_json::from_value(event.data).context("a journal event does not read")?;
-                if let EventBody::StageJudged { .. } | EventBody::StageStarted { .. } | EventBody::AttemptLost { .. } = body {
+                let body: EventBody =
+                    serde_json::from_value(event.data).context("a journal event does not read")?;
+                if let EventBody::StageJudged { .. }
+                | EventBody::StageStarted { .. }
+                | EventBody::AttemptLost { .. } = body
+                {
                     ui::say(&format!("{since:7.1} s  {}", sentence::of(&body)));
                 }
                 if matches!(body, EventBody::Sealed(_)) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use assay_model::Pipeline;
 use assay_model::host::order::Profile;
 use assay_model::host::spec::{FieldPattern, FieldSeverity, HostSpec, Limits};
 use assay_qemu::Injection;
@@ -123,17 +124,9 @@ struct File {
     expected: Expected,
 }
 
-/// Which pipeline an entry belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Pipeline {
-    /// Machines.
-    Host,
-}
-
-/// One proof.
+/// What every proof has, whichever pipeline it is about.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct Proof {
     /// The file's name without `.toml`; also the host's name while it is proven.
     pub(super) name: String,
     /// One line for lists.
@@ -144,10 +137,60 @@ pub(super) struct Entry {
     pub(super) kind: Kind,
     /// Where the fault is made.
     pub(super) made_by: MadeBy,
-    /// The lab machine.
-    pub(super) machine: String,
     /// The healthy entry that must pass in the same invocation.
     pub(super) control: Option<String>,
+    /// Whether it belongs to the short run.
+    pub(super) smoke: bool,
+    /// What must be seen.
+    pub(super) expected: Expected,
+}
+
+impl Proof {
+    /// Refuses one that could never come out, or always does. `can_raise` knows which stage says what.
+    pub(super) fn check(&self, can_raise: fn(&str, &str) -> Result<()>) -> Result<()> {
+        let expected = &self.expected;
+        match (self.kind, &self.control) {
+            (Kind::Healthy, Some(_)) => bail!("a healthy entry is a control and has none; remove `control`"),
+            (Kind::Fault | Kind::Canary, None) => {
+                bail!("name the healthy entry of the same machine as `control`")
+            }
+            _ => {}
+        }
+        match (expected.verdict, &expected.stage, &expected.code) {
+            // A canary may be odd in a way that is told and forgiven.
+            (Conclusion::Pass, None, None) if expected.parts.is_empty() => {
+                ensure!(self.kind != Kind::Fault, "a fault must expect `verdict = \"fail\"`");
+                ensure!(
+                    self.kind == Kind::Canary || expected.beside.is_empty(),
+                    "a healthy machine has no codes beside its pass"
+                );
+                ensure!(
+                    expected.beside.iter().all(|code| is_known(code)),
+                    "`beside` names a code that is not known"
+                );
+            }
+            (Conclusion::Pass, ..) => bail!("a pass has no stage, code or parts"),
+            (Conclusion::Fail, Some(stage), Some(code)) => {
+                ensure!(self.kind != Kind::Healthy, "a healthy entry must expect `verdict = \"pass\"`");
+                for code in expected.beside.iter().chain([code]) {
+                    can_raise(stage, code)?;
+                }
+            }
+            (Conclusion::Fail, ..) => {
+                bail!("a fail needs `stage` and `code`: red for any reason proves nothing")
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One proof of the host pipeline.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// What every proof has.
+    pub(super) proof: Proof,
+    /// The lab machine.
+    pub(super) machine: String,
     /// The expected spec (YAML); that of the machine as ordered without it.
     pub(super) spec: Option<String>,
     /// Other limits in that spec.
@@ -160,10 +203,14 @@ pub(super) struct Entry {
     pub(super) stages: Vec<String>,
     /// What is done to the machine while it runs.
     pub(super) inject: Vec<Inject>,
-    /// Whether it belongs to the short run.
-    pub(super) smoke: bool,
-    /// What must be seen.
-    pub(super) expected: Expected,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = Proof;
+
+    fn deref(&self) -> &Proof {
+        &self.proof
+    }
 }
 
 /// All proofs, by name.
@@ -362,60 +409,32 @@ impl<'a> Selection<'a> {
 impl Entry {
     fn read(name: &str, text: &str) -> Result<Self> {
         let file: File = toml::from_str(text)?;
-        let entry = Self {
+        let proof = Proof {
             name: name.to_owned(),
             description: file.description,
             pipeline: file.pipeline,
             kind: file.kind,
             made_by: file.made_by,
-            machine: file.machine,
             control: file.control,
+            smoke: file.smoke,
+            expected: file.expected,
+        };
+        let entry = Self {
+            proof,
+            machine: file.machine,
             spec: file.spec,
             limits: file.limits,
             severity: file.severity,
             profile: file.profile,
             stages: file.stages,
             inject: file.inject,
-            smoke: file.smoke,
-            expected: file.expected,
         };
         entry.check()?;
         Ok(entry)
     }
 
     fn check(&self) -> Result<()> {
-        let expected = &self.expected;
-        match (self.kind, &self.control) {
-            (Kind::Healthy, Some(_)) => bail!("a healthy entry is a control and has none; remove `control`"),
-            (Kind::Fault | Kind::Canary, None) => {
-                bail!("name the healthy entry of the same machine as `control`")
-            }
-            _ => {}
-        }
-        match (expected.verdict, &expected.stage, &expected.code) {
-            // A canary may be odd in a way that is told and forgiven.
-            (Conclusion::Pass, None, None) if expected.parts.is_empty() => {
-                ensure!(self.kind != Kind::Fault, "a fault must expect `verdict = \"fail\"`");
-                ensure!(
-                    self.kind == Kind::Canary || expected.beside.is_empty(),
-                    "a healthy machine has no codes beside its pass"
-                );
-                ensure!(
-                    expected.beside.iter().all(|code| is_known(code)),
-                    "`beside` names a code that is not known"
-                );
-            }
-            (Conclusion::Pass, ..) => bail!("a pass has no stage, code or parts"),
-            (Conclusion::Fail, Some(stage), Some(code)) => {
-                ensure!(self.kind != Kind::Healthy, "a healthy entry must expect `verdict = \"pass\"`");
-                for code in expected.beside.iter().chain([code]) {
-                    can_raise(stage, code)?;
-                }
-            }
-            (Conclusion::Fail, ..) => {
-                bail!("a fail needs `stage` and `code`: red for any reason proves nothing")
-            }
-        }
+        self.proof.check(can_raise)?;
         if let Some(spec) = &self.spec {
             HostSpec::from_yaml(spec).context("spec")?;
         }

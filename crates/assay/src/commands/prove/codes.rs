@@ -170,6 +170,118 @@ pub(super) fn can_raise(stage: &str, code: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a code that this stage of the image pipeline cannot raise.
+pub(super) fn can_raise_of_image(stage: &str, code: &str) -> Result<()> {
+    let watched = WATCHED.contains(&stage) && is_of_a_console(code);
+    let known = IMAGE_CODES.iter().find(|(name, _)| *name == stage);
+    let Some((_, codes)) = known else {
+        let stages: Vec<_> = IMAGE_CODES.iter().map(|(name, _)| *name).collect();
+        bail!("no stage `{stage}` raises codes; there are {}", stages.join(", "));
+    };
+    ensure!(
+        watched || codes.contains(&code),
+        "stage {stage} cannot raise `{code}`; it can raise {}",
+        codes.join(", ")
+    );
+    Ok(())
+}
+
+/// What a machine under watch can come to, whatever it was to do.
+fn is_of_a_console(code: &str) -> bool {
+    ENDINGS.contains(&code) || assay_console::catalogue::patterns().any(|pattern| pattern.code == code)
+}
+
+/// The stages that watch a machine.
+const WATCHED: [&str; 4] = ["Boot", "Install", "Reboot", "Identify"];
+
+/// How a machine under watch can end beside the failures that consoles tell.
+const ENDINGS: [&str; 9] = [
+    "FailMarker",
+    "GuestPanicked",
+    "IdleShell",
+    "PhaseTimedOut",
+    "SecretOnConsole",
+    "Silent",
+    "StuckPrompt",
+    "UnexpectedPowerOff",
+    "UnexpectedReset",
+];
+
+/// Every code that a judge of the image pipeline can raise, by stage, beside what a watched machine can come to.
+const IMAGE_CODES: [(&str, &[&str]); 8] = [
+    ("Prepare", &["FlashToolFailed", "MediumNotWritten", "StagedFileLost"]),
+    (
+        "Inspect",
+        &[
+            "ForbiddenFile",
+            "ImageTooLarge",
+            "ImageTruncated",
+            "ImageUnreadable",
+            "NotBootable",
+            "RequiredFileMissing",
+            "VolumeIdWrong",
+        ],
+    ),
+    ("Boot", &[]),
+    (
+        "Install",
+        &[
+            "DiskLabelWrong",
+            "DiskNotTaken",
+            "DiskUnreadable",
+            "InstallEndedOtherwise",
+            "NoBootloader",
+            "NothingInstalled",
+            "OccupiedDiskWritten",
+            "StagedFileIgnored",
+            "SuccessBeforeWork",
+            "TypedInto",
+            "WrongDiskWritten",
+        ],
+    ),
+    ("Reboot", &[]),
+    (
+        "Identify",
+        &[
+            "FileMissing",
+            "FileSystemWrong",
+            "HostnameChanged",
+            "HostnameLostOnRepair",
+            "HostnameNotAnnounced",
+            "HostnameNotShown",
+            "HostnameNotUnique",
+            "HostnameOnDiskWrong",
+            "HostnameWrong",
+            "InstallNotRepeatable",
+            "VolumeMissing",
+        ],
+    ),
+    (
+        "Join",
+        &[
+            "DeregistrationFailed",
+            "EmptyCommit",
+            "NoPullRequest",
+            "NotJoined",
+            "NotRegistered",
+            "OrphanBranch",
+            "OtherFilesTouched",
+            "PayloadAddressWrong",
+            "PayloadFieldWrong",
+            "PayloadInvalid",
+            "PayloadMisplaced",
+            "PayloadMissing",
+            "PayloadTimeWrong",
+            "PayloadUnreadable",
+            "RegisteredInSpite",
+            "RegisteredTooEarly",
+            "RegisteredTwice",
+            "SecretInPayload",
+        ],
+    ),
+    ("Reporting", &["ArtifactAltered", "ArtifactMissing", "ChainBroken"]),
+];
+
 /// Refuses a stage that there is not.
 pub(super) fn check_stage(stage: &str) -> Result<()> {
     let stages: Vec<_> = CODES.iter().map(|(name, _)| *name).collect();
@@ -184,5 +296,9 @@ pub(super) fn can_be_muted(code: &str) -> bool {
 
 /// Whether some check or the engine raises a code.
 pub(super) fn is_known(code: &str) -> bool {
-    COUNTED.contains(&code) || ENGINE.contains(&code) || CODES.iter().any(|(_, codes)| codes.contains(&code))
+    COUNTED.contains(&code)
+        || ENGINE.contains(&code)
+        || is_of_a_console(code)
+        || IMAGE_CODES.iter().any(|(_, codes)| codes.contains(&code))
+        || CODES.iter().any(|(_, codes)| codes.contains(&code))
 }

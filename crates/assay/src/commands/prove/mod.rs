@@ -8,6 +8,7 @@
 mod catalogue;
 mod codes;
 mod edge;
+mod images;
 mod page;
 mod stand;
 mod verdict;
@@ -18,10 +19,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use assay_model::Pipeline;
 use clap::{Args, ValueEnum};
 use futures::StreamExt as _;
 
-use self::catalogue::{Catalogue, Entry, MadeBy, Selection};
+use self::catalogue::{Catalogue, Entry, MadeBy, Proof, Selection};
 use self::stand::{Prover, Settings, Stand};
 use self::verdict::{Line, unnoticed};
 use crate::commands::told_to_stop;
@@ -34,6 +36,8 @@ use crate::{place, ui};
 enum Which {
     /// Simulated machines, healthy and broken.
     Host,
+    /// The reference installer, and its broken variants.
+    Image,
     /// Everything that there is.
     All,
 }
@@ -64,7 +68,13 @@ pub(crate) struct Prove {
     /// How many machines run at once. In software emulation they take each other's time.
     #[arg(long, default_value = "1")]
     jobs: NonZeroUsize,
-    /// The folder of the catalogue.
+    /// The folder with images: profiles, the reference installer, and the catalogue of its variants.
+    #[arg(long, default_value = "examples/images")]
+    images: PathBuf,
+    /// Where packages of the reference installer are kept [default: its own].
+    #[arg(long, value_name = "FOLDER")]
+    image_cache: Option<PathBuf>,
+    /// The folder of the host pipeline's catalogue.
     #[arg(long, default_value = "lab/faults")]
     faults: PathBuf,
     /// The folder with the machine files.
@@ -83,7 +93,74 @@ pub(crate) struct Prove {
 
 impl Prove {
     pub(crate) async fn run(self) -> Result<Exit> {
+        match self.which {
+            Which::Host => self.hosts().await,
+            Which::Image => self.images().await,
+            Which::All => {
+                let hosts = self.hosts().await?;
+                let images = self.images().await?;
+                Ok(if hosts == Exit::Ok { images } else { hosts })
+            }
+        }
+    }
+
+    /// Proofs of the image pipeline.
+    async fn images(&self) -> Result<Exit> {
+        let entries = images::load(&self.images)?;
+        let short: Vec<_> =
+            entries.values().filter(|entry| entry.smoke).map(|entry| entry.name.clone()).collect();
+        let only = if self.smoke { &short } else { &self.only };
+        let chosen = match images::select(&entries, only) {
+            Ok(chosen) => chosen,
+            Err(problem) => {
+                ui::error(&problem);
+                return Ok(Exit::Usage);
+            }
+        };
+        if let Some(code) = &self.mute {
+            ensure!(
+                chosen.iter().any(|entry| entry.expected.code.as_ref() == Some(code)),
+                "none of the chosen entries expects `{code}`, so nothing could notice its loss"
+            );
+        }
+        let asked = |name: &str| only.is_empty() || only.iter().any(|asked| asked == name);
+        let proofs: Vec<&Proof> = chosen.iter().map(|entry| &entry.proof).collect();
+        if self.list {
+            ui::table(
+                &LISTED,
+                &proofs.iter().filter(|p| asked(&p.name)).map(|p| listed_row(p)).collect::<Vec<_>>(),
+            );
+            return Ok(Exit::Ok);
+        }
+        let places = images::Places {
+            images: self.images.clone(),
+            cache: self.image_cache.clone(),
+            evidence: self.evidence.clone(),
+        };
+        let mut output = Output::open(self.json.as_deref(), proofs.iter().copied())?;
+        output.begin();
+        let muted: Vec<String> = self.mute.iter().cloned().collect();
+        let told = |line: &Line| output.print(line, asked(&line.name));
+        let lines = images::prove(&chosen, &places, self.jobs.get(), &muted, told).await?;
+        if !output.to_stdout() {
+            ui::line("");
+            ui::table(&page::HEADS, &page::matrix(&lines));
+        }
+        if let Some(page) = &self.write_page {
+            page::write(
+                page,
+                Pipeline::Image,
+                &entries.values().map(|entry| &entry.proof).collect::<Vec<_>>(),
+                &lines,
+            )?;
+        }
+        Ok(self.judge(&lines))
+    }
+
+    /// Proofs of the host pipeline.
+    async fn hosts(&self) -> Result<Exit> {
         let catalogue = Catalogue::load(&self.faults)?;
+        let all: Vec<&Proof> = catalogue.entries().map(|entry| &entry.proof).collect();
         let selection = match self.select(&catalogue) {
             Ok(selection) => selection,
             Err(problem) => {
@@ -92,10 +169,10 @@ impl Prove {
             }
         };
         if let (Some(page), true) = (&self.write_page, self.list) {
-            page::write(page, &catalogue, &[])?;
+            page::write(page, Pipeline::Host, &all, &[])?;
         }
         if self.list {
-            ui::table(&["ENTRY", "KIND", "EXPECTED", "CONTROL", "WHAT IT IS"], &listed(&selection));
+            ui::table(&LISTED, &listed(&selection));
             return Ok(Exit::Ok);
         }
         if !rustix::process::geteuid().is_root() {
@@ -103,7 +180,7 @@ impl Prove {
                 "proofs need root: the runner makes a network namespace and taps for the machines; use sudo"
             );
         }
-        let mut output = Output::open(self.json.as_deref(), &selection)?;
+        let mut output = Output::open(self.json.as_deref(), selection.machines().map(|entry| &entry.proof))?;
         let stand = Stand::new(Settings {
             machines: absolute(&self.machines)?,
             live_image: absolute(&live_image(self.live_image.clone()))?,
@@ -120,14 +197,12 @@ impl Prove {
             ui::table(&page::HEADS, &page::matrix(&lines));
         }
         if let Some(page) = &self.write_page {
-            page::write(page, &catalogue, &lines)?;
+            page::write(page, Pipeline::Host, &all, &lines)?;
         }
         Ok(self.judge(&lines))
     }
 
     fn select<'a>(&self, catalogue: &'a Catalogue) -> Result<Selection<'a>> {
-        // One pipeline has proofs in this version.
-        let (Which::Host | Which::All) = self.which;
         let short = if self.smoke { catalogue.smoke() } else { Vec::new() };
         ensure!(!self.smoke || !short.is_empty(), "no entry has smoke = true, so there is no short run");
         let selection = catalogue.select(if self.smoke { &short } else { &self.only })?;
@@ -220,16 +295,20 @@ async fn run_all(
 
 fn listed(selection: &Selection<'_>) -> Vec<Vec<String>> {
     let asked = selection.healthy.iter().chain(&selection.others).filter(|entry| selection.asked_for(entry));
-    let row = |entry: &&Entry| {
-        vec![
-            entry.name.clone(),
-            format!("{:?}", entry.kind).to_lowercase(),
-            entry.expected.words(),
-            entry.control.clone().unwrap_or_default(),
-            entry.description.clone(),
-        ]
-    };
-    asked.map(row).collect()
+    asked.map(|entry| listed_row(entry)).collect()
+}
+
+/// What stands over a list of entries.
+const LISTED: [&str; 5] = ["ENTRY", "KIND", "EXPECTED", "CONTROL", "WHAT IT IS"];
+
+fn listed_row(proof: &Proof) -> Vec<String> {
+    vec![
+        proof.name.clone(),
+        format!("{:?}", proof.kind).to_lowercase(),
+        proof.expected.words(),
+        proof.control.clone().unwrap_or_default(),
+        proof.description.clone(),
+    ]
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -244,7 +323,7 @@ struct Output {
 }
 
 impl Output {
-    fn open(json: Option<&Path>, selection: &Selection<'_>) -> Result<Self> {
+    fn open<'a>(json: Option<&Path>, proofs: impl Iterator<Item = &'a Proof>) -> Result<Self> {
         let to_stdout = json.is_some_and(|path| path.as_os_str() == "-");
         let json: Option<Box<dyn Write + Send>> = match json {
             None => None,
@@ -254,7 +333,7 @@ impl Output {
             }
         };
         let mut widths = [4, 8, 20];
-        for entry in selection.healthy.iter().chain(&selection.others) {
+        for entry in proofs {
             widths[0] = widths[0].max(entry.name.len());
             widths[1] = widths[1].max(entry.expected.words().len());
         }
@@ -317,7 +396,8 @@ mod tests {
         let path = folder.path().join("out.jsonl");
         let catalogue = faults();
         let selection = catalogue.select(&["failing-nvme".into()]).expect("there is one");
-        let mut output = Output::open(Some(&path), &selection).expect("opened");
+        let mut output =
+            Output::open(Some(&path), selection.machines().map(|entry| &entry.proof)).expect("opened");
         for entry in selection.healthy.iter().chain(&selection.others) {
             let line = Line::of(entry, Seen::error("the machine is on fire".into()), 1.5, None);
             output.print(&line, selection.asked_for(entry)).expect("printed");

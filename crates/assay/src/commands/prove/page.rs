@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use assay_model::Pipeline;
 
-use super::catalogue::{Catalogue, Conclusion, Entry, Kind, MadeBy};
+use super::catalogue::{Conclusion, Kind, MadeBy, Proof};
 use super::verdict::Line;
 
-const BEGIN: &str = "<!-- catalogue: written by `assay prove host --write-page` -->";
+/// The mark before a pipeline's table.
+fn begin(pipeline: Pipeline) -> String {
+    format!("<!-- catalogue: written by `assay prove {pipeline} --write-page` -->")
+}
 const END: &str = "<!-- catalogue: end -->";
 
 /// What stands over the matrix.
@@ -31,22 +35,23 @@ pub(super) fn matrix(lines: &[Line]) -> Vec<Vec<String>> {
 
 /// Puts the whole catalogue's table into the page, between its marks. Of entries that were not run now, what was seen
 /// before is kept, as long as they are the same.
-pub(super) fn write(page: &Path, catalogue: &Catalogue, lines: &[Line]) -> Result<()> {
+pub(super) fn write(page: &Path, pipeline: Pipeline, proofs: &[&Proof], lines: &[Line]) -> Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    let text = filled(&text, &table(catalogue, &text, lines))
-        .with_context(|| format!("{}: there is no `{BEGIN}` … `{END}` to write between", page.display()))?;
+    let begin = begin(pipeline);
+    let text = filled(&text, &begin, &table(proofs, &text, lines))
+        .with_context(|| format!("{}: there is no `{begin}` … `{END}` to write between", page.display()))?;
     std::fs::write(page, text).with_context(|| page.display().to_string())
 }
 
-fn filled(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+fn filled(text: &str, begin: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}{END}{after}"))
+    Some(format!("{before}{begin}\n{table}{END}{after}"))
 }
 
-fn table(catalogue: &Catalogue, old: &str, lines: &[Line]) -> String {
+fn table(proofs: &[&Proof], old: &str, lines: &[Line]) -> String {
     let mut out = "| entry | what it is | made by | expected | control | last seen | seconds |\n|---|---|---|---|---|---|---|\n".to_owned();
-    for entry in catalogue.entries() {
+    for entry in proofs {
         let row = row(entry);
         let seen = match lines.iter().find(|line| line.name == entry.name) {
             Some(line) if line.ok => format!(" as expected | {:.0} |", line.seconds),
@@ -64,7 +69,7 @@ fn seen_before<'a>(old: &'a str, row: &str) -> Option<&'a str> {
 }
 
 /// The part of a row that the entry's file alone decides.
-pub(super) fn row(entry: &Entry) -> String {
+pub(super) fn row(entry: &Proof) -> String {
     let expected = match (entry.expected.verdict, &entry.expected.stage, &entry.expected.code) {
         (Conclusion::Fail, Some(stage), Some(code)) => format!("fail at {stage}: `{code}`"),
         _ => "pass".to_owned(),
@@ -84,11 +89,13 @@ mod tests {
 
     #[test]
     fn a_page_keeps_everything_but_its_table() {
-        let page = format!("# Head\n\n{BEGIN}\nold\n{END}\n\ntail\n");
-        let new = filled(&page, "| a |\n").expect("it has marks");
-        assert_eq!(new, format!("# Head\n\n{BEGIN}\n| a |\n{END}\n\ntail\n"));
-        assert_eq!(filled(&new, "| a |\n").as_deref(), Some(new.as_str()), "twice is once");
-        assert_eq!(filled("no marks", "x"), None);
+        let (hosts, images) = (begin(Pipeline::Host), begin(Pipeline::Image));
+        let page = format!("# Head\n\n{hosts}\nold\n{END}\n\n{images}\nother\n{END}\n\ntail\n");
+        let new = filled(&page, &hosts, "| a |\n").expect("it has marks");
+        assert_eq!(new, page.replace("old", "| a |"));
+        assert_eq!(filled(&new, &hosts, "| a |\n").as_deref(), Some(new.as_str()), "twice is once");
+        assert_eq!(filled(&page, &images, "| b |\n"), Some(page.replace("other", "| b |")));
+        assert_eq!(filled("no marks", &hosts, "x"), None);
     }
 
     #[test]

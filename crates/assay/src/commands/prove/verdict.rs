@@ -1,10 +1,10 @@
 //! Expected against seen: purely, so that the proof of the proofs needs no machine.
 
 use assay_api::operator::RunDetail;
-use assay_model::{RunResult, Severity};
+use assay_model::{Pipeline, RunResult, Severity};
 use serde::Serialize;
 
-use super::catalogue::{Conclusion, Entry, Expected, Kind, MadeBy, Pipeline};
+use super::catalogue::{Conclusion, Expected, Kind, MadeBy, Proof};
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -198,7 +198,7 @@ impl Conclusion {
 
 impl Line {
     /// The outcome of an entry. `control` is the outcome of its control, where it has one.
-    pub(super) fn of(entry: &Entry, mut seen: Seen, seconds: f64, control: Option<&Self>) -> Self {
+    pub(super) fn of(entry: &Proof, mut seen: Seen, seconds: f64, control: Option<&Self>) -> Self {
         let mut problems = seen.not_made.clone();
         problems.extend(entry.expected.differences(&seen));
         if let Some(name) = &entry.control {

@@ -1,29 +1,19 @@
 //! Tables: what counts as proven, and what as a loss that was noticed.
 
-use std::collections::BTreeMap;
-
 use assay_api::operator::RunSummary;
-use assay_model::host::order::Profile;
 use assay_model::report::{Report, ReportRun, ReportStage};
 use assay_model::{Finding, Micros, RunState, StageName, Verdict};
 
 use super::*;
 
-fn entry(name: &str, expected: Expected, control: Option<&str>) -> Entry {
-    Entry {
+fn entry(name: &str, expected: Expected, control: Option<&str>) -> Proof {
+    Proof {
         name: name.into(),
         description: String::new(),
         pipeline: Pipeline::Host,
         kind: if control.is_some() { Kind::Fault } else { Kind::Healthy },
         made_by: MadeBy::Device,
-        machine: name.into(),
         control: control.map(str::to_owned),
-        spec: None,
-        limits: None,
-        severity: BTreeMap::new(),
-        profile: Profile::Standard,
-        stages: Vec::new(),
-        inject: Vec::new(),
         smoke: false,
         expected,
     }

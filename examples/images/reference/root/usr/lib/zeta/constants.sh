@@ -3,7 +3,7 @@
 # shellcheck shell=dash
 MINIMUM_BOOT_BYTES=$((2 * 1024 * 1024 * 1024))
 MINIMUM_DATA_BYTES=$((256 * 1024 * 1024))
-ESP_MIB=64
+ESP_MIB=288 # the least that is FAT32 on disks with 4096-byte sectors too
 LONGHORN1_MIB=256
 COUNTDOWN_BLANK_S=3
 COUNTDOWN_OCCUPIED_S=8
