@@ -120,7 +120,7 @@ impl Story {
         let (mac, generation) = (Mac([2, 0, 0, 0, 0, 1]), self.view.generation + 1);
         let enrolled = EventBody::Enrolled {
             boot,
-            mac,
+            mac: Some(mac),
             system_uuid: None,
             agent: "0".into(),
             clock_skew_us: 0,

@@ -73,25 +73,25 @@ pub(crate) fn cancelling(s: &Snapshot<'_>, now: Micros) -> Action {
     Action::Wait { until: Some(s.lease_until) }
 }
 
-impl Engine {
-    /// Enrols a runner as the agent of the run that it is given: what to append, and the credential it is to use.
-    pub(crate) fn take_up(&self, fresh: &RunView, runner: &str) -> (Changes, String) {
-        let credential = secret();
-        let generation = fresh.generation + 1;
-        let boot = fresh.enrolled.as_ref().map_or(1, |e| e.boot + 1);
-        let enrolled = EventBody::Enrolled {
-            boot,
-            mac: None,
-            system_uuid: None,
-            agent: format!("runner {}", text::clean(runner)),
-            clock_skew_us: 0,
-            generation,
-        };
-        let hash = Sha256::of(credential.as_bytes());
-        let writes = vec![Write::AgentCredential { hash, generation }];
-        (Changes { events: vec![enrolled], writes }, credential)
-    }
+/// Enrols a runner as the agent of the run that it is given: what to append, and the credential it is to use.
+pub(crate) fn take_up(fresh: &RunView, runner: &str) -> (Changes, String) {
+    let credential = secret();
+    let generation = fresh.generation + 1;
+    let boot = fresh.enrolled.as_ref().map_or(1, |e| e.boot + 1);
+    let enrolled = EventBody::Enrolled {
+        boot,
+        mac: None,
+        system_uuid: None,
+        agent: format!("runner {}", text::clean(runner)),
+        clock_skew_us: 0,
+        generation,
+    };
+    let hash = Sha256::of(credential.as_bytes());
+    let writes = vec![Write::AgentCredential { hash, generation }];
+    (Changes { events: vec![enrolled], writes }, credential)
+}
 
+impl Engine {
     /// From now on silence counts.
     pub(crate) async fn taken_up(&self, run: &RunView) -> Result<(), EngineError> {
         let now = self.now();

@@ -3,7 +3,7 @@
 use assay_model::event::{PowerAction, RunCreated, Target};
 use assay_model::host::order::{PartKind, Replacement, RunOptions};
 use assay_model::{
-    Decision, Event, EventBody, HostId, Judgement, Mac, Owner, RunId, Sha256, StageName, StagePlan, Verdict,
+    Decision, Event, EventBody, Judgement, Mac, Owner, RunId, Sha256, StageName, StagePlan, TargetId, Verdict,
 };
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn enrolled(spec: serde_json::Value, options: RunOptions) -> Story {
         .then(EventBody::BootServed { boot: 1, mac: MAC })
         .then(EventBody::Enrolled {
             boot: 1,
-            mac: MAC,
+            mac: Some(MAC),
             system_uuid: None,
             agent: "0".into(),
             clock_skew_us: 0,

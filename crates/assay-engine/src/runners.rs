@@ -7,6 +7,7 @@ use assay_model::host::order::IperfServer;
 use assay_model::{EventBody, RunId, RunState, RunView, Sha256, text};
 use assay_store::{Changes, Write};
 
+use crate::indoors;
 use crate::live::Offer;
 use crate::outside::{self, Reading};
 use crate::{Engine, EngineError, secret};
@@ -85,7 +86,7 @@ impl Engine {
                     let mut changes = Changes::default();
                     // What is over needs nobody who works on it.
                     if !fresh.created.pipeline.has_machine() && !fresh.state().is_terminal() {
-                        let (enrolled, credential) = self.take_up(fresh, runner);
+                        let (enrolled, credential) = indoors::take_up(fresh, runner);
                         (changes, agent) = (enrolled, Some(credential));
                     }
                     changes.writes.push(given);

@@ -72,6 +72,11 @@ struct Item {
 }
 
 impl Item {
+    fn is_called(&self, name: &str) -> bool {
+        let wanted = fold(name);
+        fold(&self.name) == wanted || fold(&self.short) == wanted
+    }
+
     fn is_folder(&self) -> bool {
         self.attributes & 0x10 != 0
     }
@@ -334,10 +339,8 @@ impl<S: Source> Fat<S> {
                 Some(item) => Some(item.first),
                 None => None,
             };
-            let wanted = part.to_uppercase();
             let items = self.items(folder)?;
-            let is = |item: &Item| item.name.to_uppercase() == wanted || item.short.to_uppercase() == wanted;
-            found = Some(items.into_iter().find(is).ok_or_else(|| not_found(path))?);
+            found = Some(items.into_iter().find(|item| item.is_called(part)).ok_or_else(|| not_found(path))?);
         }
         Ok(found)
     }
@@ -475,6 +478,15 @@ fn short_name(raw: &[u8]) -> String {
     // Windows NT's two bits: the name or its ending is meant in lower case.
     let (name, ending) = (decode(&raw[..8], raw[12] & 8 != 0), decode(&raw[8..11], raw[12] & 16 != 0));
     if ending.is_empty() { name } else { format!("{name}.{ending}") }
+}
+
+/// A name in upper case as FAT compares names: letter by letter, so that `ß` is not `SS`.
+fn fold(name: &str) -> String {
+    let upper = |letter: char| {
+        let mut upper = letter.to_uppercase();
+        upper.next().filter(|_| upper.next().is_none()).unwrap_or(letter)
+    };
+    name.chars().map(upper).collect()
 }
 
 fn wrong(path: &str, found: NodeKind, wanted: NodeKind) -> MediaError {

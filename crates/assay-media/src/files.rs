@@ -78,7 +78,7 @@ impl NodeKind {
     }
 }
 
-/// A file system that can be looked into.
+/// A file system that can be looked into. It stays on the thread that opened it.
 pub enum Tree {
     /// FAT12, FAT16 or FAT32.
     Fat(FatTree),

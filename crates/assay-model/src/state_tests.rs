@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::{PowerAction, Refusal, RunCreated, Sealed, Target};
 use crate::{
-    Decision, Finding, HostId, Judgement, Mac, Micros, Owner, RunResult, Severity, Sha256, StageName,
-    StagePlan, Verdict,
+    Decision, Finding, Judgement, Mac, Micros, Owner, RunResult, Severity, Sha256, StageName, StagePlan,
+    TargetId, Verdict,
 };
 
 const STAGES: usize = 2;
@@ -74,7 +74,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
             "Enrolled",
             EventBody::Enrolled {
                 boot: 1,
-                mac,
+                mac: Some(mac),
                 system_uuid: None,
                 agent: "0.1.0".into(),
                 clock_skew_us: 0,

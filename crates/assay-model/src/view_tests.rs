@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::Target;
-use crate::{HostId, Owner};
+use crate::{Owner, TargetId};
 
 const RUN: RunId = RunId(uuid::Uuid::from_u128(7));
 
@@ -59,7 +59,7 @@ fn likely(view: &RunView, pick: u8) -> EventBody {
         3 => EventBody::BootServed { boot: view.boots + 1, mac },
         4 => EventBody::Enrolled {
             boot: view.boots,
-            mac,
+            mac: Some(mac),
             system_uuid: None,
             agent: "0.1.0".into(),
             clock_skew_us: 0,

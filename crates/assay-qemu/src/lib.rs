@@ -46,7 +46,7 @@ pub use network::{Network, NetworkConfig, tap_name};
 pub use qmp::{Qmp, QmpEvent};
 pub use smbios::{MemoryTable, memory_tables};
 pub use vm::{
-    Arch, Attempt, AttemptKind, GATE, Gate, MediumKind, PROGRESS_PORT, Pixels, ScreenText, ServedDisk,
-    ShutdownLimits, ShutdownRung, Sleep, Vm, VmBus, VmDisk, VmEvent, VmFiles, VmFirmware, VmImage, VmMedium,
-    VmNetwork, VmNic, VmSpec, egress,
+    Arch, Attempt, AttemptKind, GATE, Gate, MediumKind, PROGRESS_PORT, Pixels, ServedDisk, ShutdownLimits,
+    ShutdownRung, Sleep, Vm, VmBus, VmDisk, VmEvent, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork,
+    VmNic, VmSpec, egress, vga_font,
 };

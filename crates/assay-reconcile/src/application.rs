@@ -41,7 +41,9 @@ pub struct Automated {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplicationError {
     /// The YAML is not an Application, or one with fields that are not supported here.
-    #[error("the Application is not understood, or uses what is not supported here (only directory sources are): {problem}")]
+    #[error(
+        "the Application is not understood, or uses what is not supported here (only directory sources are): {problem}"
+    )]
     Manifest {
         /// What the parser says.
         problem: String,
@@ -73,9 +75,8 @@ impl Application {
     /// # Errors
     /// [`ApplicationError`], also for what a real Argo CD would understand and this crate does not.
     pub fn from_yaml(yaml: &str) -> Result<Self, ApplicationError> {
-        let written: Written = serde_saphyr::from_str(yaml).map_err(|error| ApplicationError::Manifest {
-            problem: error.to_string(),
-        })?;
+        let written: Written = serde_saphyr::from_str(yaml)
+            .map_err(|error| ApplicationError::Manifest { problem: error.to_string() })?;
         if (written.api_version.as_str(), written.kind.as_str()) != ("argoproj.io/v1alpha1", "Application") {
             return Err(ApplicationError::Kind { api_version: written.api_version, kind: written.kind });
         }

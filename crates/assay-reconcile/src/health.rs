@@ -82,11 +82,12 @@ mod tests {
 
     #[test]
     fn a_definition_is_healthy_once_it_is_served() {
-        let definition = |conditions: Value| {
-            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "status": {"conditions": conditions}})
-        };
+        let definition = |conditions: Value| json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "status": {"conditions": conditions}});
         assert_eq!(status(&definition(json!([]))).unwrap(), "Progressing");
-        assert_eq!(status(&definition(json!([{"type": "Established", "status": "True"}]))).unwrap(), "Healthy");
+        assert_eq!(
+            status(&definition(json!([{"type": "Established", "status": "True"}]))).unwrap(),
+            "Healthy"
+        );
         let taken = json!([{"type": "Established", "status": "True"}, {"type": "NamesAccepted", "status": "False", "message": "taken"}]);
         assert_eq!(status(&definition(taken)).unwrap(), "Degraded");
     }

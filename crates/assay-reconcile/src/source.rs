@@ -105,7 +105,8 @@ impl Source {
             "" | "." => String::new(),
             path => format!("{path}/"),
         };
-        let mut below = tree.iter().filter_map(|(path, content)| Some((path, path.strip_prefix(&prefix)?, content)));
+        let mut below =
+            tree.iter().filter_map(|(path, content)| Some((path, path.strip_prefix(&prefix)?, content)));
         let mut found_any = false;
         let mut size = 0;
         let mut files = Vec::new();
@@ -165,8 +166,8 @@ fn read_documents(content: &[u8], objects: &mut Vec<Value>) -> Result<(), String
     let content = std::str::from_utf8(content).map_err(|_| "it is not UTF-8")?;
     for document in documents(content) {
         // A `---` with a comment behind it does not part documents for Argo CD, which then reads the first alone.
-        let parsed: Vec<Value> =
-            serde_saphyr::from_multiple_with_options(&document, options()).map_err(|error| first_line(&error))?;
+        let parsed: Vec<Value> = serde_saphyr::from_multiple_with_options(&document, options())
+            .map_err(|error| first_line(&error))?;
         if let Some(object) = parsed.into_iter().next() {
             objects.push(checked(object)?);
         }

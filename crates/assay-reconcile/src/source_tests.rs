@@ -54,10 +54,7 @@ fn only_registrations_are_taken() {
 fn a_neighbour_whose_name_starts_alike_is_not_below_the_path() {
     let a = node("a");
     let files = [("maintainers-old/x/cluster-nodes/a/node.yaml", a.as_str())];
-    assert_eq!(
-        nodes().manifests(&tree(&files)),
-        Err(SourceError::NoPath { path: "maintainers".to_owned() })
-    );
+    assert_eq!(nodes().manifests(&tree(&files)), Err(SourceError::NoPath { path: "maintainers".to_owned() }));
 }
 
 #[test]
@@ -115,7 +112,10 @@ fn a_broken_manifest_stops_everything_and_is_named() {
 fn what_does_not_look_like_a_manifest_is_left_out_in_silence() {
     // No text `metadata:`: whoever misspells it finds the node neither applied nor complained about.
     let misspelt = "apiVersion: zeta.example/v1\nkind:\nmetdata:\n  name: a\n";
-    assert_eq!(names(&everything(), &[("values.yaml", "replicas: 3\n"), ("a.yaml", misspelt)]), Vec::<String>::new());
+    assert_eq!(
+        names(&everything(), &[("values.yaml", "replicas: 3\n"), ("a.yaml", misspelt)]),
+        Vec::<String>::new()
+    );
     // With it, the same fault is an error.
     let without_kind = "apiVersion: zeta.example/v1\n# kind: was here\nmetadata:\n  name: a\n";
     assert!(problem(&everything(), &[("a.yaml", without_kind)]).contains("Object 'Kind' is missing"));
@@ -141,7 +141,9 @@ fn jsonnet_and_too_much_are_errors() {
 
 #[test]
 fn an_alias_bomb_is_an_error_and_not_a_full_memory() {
-    let mut bomb = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nl0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    let mut bomb =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nl0: &l0 [x, x, x, x, x, x, x, x, x, x]\n"
+            .to_owned();
     for level in 1..12 {
         let below = level - 1;
         let aliases = vec![format!("*l{below}"); 10].join(", ");

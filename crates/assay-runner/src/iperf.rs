@@ -250,6 +250,10 @@ fn link_speed(interface: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn network() -> Network {
+        Network::Interface { name: "lo".into(), address: Ipv4Addr::LOCALHOST, prefix_len: 24 }
+    }
+
     fn settings(port: u16) -> Settings {
         Settings {
             name: "here".into(),
@@ -258,7 +262,8 @@ mod tests {
             boot: ([127, 0, 0, 1], 1).into(),
             agents: ([127, 0, 0, 1], 1).into(),
             state_dir: "/nonexistent".into(),
-            network: Network::Interface { name: "lo".into(), address: Ipv4Addr::LOCALHOST, prefix_len: 24 },
+            network: None,
+            benches: None,
             proxy_dhcp: false,
             iperf_port: port,
             capacity: std::collections::BTreeMap::new(),
@@ -282,7 +287,7 @@ mod tests {
         // A port that somebody has: the next one is taken.
         let taken = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = taken.local_addr().expect("an address").port();
-        let servers = SpeedServers::new(&settings(port));
+        let servers = SpeedServers::new(&settings(port), &network());
         let first = servers.open(one, 2).await;
         assert_eq!(first.len(), 2, "iperf3 is installed");
         assert!(first.iter().all(|server| server.port > port));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use assay_model::event::{RunCreated, Target};
 use assay_model::journal::StoredEvent;
 use assay_model::{
-    Check, Coverage, EventBody, HostId, Judgement, Mac, Micros, Owner, RunId, Sha256, StagePlan, Verdict,
+    Check, Coverage, EventBody, Judgement, Mac, Micros, Owner, RunId, Sha256, StagePlan, TargetId, Verdict,
 };
 use assay_store::{Changes, Store, TransactError};
 use rusqlite::{Connection, params};
@@ -249,7 +249,7 @@ fn judgement(stage: &assay_model::StageName) -> Judgement {
 fn enrolled() -> EventBody {
     EventBody::Enrolled {
         boot: 1,
-        mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
+        mac: Some(Mac([0x52, 0x54, 0, 0, 0, 1])),
         system_uuid: Some("4c4c4544-0042".into()),
         agent: "0.1.0".into(),
         clock_skew_us: -1200,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::{Fat, Item, MAX_FOLDER, WHAT};
+use super::{Fat, Item, MAX_FOLDER, WHAT, fold};
 use crate::MediaError;
 use crate::bytes::{holds, le16, put};
 use crate::files::{NodeKind, parts};
@@ -32,7 +32,7 @@ pub(crate) fn put_files(volume: &Overlay, files: &[(&str, &[u8])]) -> Result<u64
     let fat = Fat::open(volume.clone())?;
     let free = fat.check()?;
     let cluster = fat.geometry.cluster;
-    let needed = files.iter().map(|(_, bytes)| (bytes.len() as u64).div_ceil(cluster) * cluster).sum();
+    let needed: u64 = files.iter().map(|(_, bytes)| (bytes.len() as u64).div_ceil(cluster) * cluster).sum();
     let root = fat.folder(None)?;
     let entries = root.chunks_exact(ENTRY as usize).filter(|raw| matches!(raw[0], 0 | 0xe5)).count() as u64;
     for (path, _) in files {
@@ -41,7 +41,8 @@ pub(crate) fn put_files(volume: &Overlay, files: &[(&str, &[u8])]) -> Result<u64
     let mut writer = Writer { volume: volume.clone(), fat, next: 2, touched: None };
     for (path, bytes) in files {
         writer.put(path, bytes).map_err(|trouble| match trouble {
-            Trouble::Full => MediaError::Full { needed, free },
+            // Folders that had to grow may be what was too much.
+            Trouble::Full => MediaError::Full { needed: needed.max(free + cluster), free },
             // As many as were free before: nothing of this is written.
             Trouble::Said(MediaError::FolderFull { .. }) => MediaError::FolderFull { entries },
             Trouble::Said(error) => error,
@@ -60,7 +61,7 @@ pub(crate) fn verify<S: Source>(fat: &Fat<S>, files: &[(&str, &[u8])]) -> Result
     // The last of two files in one place is the one that is there.
     let mut seen = BTreeSet::new();
     for (path, bytes) in files.iter().rev() {
-        if !seen.insert(parts(path).join("/").to_uppercase()) {
+        if !seen.insert(fold(&parts(path).join("/"))) {
             continue;
         }
         let why = match fat.read(path, MAX_BYTES) {
@@ -158,9 +159,7 @@ impl Writer {
     }
 
     fn find(&self, folder: Option<u32>, name: &str) -> Result<Option<Item>, MediaError> {
-        let wanted = name.to_uppercase();
-        let is = |item: &Item| item.name.to_uppercase() == wanted || item.short.to_uppercase() == wanted;
-        Ok(self.fat.items(folder)?.into_iter().find(is))
+        Ok(self.fat.items(folder)?.into_iter().find(|item| item.is_called(name)))
     }
 
     fn make_folder(&mut self, parent: Option<u32>, name: &str) -> Result<u32, Trouble> {
@@ -185,7 +184,7 @@ impl Writer {
         size: u32,
     ) -> Result<(), Trouble> {
         let items = self.fat.items(folder)?;
-        let taken: BTreeSet<String> = items.iter().map(|item| item.short.to_uppercase()).collect();
+        let taken: BTreeSet<String> = items.iter().map(|item| fold(&item.short)).collect();
         let (short, is_exact) = match as_short(name) {
             Some(short) => (short, true),
             None => (numbered(name, &taken).ok_or(Trouble::Full)?, false),

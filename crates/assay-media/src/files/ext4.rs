@@ -229,9 +229,8 @@ fn check_superblock(part: &SliceReader) -> Result<Vec<u8>, MediaError> {
         return damaged(format!("blocks of 2^{} bytes", u64::from(shift) + 10));
     }
     let block = 1024_u64 << shift;
-    let is_64bit = le32(&raw, 96) & 0x80 != 0;
-    let high = if is_64bit { u64::from(le32(&raw, 336)) << 32 } else { 0 };
-    let blocks = high | u64::from(le32(&raw, 4));
+    // The crate, as the kernel, reads the upper half whether or not the feature for it is set.
+    let blocks = u64::from(le32(&raw, 336)) << 32 | u64::from(le32(&raw, 4));
     let length = blocks.saturating_mul(block);
     if length > part.length() {
         return Err(MediaError::Cut { what: WHAT, offset: 0, length, size: part.length() });

@@ -165,9 +165,9 @@ fn sectors_of_4096_bytes_are_kept() {
 #[test]
 fn staging_onto_damaged_images_never_panics() {
     let bench = Bench::new();
-    let disk = bench.gpt("disk", 16 * MIB);
+    let disk = bench.gpt("disk", 9 * MIB);
     let whole = std::fs::read(&disk).expect("read");
-    in_many_ways(&disk, 150, |path| {
+    in_many_ways(&disk, 80, |path| {
         drop(stage_files(path, &[("/folder/file", &[1; 5000])]));
         drop(append_esp(path, 2 * MIB, "MORE", &[("/file", b"x")]));
         // What was staged is not to be damaged in the next round.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+use assay_model::{
+    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text,
+};
 use regex::Regex;
 
 use super::evidence::{DiskAfter, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
@@ -19,7 +21,11 @@ impl ImageStage for Identify {
     }
 
     fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        profile.identify.as_ref().map(drop).ok_or("the profile says nothing of who the machine is ([identify])")
+        profile
+            .identify
+            .as_ref()
+            .map(drop)
+            .ok_or("the profile says nothing of who the machine is ([identify])")
     }
 
     fn limit_s(&self, profile: &Profile) -> u64 {
@@ -94,9 +100,14 @@ fn judge(input: &ImageInput<'_>, evidence: &Identified) -> Judgement {
             covered: 1 + evidence.others.len() as u64,
             total: u64::from(identify.machines),
         },
-        Coverage { what: "volumes looked into".to_owned(), covered: wanted, total: identify.contents.len() as u64 },
+        Coverage {
+            what: "volumes looked into".to_owned(),
+            covered: wanted,
+            total: identify.contents.len() as u64,
+        },
     ];
-    let coverage = coverage.into_iter().filter(|c| c.total > 1 || c.what.starts_with("volumes") && c.total > 0);
+    let coverage =
+        coverage.into_iter().filter(|c| c.total > 1 || c.what.starts_with("volumes") && c.total > 0);
     Judgement::from_evidence(told.checks, told.findings, coverage.collect(), told.unverified, message)
 }
 
@@ -134,7 +145,8 @@ fn one_machine(
         );
         return announced;
     };
-    let fits = Regex::new(&format!("^(?:{})$", identify.hostname)).is_ok_and(|wanted| wanted.is_match(&shown));
+    let fits =
+        Regex::new(&format!("^(?:{})$", identify.hostname)).is_ok_and(|wanted| wanted.is_match(&shown));
     told.check(&format!("{which}host name"), fits, &format!("`{}`", identify.hostname), &shown);
     if !fits {
         told.find(
@@ -176,7 +188,8 @@ fn unique(told: &mut Told, identify: &IdentifySpec, evidence: &Identified, first
     let distinct: BTreeSet<&String> = names.iter().collect();
     let wanted = identify.machines as usize;
     if names.len() < wanted {
-        told.unverified.push(format!("unique host names: only {} of {wanted} machines told one", names.len()));
+        told.unverified
+            .push(format!("unique host names: only {} of {wanted} machines told one", names.len()));
     }
     let ok = distinct.len() == names.len();
     told.check("host names of all machines", ok, "each its own", &names.join(", "));
@@ -201,7 +214,9 @@ fn repaired(told: &mut Told, identify: &IdentifySpec, evidence: &Identified, fir
     if !got_there(told, "repaired: ", again) {
         return;
     }
-    let Some(name) = one_machine(told, identify, "repaired: ", &again.install, again.reboot.as_ref()) else { return };
+    let Some(name) = one_machine(told, identify, "repaired: ", &again.install, again.reboot.as_ref()) else {
+        return;
+    };
     let ok = name == first;
     told.check("host name after a repair", ok, first, &name);
     if !ok {
@@ -237,15 +252,18 @@ fn contents(
     name: Option<&str>,
 ) -> u64 {
     let specs = profile.machine.all_disks();
-    let role = |disk: &&DiskAfter| specs.iter().any(|spec| spec.name == disk.name && spec.expect == wanted.disk);
+    let role =
+        |disk: &&DiskAfter| specs.iter().any(|spec| spec.name == disk.name && spec.expect == wanted.disk);
     let held: Vec<_> = disks.iter().filter(role).collect();
     if held.is_empty() {
         told.unverified.push(format!("`{}`: no disk of the machine has that role", wanted.label));
         return 0;
     }
     for disk in held {
-        let volume =
-            disk.volumes.iter().find(|volume| volume.label == wanted.label || volume.fs_label == wanted.label);
+        let volume = disk
+            .volumes
+            .iter()
+            .find(|volume| volume.label == wanted.label || volume.fs_label == wanted.label);
         let at = format!("disk {}, `{}`", disk.name, wanted.label);
         told.check(&at, volume.is_some(), "there", if volume.is_some() { "there" } else { "not there" });
         let Some(volume) = volume else {
@@ -260,7 +278,11 @@ fn contents(
             let ok = volume.fs == *fs;
             told.check(&at, ok, fs, &volume.fs);
             if !ok {
-                told.find("FileSystemWrong", format!("{at}: {} in place of {fs}", volume.fs), "Look at what made it.");
+                told.find(
+                    "FileSystemWrong",
+                    format!("{at}: {} in place of {fs}", volume.fs),
+                    "Look at what made it.",
+                );
             }
         }
         for path in &wanted.files {

@@ -1,7 +1,9 @@
 //! The stage `Inspect`: what the image is made of, before anything boots.
 
 use assay_model::check::bytes;
-use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+use assay_model::{
+    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text,
+};
 use regex::Regex;
 
 use super::evidence::Inspected;
@@ -50,7 +52,11 @@ fn judge(profile: &Profile, evidence: &Inspected) -> Judgement {
         told.check("volume id", fits, format!("`{}`", text::clean(wanted)), text::clean(&evidence.volume_id));
         if !fits {
             let message = format!("the volume id is `{}`", text::clean(&evidence.volume_id));
-            told.find("VolumeIdWrong", message, "Boot loaders and installers find their medium by it; set it in the build.");
+            told.find(
+                "VolumeIdWrong",
+                message,
+                "Boot loaders and installers find their medium by it; set it in the build.",
+            );
         }
     }
     if let Some(most) = inspect.max_size {
@@ -58,7 +64,11 @@ fn judge(profile: &Profile, evidence: &Inspected) -> Judgement {
         told.check("size budget", fits, format!("at most {most}"), bytes(evidence.bytes));
         if !fits {
             let message = format!("the image has {}, more than its budget of {most}", bytes(evidence.bytes));
-            told.find("ImageTooLarge", message, "Look at what came in since the last build, or raise inspect.max-size.");
+            told.find(
+                "ImageTooLarge",
+                message,
+                "Look at what came in since the last build, or raise inspect.max-size.",
+            );
         }
     }
     for wanted in &inspect.required {
@@ -87,13 +97,22 @@ fn judge(profile: &Profile, evidence: &Inspected) -> Judgement {
             text::clean(&evidence.volume_id),
             bytes(evidence.bytes),
             evidence.files,
-            evidence.entries.iter().filter(|e| e.usable).map(|e| e.firmware.as_str()).collect::<Vec<_>>().join(" and "),
+            evidence
+                .entries
+                .iter()
+                .filter(|e| e.usable)
+                .map(|e| e.firmware.as_str())
+                .collect::<Vec<_>>()
+                .join(" and "),
         ),
     };
     let coverage = vec![Coverage {
         what: "required files".to_owned(),
-        covered: inspect.required.iter().filter(|w| evidence.required.get(*w).is_some_and(|f| !f.is_empty())).count()
-            as u64,
+        covered: inspect
+            .required
+            .iter()
+            .filter(|w| evidence.required.get(*w).is_some_and(|f| !f.is_empty()))
+            .count() as u64,
         total: inspect.required.len() as u64,
     }];
     let coverage = coverage.into_iter().filter(|c| c.total > 0).collect();
@@ -139,7 +158,12 @@ struct Told {
 impl Told {
     fn check(&mut self, name: &str, ok: bool, expected: impl Into<String>, seen: impl Into<String>) {
         let verdict = if ok { Verdict::Pass } else { Verdict::Fail };
-        self.checks.push(Check { name: name.to_owned(), verdict, expected: expected.into(), seen: seen.into() });
+        self.checks.push(Check {
+            name: name.to_owned(),
+            verdict,
+            expected: expected.into(),
+            seen: seen.into(),
+        });
     }
 
     fn find(&mut self, code: &str, message: impl Into<String>, next: &str) {

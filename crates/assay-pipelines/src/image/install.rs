@@ -5,7 +5,9 @@
 
 use assay_console::Rung;
 use assay_model::check::bytes;
-use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+use assay_model::{
+    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text,
+};
 
 use super::evidence::{DiskAfter, Installed, Outcome};
 use super::outcome::{runner_fault, told};
@@ -63,19 +65,22 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     }
     typing(profile, evidence.watched.input, &mut told.checks, &mut told.findings);
     let unverified = staged(profile, evidence, succeeded, &mut told.checks, &mut told.findings);
-    coverage.push(Coverage { what: "disks read from outside".to_owned(), covered: proven, total: specs.len() as u64 });
-    let message = match told.findings.iter().find(|f| f.severity == Severity::Critical) {
-        Some(finding) => finding.message.clone(),
-        None => {
-            let taken = evidence.disks.iter().filter(|disk| disk.changed).count();
-            format!(
-                "installed in {:.1} s onto {taken} of {} disks, {} written; {}",
-                evidence.watched.seconds,
-                evidence.disks.len(),
-                bytes(evidence.written),
-                evidence.ended
-            )
-        }
+    coverage.push(Coverage {
+        what: "disks read from outside".to_owned(),
+        covered: proven,
+        total: specs.len() as u64,
+    });
+    let message = if let Some(finding) = told.findings.iter().find(|f| f.severity == Severity::Critical) {
+        finding.message.clone()
+    } else {
+        let taken = evidence.disks.iter().filter(|disk| disk.changed).count();
+        format!(
+            "installed in {:.1} s onto {taken} of {}, {} written; {}",
+            evidence.watched.seconds,
+            text::plural(evidence.disks.len(), "disk"),
+            bytes(evidence.written),
+            evidence.ended
+        )
     };
     Judgement::from_evidence(told.checks, told.findings, coverage, unverified, message)
 }
@@ -161,7 +166,12 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
             if disk.changed && spec.holds != DiskHolds::Blank {
                 find(
                     "OccupiedDiskWritten",
-                    format!("disk {} held data ({:?}) and was written to: {}", spec.name, spec.holds, changed()),
+                    format!(
+                        "disk {} held data ({:?}) and was written to: {}",
+                        spec.name,
+                        spec.holds,
+                        changed()
+                    ),
                     "An installer that does this destroys what people forgot on a disk. It has to look first and refuse.",
                 );
             } else if disk.changed {
@@ -176,7 +186,8 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
             let seen = if disk.bootable { "something to boot" } else { "nothing to boot" };
             checks.push(check(&name, disk.bootable, "the disk to boot from", seen));
             if !disk.bootable {
-                let what = if disk.changed { "was written to and has nothing to boot" } else { "was not taken" };
+                let what =
+                    if disk.changed { "was written to and has nothing to boot" } else { "was not taken" };
                 find(
                     if disk.changed { "NoBootloader" } else { "DiskNotTaken" },
                     format!("disk {} was to become the one to boot from, and {what}", spec.name),
@@ -185,7 +196,12 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
             }
         }
         DiskRole::Data => {
-            checks.push(check(&name, disk.changed, "a data disk", if disk.changed { "taken" } else { "not taken" }));
+            checks.push(check(
+                &name,
+                disk.changed,
+                "a data disk",
+                if disk.changed { "taken" } else { "not taken" },
+            ));
             if !disk.changed {
                 find(
                     "DiskNotTaken",
@@ -206,7 +222,11 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
         if !there {
             find(
                 "DiskLabelWrong",
-                format!("disk {} has no volume labelled `{label}`; there are: {}", spec.name, seen.join(", ")),
+                format!(
+                    "disk {} has no volume labelled `{label}`; there are: {}",
+                    spec.name,
+                    seen.join(", ")
+                ),
                 "Disks were taken in another order than expected, or partitioned otherwise.",
             );
         }
@@ -250,7 +270,12 @@ fn staged(
             continue;
         }
         let seen = line.map_or_else(|| "no line says so".to_owned(), |line| super::outcome::line(line));
-        checks.push(check(&format!("staged {path}"), line.is_some(), "the machine says that it has read it", &seen));
+        checks.push(check(
+            &format!("staged {path}"),
+            line.is_some(),
+            "the machine says that it has read it",
+            &seen,
+        ));
         if line.is_none() {
             findings.push(Finding::new(
                 "StagedFileIgnored",

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+use assay_model::{
+    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text,
+};
 use serde_json::Value;
 
 use super::evidence::{Installed, Joined, Rebooted, Registration};
@@ -21,7 +23,11 @@ impl ImageStage for Join {
     }
 
     fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        profile.join.as_ref().map(drop).ok_or("the profile says nothing of where the machine registers ([join])")
+        profile
+            .join
+            .as_ref()
+            .map(drop)
+            .ok_or("the profile says nothing of where the machine registers ([join])")
     }
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {
@@ -43,9 +49,10 @@ impl Told {
         self.checks.push(Check { name, verdict, expected, seen });
     }
 
-    fn find(&mut self, code: &str, message: String, next: &str) {
-        let message = text::clean_to(&message, 400);
-        self.findings.push(Finding::new(code, Severity::Critical, message, next).evidence("control-plane.json"));
+    fn find(&mut self, code: &str, message: impl AsRef<str>, next: &str) {
+        let message = text::clean_to(message.as_ref(), 400);
+        self.findings
+            .push(Finding::new(code, Severity::Critical, message, next).evidence("control-plane.json"));
     }
 }
 
@@ -82,7 +89,7 @@ fn refused(told: &mut Told, evidence: &Joined) {
     if whole > 0 {
         told.find(
             "RegisteredInSpite",
-            "the machine is registered although the control plane was made to refuse it".to_owned(),
+            "the machine is registered although the control plane was made to refuse it",
             "Look at the requests in control-plane.json: which of them went through?",
         );
     }
@@ -107,7 +114,7 @@ fn registered(told: &mut Told, input: &ImageInput<'_>, join: &JoinSpec, evidence
     let Some(one) = evidence.registrations.first() else {
         told.find(
             "NotRegistered",
-            "nothing arrived at the control plane".to_owned(),
+            "nothing arrived at the control plane",
             "Look at the machine's console and at control-plane.json: did it ask, and what was it answered?",
         );
         return;
@@ -121,7 +128,12 @@ fn registered(told: &mut Told, input: &ImageInput<'_>, join: &JoinSpec, evidence
     }
     if let Some(done) = evidence.installed_at {
         let ok = one.at >= done;
-        told.check("registered after the installation", ok, &format!("{done:.1} s or later"), &format!("{:.1} s", one.at));
+        told.check(
+            "registered after the installation",
+            ok,
+            &format!("{done:.1} s or later"),
+            &format!("{:.1} s", one.at),
+        );
         if !ok {
             told.find(
                 "RegisteredTooEarly",
@@ -156,7 +168,7 @@ fn commit(told: &mut Told, join: &JoinSpec, one: &Registration, variables: &BTre
         told.check("commit", false, "one file", "no file");
         told.find(
             "EmptyCommit",
-            "the pushed commit changes nothing".to_owned(),
+            "the pushed commit changes nothing",
             "The payload was not added before the commit; a request to merge it fails, and the machine stays unknown.",
         );
         return;
@@ -173,11 +185,16 @@ fn commit(told: &mut Told, join: &JoinSpec, one: &Registration, variables: &BTre
             "A registration that touches anything else changes other people's machines.",
         );
     }
-    told.check("request to merge", one.pull_request, "made", if one.pull_request { "made" } else { "not made" });
+    told.check(
+        "request to merge",
+        one.pull_request,
+        "made",
+        if one.pull_request { "made" } else { "not made" },
+    );
     if !one.pull_request {
         told.find(
             "NoPullRequest",
-            "the branch was pushed, and nobody was asked to merge it".to_owned(),
+            "the branch was pushed, and nobody was asked to merge it",
             "Without a request to merge, the machine stays unknown.",
         );
     }
@@ -193,7 +210,7 @@ fn payload(
 ) {
     let Some(text_of) = &one.payload else {
         if !one.paths.is_empty() || join.by == JoinBy::Http {
-            told.find("PayloadMissing", "the payload could not be read".to_owned(), "Look at control-plane.json.");
+            told.find("PayloadMissing", "the payload could not be read", "Look at control-plane.json.");
         }
         return;
     };
@@ -211,7 +228,11 @@ fn payload(
     };
     for problem in &one.schema_problems {
         told.check("payload against its schema", false, "fits", problem);
-        told.find("PayloadInvalid", format!("the payload does not fit its schema: {problem}"), "Compare with the schema.");
+        told.find(
+            "PayloadInvalid",
+            format!("the payload does not fit its schema: {problem}"),
+            "Compare with the schema.",
+        );
     }
     if join.schema.is_some() && one.schema_problems.is_empty() {
         told.check("payload against its schema", true, "fits", "fits");
@@ -232,7 +253,12 @@ fn payload(
     for pointer in &join.times {
         let seen = parsed.pointer(pointer).map_or_else(|| "nothing".to_owned(), plain);
         let ok = within(&seen, &evidence.began, &evidence.ended);
-        told.check(&format!("payload {pointer}"), ok, &format!("{} to {}", evidence.began, evidence.ended), &seen);
+        told.check(
+            &format!("payload {pointer}"),
+            ok,
+            &format!("{} to {}", evidence.began, evidence.ended),
+            &seen,
+        );
         if !ok {
             told.find(
                 "PayloadTimeWrong",
@@ -255,7 +281,12 @@ fn payload(
     }
     for file in profile.medium.files.iter().filter(|file| file.secret) {
         let leaked = one.leaks.contains(&file.path);
-        told.check(&format!("secret {}", file.path), !leaked, "not in the payload", if leaked { "there" } else { "not there" });
+        told.check(
+            &format!("secret {}", file.path),
+            !leaked,
+            "not in the payload",
+            if leaked { "there" } else { "not there" },
+        );
         if leaked {
             told.find(
                 "SecretInPayload",
@@ -269,14 +300,16 @@ fn payload(
 /// Registered is not joined.
 fn joined(told: &mut Told, join: &JoinSpec, evidence: &Joined, host: Option<&str>) {
     if !join.joins {
-        told.unverified.push("whether it has joined: the profile gives no way to see it (join.joins)".to_owned());
+        told.unverified
+            .push("whether it has joined: the profile gives no way to see it (join.joins)".to_owned());
         return;
     }
     let own = |(name, _): &&(String, f64)| host.is_none_or(|host| name == host);
     let first = evidence.joins.iter().find(own);
     let late = |at: f64| evidence.up_at.map_or(0.0, |up| at - up);
     let limit = join.within.0.as_secs_f64();
-    let seen = first.map_or_else(|| "never".to_owned(), |(_, at)| format!("{:.1} s after it was up", late(*at)));
+    let seen =
+        first.map_or_else(|| "never".to_owned(), |(_, at)| format!("{:.1} s after it was up", late(*at)));
     let ok = first.is_some_and(|(_, at)| late(*at) <= limit);
     told.check("joined", ok, &format!("within {}", join.within), &seen);
     if !ok {
@@ -318,7 +351,9 @@ fn name(input: &ImageInput<'_>) -> Option<String> {
 }
 
 fn filled(template: &str, variables: &BTreeMap<&str, &str>) -> String {
-    variables.iter().fold(template.to_owned(), |text, (key, value)| text.replace(&format!("{{{key}}}"), value))
+    variables
+        .iter()
+        .fold(template.to_owned(), |text, (key, value)| text.replace(&format!("{{{key}}}"), value))
 }
 
 /// A scalar as people write it.

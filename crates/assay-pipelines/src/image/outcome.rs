@@ -74,11 +74,12 @@ pub(super) fn told(watched: &Watched, profile: &Profile, within: Within, rung: R
 
 /// The finding of an outcome other than success.
 fn outcome(watched: &Watched) -> Option<Finding> {
-    let last = watched.phases.last().map_or_else(
-        || "before the first phase".to_owned(),
-        |phase| format!("after phase {}", phase.name),
-    );
-    let critical = |code: &str, message: String, next: &str| Some(Finding::new(code, Severity::Critical, message, next));
+    let last = watched
+        .phases
+        .last()
+        .map_or_else(|| "before the first phase".to_owned(), |phase| format!("after phase {}", phase.name));
+    let critical =
+        |code: &str, message: String, next: &str| Some(Finding::new(code, Severity::Critical, message, next));
     match &watched.outcome {
         // A fault of the runner is an error of the stage and no finding about the image.
         Outcome::Reached | Outcome::RunnerFault { .. } => None,

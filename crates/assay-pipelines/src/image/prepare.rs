@@ -1,7 +1,9 @@
 //! The stage `Prepare`: the image becomes a medium, the way the operator makes one, and the machine's disks are laid out.
 
 use assay_model::check::bytes;
-use assay_model::{Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text};
+use assay_model::{
+    Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text,
+};
 
 use super::evidence::Prepared;
 use super::{ImageInput, ImageStage, judged};
@@ -37,13 +39,19 @@ impl ImageStage for Prepare {
                     name: "flash tool".to_owned(),
                     verdict: if ok { Verdict::Pass } else { Verdict::Fail },
                     expected: "exit code 0".to_owned(),
-                    seen: flash.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}")),
+                    seen: flash
+                        .code
+                        .map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}")),
                 });
                 if !ok {
                     findings.push(Finding::new(
                         "FlashToolFailed",
                         Severity::Critical,
-                        format!("{} failed: {}", text::clean(&flash.command), text::clean_to(&flash.said, 600)),
+                        format!(
+                            "{} failed: {}",
+                            text::clean(&flash.command),
+                            text::clean_to(&flash.said, 600)
+                        ),
                         "Run the command by hand on a copy of the stick's image.",
                     ));
                 }
@@ -53,28 +61,35 @@ impl ImageStage for Prepare {
                     name: format!("staged {}", text::clean(&file.path)),
                     verdict: if file.read_back { Verdict::Pass } else { Verdict::Fail },
                     expected: "reads back as written".to_owned(),
-                    seen: if file.read_back { format!("{} bytes", file.bytes) } else { "something else".to_owned() },
+                    seen: if file.read_back {
+                        format!("{} bytes", file.bytes)
+                    } else {
+                        "something else".to_owned()
+                    },
                 });
                 if !file.read_back {
                     findings.push(Finding::new(
                         "StagedFileLost",
                         Severity::Critical,
-                        format!("{} does not read back from the stick as it was written", text::clean(&file.path)),
+                        format!(
+                            "{} does not read back from the stick as it was written",
+                            text::clean(&file.path)
+                        ),
                         "Look whether the flash tool writes its own files over the staged ones.",
                     ));
                 }
             }
-            let message = match findings.first() {
-                Some(finding) => finding.message.clone(),
-                None => {
-                    let accel = evidence.accel.split(':').next().unwrap_or_default();
-                    let disks = text::plural(evidence.disks.len(), "disk");
-                    format!("{} of {}, {disks}; guests run by {accel}", evidence.medium, bytes(evidence.bytes))
-                }
+            let message = if let Some(finding) = findings.first() {
+                finding.message.clone()
+            } else {
+                let accel = evidence.accel.split(':').next().unwrap_or_default();
+                let disks = text::plural(evidence.disks.len(), "disk");
+                format!("{} of {}, {disks}; guests run by {accel}", evidence.medium, bytes(evidence.bytes))
             };
             let staged = evidence.staged.len() as u64;
             let read = evidence.staged.iter().filter(|file| file.read_back).count() as u64;
-            let coverage = vec![Coverage { what: "staged files read back".to_owned(), covered: read, total: staged }];
+            let coverage =
+                vec![Coverage { what: "staged files read back".to_owned(), covered: read, total: staged }];
             let coverage = coverage.into_iter().filter(|c| c.total > 0).collect();
             Judgement::from_evidence(checks, findings, coverage, Vec::new(), message)
         })

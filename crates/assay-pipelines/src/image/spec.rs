@@ -31,7 +31,8 @@ impl ImageSpec {
     /// # Errors
     /// What is wrong with it.
     pub fn of(value: &Value) -> Result<Self, String> {
-        serde_json::from_value(value.clone()).map_err(|e| format!("the run's image and profile do not read: {e}"))
+        serde_json::from_value(value.clone())
+            .map_err(|e| format!("the run's image and profile do not read: {e}"))
     }
 
     /// The name that its history goes by: `reference`, `reference[disks=3,firmware=uefi]`.

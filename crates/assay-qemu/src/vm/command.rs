@@ -140,7 +140,8 @@ impl Arguments {
         self.list.push("-no-user-config".to_owned());
         let machine = match (spec.arch, spec.firmware) {
             (Arch::X86_64, VmFirmware::UefiSecure) => "q35,smm=on",
-            (Arch::X86_64, _) => "q35,smm=off",
+            // Not `smm=off`: then QEMU shows a black screen while there is text on it.
+            (Arch::X86_64, _) => "q35",
             (Arch::Aarch64, _) => "virt,gic-version=max",
         };
         self.pair("-machine", machine);

@@ -18,7 +18,7 @@ mod tpm;
 pub use command::{GATE, PROGRESS_PORT};
 pub use egress::{Attempt, AttemptKind, egress};
 pub use run::{Vm, VmEvent, VmFiles};
-pub use screen::{Pixels, ScreenText};
+pub use screen::{Pixels, vga_font};
 pub use served::ServedDisk;
 pub use shutdown::{Rung as ShutdownRung, ShutdownLimits};
 pub use sleep::Sleep;

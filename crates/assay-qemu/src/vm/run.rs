@@ -22,7 +22,7 @@ use crate::error::io_error;
 use crate::{Accel, QemuError, Qmp, QmpEvent};
 
 /// QEMU answers after about a tenth of a second; this is for a machine that is busy with other things.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// Events that wait for their reader; then QEMU waits, and with it the guest's serial port.
 const EVENTS_HELD: usize = 1024;
 /// How long QEMU may take to end after SIGTERM.
@@ -124,16 +124,13 @@ impl Vm {
             connected = timeout(START_LIMIT, all) => connected,
             _ = child.wait_beside_lines() => Ok(Err(std::io::Error::other("QEMU has ended"))),
         };
-        let (qmp, serial, progress) = match connected {
-            Ok(Ok(streams)) => streams,
-            Ok(Err(_)) | Err(_) => {
-                let _ = child.stop(Duration::ZERO).await;
-                return Err(QemuError::StartFailed {
-                    machine: spec.name.clone(),
-                    said: last_words(&mut child).await,
-                    command: folder.join("qemu-command.txt"),
-                });
-            }
+        let Ok(Ok((qmp, serial, progress))) = connected else {
+            let _ = child.stop(Duration::ZERO).await;
+            return Err(QemuError::StartFailed {
+                machine: spec.name.clone(),
+                said: last_words(&mut child).await,
+                command: folder.join("qemu-command.txt"),
+            });
         };
         let qmp = Qmp::over(qmp, &places.qmp()).await?;
         let (sender, events) = mpsc::channel(EVENTS_HELD);

@@ -2,7 +2,8 @@
 //!
 //! QEMU has no event for a change of the screen, but its VNC server answers a request for an *incremental* update when
 //! there is one, and not before. So one viewer with one request open is a notification. The picture itself is read
-//! otherwise: in text mode the video memory is the text, and a PNG is written by QEMU.
+//! otherwise: QEMU writes it. It is drawn with a font that is known, so the text on it can be read exactly; the video
+//! memory of a text mode could be read as well, but not where in it the screen begins.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,12 +19,6 @@ use crate::QemuError;
 
 /// The most often that a changing screen is told of.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
-/// The text screen of a PC: 80 by 25 characters with their colours.
-const TEXT_AT: u64 = 0xB8000;
-const COLUMNS: usize = 80;
-const ROWS: usize = 25;
-/// What the text screen measures in pixels, when it is drawn with cells of 9 by 16.
-const TEXT_PIXELS: (usize, usize) = (720, 400);
 /// The largest picture that is read, in pixels: a guest chooses the size.
 const MAX_PIXELS: usize = 8192 * 8192;
 
@@ -38,48 +33,18 @@ pub struct Pixels {
     pub rgb: Vec<u8>,
 }
 
-/// What is on the screen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScreenText {
-    /// The video memory of a text screen: character and colour, row by row.
-    Cells {
-        /// Characters across.
-        columns: usize,
-        /// Rows.
-        rows: usize,
-        /// Two bytes a cell.
-        bytes: Vec<u8>,
-    },
-    /// A graphics mode.
-    Graphics(Pixels),
-}
-
 impl Vm {
     /// What is on the screen now.
     ///
     /// # Errors
     /// [`QemuError`] when QEMU does not answer, or when what it writes is no picture.
-    pub async fn screen(&self) -> Result<ScreenText, QemuError> {
+    pub async fn screen(&self) -> Result<Pixels, QemuError> {
         let file = self.scratch("screen.ppm");
         self.qmp().execute("screendump", json!({ "filename": file.display().to_string() })).await?;
         let bytes = take(&file)?;
-        let pixels = ppm(&bytes).ok_or_else(|| QemuError::Screen {
+        ppm(&bytes).ok_or_else(|| QemuError::Screen {
             problem: format!("QEMU wrote {} bytes that are no picture", bytes.len()),
-        })?;
-        if (pixels.width, pixels.height) != TEXT_PIXELS {
-            return Ok(ScreenText::Graphics(pixels));
-        }
-        let file = self.scratch("screen.text");
-        let size = COLUMNS * ROWS * 2;
-        let arguments = json!({ "val": TEXT_AT, "size": size, "filename": file.display().to_string() });
-        self.qmp().execute("pmemsave", arguments).await?;
-        let bytes = take(&file)?;
-        if bytes.len() != size {
-            return Err(QemuError::Screen {
-                problem: format!("{} bytes of video memory, {size} wanted", bytes.len()),
-            });
-        }
-        Ok(ScreenText::Cells { columns: COLUMNS, rows: ROWS, bytes })
+        })
     }
 
     /// The screen as a PNG picture.
@@ -92,6 +57,22 @@ impl Vm {
         let bytes = take(&file)?;
         if bytes.starts_with(b"\x89PNG") { Ok(bytes) } else { Err(QemuError::NoScreenshot { path: file }) }
     }
+}
+
+/// The font that a PC's text mode is drawn with, 256 glyphs of 8 by 16 pixels: out of the video BIOS that QEMU gives its
+/// machines. Linux draws its framebuffer console with the same one. None where no such BIOS is installed.
+pub fn vga_font() -> Option<Vec<u8>> {
+    const PLACES: [&str; 2] = ["/usr/share/seabios/vgabios-stdvga.bin", "/usr/share/qemu/vgabios-stdvga.bin"];
+    /// The first two glyphs: nothing, and a face.
+    const BEGINS: [u8; 32] = [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7e, 0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81,
+        0x81, 0x7e, 0, 0, 0, 0,
+    ];
+    PLACES.iter().find_map(|path| {
+        let rom = std::fs::read(path).ok()?;
+        let at = memchr::memmem::find(&rom, &BEGINS)?;
+        Some(rom.get(at..at + 256 * 16)?.to_vec())
+    })
 }
 
 fn take(file: &Path) -> Result<Vec<u8>, QemuError> {

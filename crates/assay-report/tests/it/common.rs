@@ -6,8 +6,8 @@ use assay_model::event::{PowerAction, RunCreated, Target};
 use assay_model::host::inventory::{Bios, Cpu, Dimm, Disk, Inventory, Memory, Nic, System, Transport};
 use assay_model::journal::StoredEvent;
 use assay_model::{
-    Check, Coverage, Decision, DecisionKind, Event, EventBody, Finding, HostId, Judgement, Mac, Micros,
-    Owner, RunId, RunResult, RunView, Severity, Sha256, StageName, StagePlan, Verdict,
+    Check, Coverage, Decision, DecisionKind, Event, EventBody, Finding, Judgement, Mac, Micros, Owner, RunId,
+    RunResult, RunView, Severity, Sha256, StageName, StagePlan, TargetId, Verdict,
 };
 use assay_report::{Bundle, Extras, LastRed, Series, SigningKey, attest};
 
@@ -85,7 +85,7 @@ impl Story {
                 38,
                 EventBody::Enrolled {
                     boot: 1,
-                    mac,
+                    mac: Some(mac),
                     system_uuid: None,
                     agent: "0.1.0".into(),
                     clock_skew_us: -2_000_000,

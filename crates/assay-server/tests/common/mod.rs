@@ -115,7 +115,7 @@ impl Story {
         self.then(19, EventBody::BootServed { boot: 1, mac }).await;
         let enrolled = EventBody::Enrolled {
             boot: 1,
-            mac,
+            mac: Some(mac),
             system_uuid: None,
             agent: "0.1.0".into(),
             clock_skew_us: -7_200_000_000,

@@ -178,8 +178,8 @@ pub(crate) async fn rows_follow_the_journal(store: Store, url: String) {
     assert_eq!(of(RunFilter { before_number: Some(2), ..RunFilter::default() }).await, [1]);
     assert_eq!(of(RunFilter { limit: 1, ..RunFilter::default() }).await, [2]);
     assert_eq!(of(RunFilter { state: Some(RunState::Completed), ..RunFilter::default() }).await, [1]);
-    let host = Some(view.created.target.id);
-    assert_eq!(of(RunFilter { host, state: Some(RunState::Queued), ..RunFilter::default() }).await, [0; 0]);
+    let target = Some(view.created.target.id);
+    assert_eq!(of(RunFilter { target, state: Some(RunState::Queued), ..RunFilter::default() }).await, [0; 0]);
     db.close().await.expect("closes");
 }
 

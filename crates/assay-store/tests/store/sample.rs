@@ -6,8 +6,8 @@ use std::sync::Arc;
 use assay_model::event::{RunCreated, Sealed, Target};
 use assay_model::sensor::{SensorBatch, SensorInfo, SensorSample};
 use assay_model::{
-    Event, EventBody, Finding, HostId, Judgement, Mac, Micros, Owner, RunId, RunResult, RunView, Severity,
-    StagePlan, Verdict,
+    Event, EventBody, Finding, Judgement, Mac, Micros, Owner, RunId, RunResult, RunView, Severity, StagePlan,
+    TargetId, Verdict,
 };
 use assay_store::{Changes, Store, TransactError};
 use serde_json::json;
@@ -66,7 +66,7 @@ pub(crate) fn admitted() -> EventBody {
 pub(crate) fn enrolled() -> EventBody {
     EventBody::Enrolled {
         boot: 1,
-        mac: mac(1),
+        mac: Some(mac(1)),
         system_uuid: None,
         agent: "0.1.0".into(),
         clock_skew_us: 0,

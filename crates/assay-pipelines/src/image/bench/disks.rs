@@ -37,7 +37,8 @@ impl Test {
                 let (folder, spec) = (folder.clone(), spec.clone());
                 super::blocking(move || make(&folder, &spec)).await?
             };
-            let (image, before, pristine, holds) = made.map_err(|error| format!("disk {}: {error}", spec.name))?;
+            let (image, before, pristine, holds) =
+                made.map_err(|error| format!("disk {}: {error}", spec.name))?;
             let content = before.content.clone();
             told.push(DiskBefore { name: spec.name.clone(), bytes: spec.size.0, content, holds });
             laid.push(Laid { spec, image, before, pristine, served: None });
@@ -60,7 +61,8 @@ impl Test {
                 (laid.spec.name.clone(), laid.image.clone(), laid.before.clone(), laid.pristine.clone());
             let bytes = written.get(&name).copied().unwrap_or(0);
             let read =
-                super::blocking(move || look(&name, &image, &before, pristine.as_deref(), &wanted, bytes)).await?;
+                super::blocking(move || look(&name, &image, &before, pristine.as_deref(), &wanted, bytes))
+                    .await?;
             after.push(read.map_err(|error| format!("disk {}: {error}", laid.spec.name))?);
         }
         Ok(after)
@@ -163,13 +165,13 @@ fn look(
         }
     };
     let table = disk.table();
-    after.table = match table.scheme {
+    let scheme = match table.scheme {
         Scheme::None => "none",
         Scheme::Mbr => "mbr",
         Scheme::Gpt => "gpt",
         Scheme::ProtectiveOnly => "damaged gpt",
-    }
-    .to_owned();
+    };
+    scheme.clone_into(&mut after.table);
     let esp = table.partitions().iter().any(|entry| entry.is_esp());
     after.bootable = esp || table.mbr.as_ref().is_some_and(|mbr| mbr.has_boot_code);
     after.problem = table.problems.first().map(ToString::to_string);

@@ -61,8 +61,13 @@ fn entry(entry: &Entry) -> Option<BootEntry> {
         Platform::Efi => "UEFI",
         _ => return None,
     };
-    let detail = entry.problem.clone().unwrap_or_else(|| format!("{} bytes at block {}", entry.bytes, entry.block));
-    Some(BootEntry { firmware: firmware.to_owned(), usable: entry.is_bootable && entry.problem.is_none(), detail })
+    let detail =
+        entry.problem.clone().unwrap_or_else(|| format!("{} bytes at block {}", entry.bytes, entry.block));
+    Some(BootEntry {
+        firmware: firmware.to_owned(),
+        usable: entry.is_bootable && entry.problem.is_none(),
+        detail,
+    })
 }
 
 fn unreadable(error: &MediaError) -> Inspected {

@@ -126,8 +126,12 @@ impl Test {
     /// Switches the machine off, as gently as it lets us, and takes its transcripts.
     async fn switch_off(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
         let Some(mut machine) = self.machine.take() else { return Ok(Vec::new()) };
-        let limits = ShutdownLimits { button: Duration::from_secs(30).mul_f64(self.stretch), ..ShutdownLimits::default() };
-        let limits = if machine.off.is_some() { ShutdownLimits { button: Duration::ZERO, ..limits } } else { limits };
+        let limits = ShutdownLimits {
+            button: Duration::from_secs(30).mul_f64(self.stretch),
+            ..ShutdownLimits::default()
+        };
+        let limits =
+            if machine.off.is_some() { ShutdownLimits { button: Duration::ZERO, ..limits } } else { limits };
         let rung = machine.vm.shut_down(limits, |_, _| ()).await.map_err(|error| error.to_string())?;
         let words = match rung {
             ShutdownRung::Already => "it had gone off by itself",

@@ -24,7 +24,9 @@ impl Test {
             // The machine is heard all the while, or it would have to wait for its console.
             tokio::select! {
                 _ = standin.wait_for(limit, |ledger| (!ledger.joins.is_empty()).then_some(())) => {}
-                gone = machine.wait_for_off(limit) => drop(gone?),
+                gone = machine.wait_for_off(limit) => {
+                    gone?;
+                }
             }
         }
         self.joined = Some(self.seen(&join).await?);
@@ -43,7 +45,8 @@ impl Test {
                     if push.kind == PushKind::Delete || push.new == NO_COMMIT {
                         continue;
                     }
-                    let branch = push.reference.strip_prefix("refs/heads/").unwrap_or(&push.reference).to_owned();
+                    let branch =
+                        push.reference.strip_prefix("refs/heads/").unwrap_or(&push.reference).to_owned();
                     let last = push.commits.last();
                     let paths: Vec<(String, String)> = push
                         .commits
@@ -62,7 +65,9 @@ impl Test {
                         at: at(push.at),
                         by: "git".to_owned(),
                         branch,
-                        author: last.map(|c| format!("{} <{}>", c.author.name, c.author.email)).unwrap_or_default(),
+                        author: last
+                            .map(|c| format!("{} <{}>", c.author.name, c.author.email))
+                            .unwrap_or_default(),
                         message: last.map(|c| c.message.clone()).unwrap_or_default(),
                         paths,
                         payload: payload.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
@@ -119,7 +124,8 @@ impl Test {
             return Err("nothing was seen of the machine's registration".to_owned());
         };
         joined.installed_at = self.success_at;
-        if let (Some(standin), Some(one), JoinBy::Git) = (&self.standin, joined.registrations.first(), join.by)
+        if let (Some(standin), Some(one), JoinBy::Git) =
+            (&self.standin, joined.registrations.first(), join.by)
             && one.pull_request
         {
             progress("merging, and taking it out again");
@@ -153,7 +159,9 @@ async fn round_trip(standin: &StandIn, join: &JoinSpec, branch: &str, one: &Regi
         return out;
     }
     match standin.tree().await {
-        Ok(files) => out.left = files.into_iter().map(|file| file.path).filter(|path| path.contains(&host)).collect(),
+        Ok(files) => {
+            out.left = files.into_iter().map(|file| file.path).filter(|path| path.contains(&host)).collect();
+        }
         Err(error) => out.problem = Some(error.to_string()),
     }
     out

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use assay_console::{Console, Marker, Rung, Screen, ScreenReader, Sighting, Watch, What};
-use assay_qemu::{QemuError, QmpEvent, ScreenText, Vm, VmEvent};
+use assay_console::{Console, Font, Marker, Pixels, Rung, Screen, ScreenReader, Sighting, Watch, What};
+use assay_qemu::{QemuError, QmpEvent, Vm, VmEvent, vga_font};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
@@ -75,6 +75,8 @@ pub(super) struct Machine {
     accel: String,
     readers: BTreeMap<Over, Console>,
     screen: ScreenReader,
+    /// The font of graphics modes and that of the text mode; none where no font is installed.
+    fonts: Option<[Font; 2]>,
     pending: VecDeque<(Over, Sighting, Instant)>,
     standing: BTreeMap<Over, Sighting>,
     last_activity: Duration,
@@ -85,6 +87,8 @@ pub(super) struct Machine {
     raw: Vec<u8>,
     texts: BTreeMap<Over, String>,
     pub(super) artifacts: Vec<(String, Vec<u8>)>,
+    /// Pictures taken so far.
+    shots: u32,
     name: String,
     watched: Watched,
     /// How the machine went off, once it has.
@@ -119,6 +123,7 @@ impl Machine {
             accel: accel.to_owned(),
             readers: BTreeMap::from(consoles),
             screen: ScreenReader::new(watch),
+            fonts: fonts(),
             pending: VecDeque::new(),
             standing: BTreeMap::new(),
             last_activity: Duration::ZERO,
@@ -129,6 +134,7 @@ impl Machine {
             raw: Vec::new(),
             texts: BTreeMap::new(),
             artifacts: Vec::new(),
+            shots: 0,
             name: name.to_owned(),
             watched: fresh(accel, stretch),
             off: None,
@@ -191,15 +197,12 @@ impl Machine {
                 return Outcome::Reached;
             }
             // The next thing that would be overdue.
-            let (due, waited_for, limit) = match phases.front() {
-                Some(phase) => {
-                    let limit = phase.timeout.0.mul_f64(self.stretch);
-                    (phase_began + limit, format!("phase {}", phase.name), limit)
-                }
-                None => {
-                    let (rung, limit) = goal.rung.unwrap_or((Rung::Login, Duration::ZERO));
-                    (rung_by.unwrap_or(began), format!("rung {rung}"), limit.mul_f64(self.stretch))
-                }
+            let (due, waited_for, limit) = if let Some(phase) = phases.front() {
+                let limit = phase.timeout.0.mul_f64(self.stretch);
+                (phase_began + limit, format!("phase {}", phase.name), limit)
+            } else {
+                let (rung, limit) = goal.rung.unwrap_or((Rung::Login, Duration::ZERO));
+                (rung_by.unwrap_or(began), format!("rung {rung}"), limit.mul_f64(self.stretch))
             };
             match self.next(due).await {
                 Next::Seen => {}
@@ -236,12 +239,11 @@ impl Machine {
             }
             match self.next(due).await {
                 Next::Seen => self.drain(),
-                Next::Overdue => return Ok(None),
                 // Quiet is what is expected of a machine that has done its work.
                 Next::Stalled(_) => {}
                 Next::Off(off) => self.off = Some(off),
                 Next::Gone(Outcome::RunnerFault { why }) => return Err(why),
-                Next::Gone(_) => return Ok(None),
+                Next::Overdue | Next::Gone(_) => return Ok(None),
             }
         }
     }
@@ -262,9 +264,10 @@ impl Machine {
     /// Takes a picture of the screen. One that cannot be taken is none: the machine may be gone.
     pub(super) async fn shoot(&mut self, of: &str) {
         let Ok(png) = self.vm.picture().await else { return };
-        let number = self.artifacts.iter().filter(|(name, _)| name.ends_with(".png")).count() + 1;
+        let number = self.shots + 1;
         let artifact = format!("{}-screen-{number:02}-{of}.png", self.name);
         self.artifacts.push((artifact.clone(), png));
+        self.shots += 1;
         let at_s = self.vm.age().as_secs_f64();
         self.watched.shots.push(Shot { at_s, of: of.to_owned(), artifact });
     }
@@ -297,7 +300,11 @@ impl Machine {
                 match kind {
                     "phase" => match current {
                         Some(phase) if phase.name == rest => {
-                            if over.counts(phase.channel) { Heed::Done(phase) } else { Heed::Nothing }
+                            if over.counts(phase.channel) {
+                                Heed::Done(phase)
+                            } else {
+                                Heed::Nothing
+                            }
                         }
                         _ => self.out_of_turn(rest, over, goal, sighting),
                     },
@@ -306,7 +313,9 @@ impl Machine {
                             let number = rest.strip_prefix(&format!("{}:", phase.name))?;
                             phase.replies.get(number.parse::<usize>().ok()?)
                         });
-                        asked.map_or(Heed::Nothing, |reply| Heed::Reply(reply.text.clone(), reply.keys.clone()))
+                        asked.map_or(Heed::Nothing, |reply| {
+                            Heed::Reply(reply.text.clone(), reply.keys.clone())
+                        })
                     }
                     "fail" => {
                         // `fail:` alone holds all the time, `fail:PHASE` within that phase.
@@ -419,7 +428,12 @@ impl Machine {
         });
     }
 
-    async fn reply(&mut self, sighting: &Sighting, text: Option<&str>, keys: &[String]) -> Result<(), QemuError> {
+    async fn reply(
+        &mut self,
+        sighting: &Sighting,
+        text: Option<&str>,
+        keys: &[String],
+    ) -> Result<(), QemuError> {
         if let Some(text) = text {
             self.vm.type_serial(text).await?;
         }
@@ -433,7 +447,8 @@ impl Machine {
 
     /// Disks that are to be pulled at the end of this phase.
     async fn pull_disks(&mut self, phase: &str) {
-        let pulled = |fault: &Option<DiskFault>| matches!(fault, Some(DiskFault::Pulled { after }) if after == phase);
+        let pulled =
+            |fault: &Option<DiskFault>| matches!(fault, Some(DiskFault::Pulled { after }) if after == phase);
         let names: Vec<_> =
             self.profile.machine.disks.iter().filter(|d| pulled(&d.fault)).map(|d| d.name.clone()).collect();
         for name in names {
@@ -450,9 +465,14 @@ impl Machine {
         let prompt = self.profile.console.prompt.0.mul_f64(self.stretch);
         let quiet_at = self.last_activity + silence;
         let standing_at = self.standing.values().next().map(|_| self.last_activity + prompt);
-        let reader_at = self.readers.values().filter_map(Console::deadline).chain(self.screen.deadline()).min();
+        let reader_at =
+            self.readers.values().filter_map(Console::deadline).chain(self.screen.deadline()).min();
         let last_words_at = self.panicked_at.map(|at| at + LAST_WORDS);
-        let wake = [Some(due), Some(quiet_at), standing_at, reader_at, last_words_at].into_iter().flatten().min().unwrap_or(due);
+        let wake = [Some(due), Some(quiet_at), standing_at, reader_at, last_words_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(due);
         tokio::select! {
             biased;
             (at, event) = self.vm.next_event() => self.take(at, event).await,
@@ -530,12 +550,13 @@ impl Machine {
 
     /// Reads the screen. What cannot be read is not there: the picture is kept all the same.
     async fn look(&mut self, at: Duration, read_at: Instant) {
-        let screen = match self.vm.screen().await {
-            Ok(ScreenText::Cells { columns, rows, bytes }) => Screen::from_vga_text(&bytes, columns, rows).ok(),
-            Ok(ScreenText::Graphics(_)) | Err(_) => None,
-        };
-        let Some(screen) = screen else { return };
-        let sightings = self.screen.push(at, &screen);
+        /// What a PC's text mode measures in pixels: 80 by 25 cells of 9 by 16.
+        const TEXT_MODE: (usize, usize) = (720, 400);
+        let Some(fonts) = &self.fonts else { return };
+        let Ok(picture) = self.vm.screen().await else { return };
+        let font = if (picture.width, picture.height) == TEXT_MODE { &fonts[1] } else { &fonts[0] };
+        let Ok(pixels) = Pixels::new(picture.width, picture.height, picture.rgb) else { return };
+        let sightings = self.screen.push(at, &Screen::from_pixels(&pixels, font));
         self.pending.extend(sightings.into_iter().map(|sighting| (Over::Screen, sighting, read_at)));
     }
 
@@ -572,7 +593,11 @@ impl Machine {
     fn event(&mut self, event: &QmpEvent) {
         if self.watched.events.len() < MAX_NOTED {
             let at_s = self.vm.age().as_secs_f64();
-            self.watched.events.push(MachineEvent { at_s, name: event.name.clone(), data: event.data.clone() });
+            self.watched.events.push(MachineEvent {
+                at_s,
+                name: event.name.clone(),
+                data: event.data.clone(),
+            });
         }
     }
 
@@ -604,7 +629,9 @@ impl Machine {
         watched.noted.extend(rest.noted);
         watched.events.extend(rest.events);
         watched.shots.extend(rest.shots);
-        watched.leaks.extend(rest.leaks.into_iter().filter(|leak| !watched.leaks.contains(leak)).collect::<Vec<_>>());
+        watched
+            .leaks
+            .extend(rest.leaks.into_iter().filter(|leak| !watched.leaks.contains(leak)).collect::<Vec<_>>());
         watched.names.extend(rest.names);
         watched.staged_read.extend(rest.staged_read);
         watched.rungs.extend(rest.rungs);
@@ -732,6 +759,13 @@ fn fresh(accel: &str, stretch: f64) -> Watched {
         staged_read: BTreeMap::new(),
         names: Vec::new(),
     }
+}
+
+/// The fonts that consoles are drawn with.
+fn fonts() -> Option<[Font; 2]> {
+    let font = Font::from_vga(&vga_font()?).ok()?;
+    let wide = font.nine_wide();
+    Some([font, wide])
 }
 
 /// A guest's line, as evidence.

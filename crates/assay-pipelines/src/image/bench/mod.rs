@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use assay_model::{Clock, Micros, RunId, Sha256, StageName};
 use assay_qemu::{
-    Accel, Arch, Gate, MediumKind, Vm, VmBus, VmDisk, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic, VmSpec,
+    Accel, Arch, Gate, MediumKind, Vm, VmBus, VmDisk, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork,
+    VmNic, VmSpec,
 };
 use assay_standin::StandIn;
 use serde::Serialize;
@@ -174,8 +175,13 @@ impl Test {
         })
     }
 
-    async fn stage(&mut self, stage: &StageName, progress: &(dyn Fn(&str) + Sync)) -> Result<Brought, String> {
-        let known = super::stage(stage.as_str()).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
+    async fn stage(
+        &mut self,
+        stage: &StageName,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Brought, String> {
+        let known =
+            super::stage(stage.as_str()).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
         if known.asked_for(&self.spec.profile).is_err() {
             return Ok(Brought::default());
         }
@@ -330,7 +336,8 @@ const fn medium_kind(kind: MediumAs) -> MediumKind {
 
 /// Evidence and files of a stage.
 fn brought(evidence: &impl Serialize, artifacts: Vec<(String, Vec<u8>)>) -> Result<Brought, String> {
-    let evidence = serde_json::to_value(evidence).map_err(|e| format!("the evidence does not serialise: {e}"))?;
+    let evidence =
+        serde_json::to_value(evidence).map_err(|e| format!("the evidence does not serialise: {e}"))?;
     Ok(Brought { evidence, artifacts })
 }
 

@@ -41,7 +41,8 @@ impl Test {
         progress(&format!("guests run by {}", self.accel_words()));
 
         let image = self.spec.image.clone();
-        let fingerprint = blocking(move || Fingerprint::of(&image)).await?.map_err(|error| error.to_string())?;
+        let fingerprint =
+            blocking(move || Fingerprint::of(&image)).await?.map_err(|error| error.to_string())?;
         let sha256: Sha256 = fingerprint
             .sha256
             .as_deref()
@@ -65,7 +66,7 @@ impl Test {
         };
         match self.profile().medium.kind {
             MediumAs::Cd => {
-                prepared.medium = "as a CD".to_owned();
+                "as a CD".clone_into(&mut prepared.medium);
                 let image = self.spec.image.clone();
                 self.medium =
                     Some(VmMedium { image, kind: medium_kind(MediumAs::Cd), serial: String::new() });
@@ -95,7 +96,7 @@ impl Test {
             None => (prepared.bytes * 2).max(SMALLEST_STICK).next_multiple_of(1 << 20),
         };
         prepared.stick_bytes = Some(bytes);
-        prepared.medium = "flashed to a USB stick".to_owned();
+        "flashed to a USB stick".clone_into(&mut prepared.medium);
         if self.profile().medium.flash.is_empty() {
             progress("writing the stick");
             let (image, out, staged) = (self.spec.image.clone(), stick.clone(), files.clone());
@@ -151,7 +152,9 @@ impl Test {
             ("{stick}", stick.display().to_string()),
             ("{files}", folder.display().to_string()),
         ];
-        let filled = |word: &String| variables.iter().fold(word.clone(), |word, (key, value)| word.replace(key, value));
+        let filled = |word: &String| {
+            variables.iter().fold(word.clone(), |word, (key, value)| word.replace(key, value))
+        };
         let words: Vec<String> = self.profile().medium.flash.iter().map(filled).collect();
         let [program, arguments @ ..] = words.as_slice() else {
             return Err("medium.flash names no program".to_owned());
@@ -167,7 +170,9 @@ impl Test {
     /// The staged files with what they hold, and whether each is a secret.
     fn staged_files(&self) -> Result<Vec<(String, Vec<u8>, bool)>, String> {
         let variables = self.variables();
-        let fill = |text: &str| variables.iter().fold(text.to_owned(), |text, (key, value)| text.replace(key, value));
+        let fill = |text: &str| {
+            variables.iter().fold(text.to_owned(), |text, (key, value)| text.replace(key, value))
+        };
         let mut files = Vec::new();
         for file in &self.profile().medium.files {
             let content = match (&file.content, &file.from) {
@@ -238,7 +243,8 @@ impl Test {
             };
             let folder = VmFolder::new(laid.image.parent().unwrap_or_else(|| Path::new("/")));
             let rules = [DiskRule::Unwritable { sector: from, count }];
-            let served = ServedDisk::start(&self.settings.disk_server, &folder, &laid.spec.name, &rules).await;
+            let served =
+                ServedDisk::start(&self.settings.disk_server, &folder, &laid.spec.name, &rules).await;
             laid.served = Some(served.map_err(|error| error.to_string())?);
         }
         Ok(())
@@ -248,7 +254,8 @@ impl Test {
 /// What the profile calls a fault, as the stand-in knows it.
 fn injected(fault: &JoinFault) -> Result<Fault, String> {
     let class = serde_json::from_value(serde_json::Value::String(fault.on.replace('-', "_")));
-    let route: RouteClass = class.map_err(|_| format!("join.fault: there is no kind of request `{}`", fault.on))?;
+    let route: RouteClass =
+        class.map_err(|_| format!("join.fault: there is no kind of request `{}`", fault.on))?;
     let effect = match fault.what.as_str() {
         "slow" => Effect::Slow { seconds: 5.0 },
         "drop" => Effect::DropAfterRequest,

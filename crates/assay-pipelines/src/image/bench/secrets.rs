@@ -15,13 +15,16 @@ pub(super) struct Secrets {
 impl Secrets {
     /// Adds each line of a secret file.
     pub(super) fn add(&mut self, name: &str, content: &[u8]) {
-        let lines = content.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| line.len() >= SHORTEST);
+        let lines =
+            content.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| line.len() >= SHORTEST);
         self.known.extend(lines.map(|line| (name.to_owned(), line.to_vec())));
     }
 
     /// The names of secrets that these bytes complete.
     pub(super) fn seen(&mut self, channel: &str, bytes: &[u8]) -> Vec<String> {
-        let Some(longest) = self.known.iter().map(|(_, secret)| secret.len()).max() else { return Vec::new() };
+        let Some(longest) = self.known.iter().map(|(_, secret)| secret.len()).max() else {
+            return Vec::new();
+        };
         let rest = self.rests.entry(channel.to_owned()).or_default();
         rest.extend_from_slice(bytes);
         let found = self.known.iter().filter(|(_, secret)| contains(rest, secret));
@@ -34,8 +37,12 @@ impl Secrets {
 
     /// The names of secrets that are in a text.
     pub(super) fn within(&self, text: &[u8]) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.known.iter().filter(|(_, secret)| contains(text, secret)).map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<String> = self
+            .known
+            .iter()
+            .filter(|(_, secret)| contains(text, secret))
+            .map(|(name, _)| name.clone())
+            .collect();
         names.dedup();
         names
     }

@@ -29,7 +29,10 @@ impl Profile {
             if !known.contains(until) {
                 let known: Vec<&str> = known.iter().map(String::as_str).collect();
                 let hint = assay_model::text::did_you_mean(until, &known);
-                return problem(format!("until = {until:?}: there is no such stage{hint}\nstages: {}", known.join(", ")));
+                return problem(format!(
+                    "until = {until:?}: there is no such stage{hint}\nstages: {}",
+                    known.join(", ")
+                ));
             }
         }
         self.check_machine()?;
@@ -55,7 +58,9 @@ impl Profile {
             let at = format!("machine.disk {:?}", disk.name);
             let plain = disk.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             if disk.name.is_empty() || disk.name.len() > 20 || !plain {
-                return problem(format!("{at}: a disk's name is its serial number: letters, digits and `-`, at most 20"));
+                return problem(format!(
+                    "{at}: a disk's name is its serial number: letters, digits and `-`, at most 20"
+                ));
             }
             if !names.insert(&disk.name) {
                 return problem(format!("{at}: two disks have this name"));
@@ -70,7 +75,9 @@ impl Profile {
                 return problem(format!("{at}: only a SATA or SCSI disk can say that it rotates"));
             }
             if disk.read_only && disk.bus == Bus::Sata {
-                return problem(format!("{at}: QEMU has no read-only SATA disk; use scsi, usb, nvme or virtio"));
+                return problem(format!(
+                    "{at}: QEMU has no read-only SATA disk; use scsi, usb, nvme or virtio"
+                ));
             }
             if disk.read_only && matches!(disk.expect, DiskRole::Boot | DiskRole::Data) {
                 return problem(format!("{at}: nothing can be installed onto a read-only disk"));
@@ -82,7 +89,9 @@ impl Profile {
             return problem(format!("machine.clock = {clock:?}: a time such as 1970-01-01T00:00:00"));
         }
         if machine.arch == super::Architecture::Aarch64 && machine.firmware == Firmware::Bios {
-            return problem("machine.firmware: an aarch64 machine has no BIOS; set firmware = \"uefi\"".to_owned());
+            return problem(
+                "machine.firmware: an aarch64 machine has no BIOS; set firmware = \"uefi\"".to_owned(),
+            );
         }
         Ok(())
     }
@@ -112,7 +121,10 @@ impl Profile {
         }
         let replies = self.phases.iter().flat_map(|phase| &phase.replies);
         if medium.zero_typing && replies.count() > 0 {
-            return problem("medium.zero-typing: phases have replies; an image that needs them is not typed to".to_owned());
+            return problem(
+                "medium.zero-typing: phases have replies; an image that needs them is not typed to"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -124,7 +136,9 @@ impl Profile {
         if let Some(success) = &self.install.success
             && self.success_phase().is_none()
         {
-            return problem(format!("install.success = {success:?}: there is no such phase of the installation"));
+            return problem(format!(
+                "install.success = {success:?}: there is no such phase of the installation"
+            ));
         }
         for phase in &self.phases {
             let at = format!("phase {:?}", phase.name);
@@ -135,7 +149,9 @@ impl Profile {
                 return problem(format!("{at}: two phases have this name"));
             }
             if (phase.stage as u8) < (last as u8) {
-                return problem(format!("{at}: it comes after a phase of a later stage; phases stand in their order"));
+                return problem(format!(
+                    "{at}: it comes after a phase of a later stage; phases stand in their order"
+                ));
             }
             last = phase.stage;
             if phase.timeout.0.is_zero() {
@@ -154,22 +170,33 @@ impl Profile {
         let mut all: Vec<(String, &str)> = Vec::new();
         for phase in &self.phases {
             all.push((format!("phase {:?}: marker", phase.name), &phase.marker));
-            all.extend(phase.fail.iter().map(|fail| (format!("phase {:?}: fail", phase.name), fail.as_str())));
-            all.extend(phase.replies.iter().map(|r| (format!("phase {:?}: reply", phase.name), r.on.as_str())));
+            all.extend(
+                phase.fail.iter().map(|fail| (format!("phase {:?}: fail", phase.name), fail.as_str())),
+            );
+            all.extend(
+                phase.replies.iter().map(|r| (format!("phase {:?}: reply", phase.name), r.on.as_str())),
+            );
         }
         all.extend(self.console.fail.iter().map(|fail| ("console.fail".to_owned(), fail.as_str())));
         all.extend(self.console.secrets.iter().map(|one| ("console.secrets".to_owned(), one.as_str())));
         all.extend(self.inspect.volume_id.iter().map(|one| ("inspect.volume-id".to_owned(), one.as_str())));
         for file in &self.medium.files {
-            all.extend(file.read.iter().map(|read| (format!("medium.file {:?}: read", file.path), read.as_str())));
+            all.extend(
+                file.read.iter().map(|read| (format!("medium.file {:?}: read", file.path), read.as_str())),
+            );
         }
         if let Some(identify) = &self.identify {
             all.push(("identify.hostname".to_owned(), &identify.hostname));
-            let named = [("identify.banner", Some(&identify.banner)), ("identify.announced", identify.announced.as_ref())];
+            let named = [
+                ("identify.banner", Some(&identify.banner)),
+                ("identify.announced", identify.announced.as_ref()),
+            ];
             for (at, expression) in named.into_iter().filter_map(|(at, e)| Some((at, e?))) {
                 all.push((at.to_owned(), expression));
                 if !expression.contains("(?P<host>") && !expression.contains("(?<host>") {
-                    return Err(ProfileError(format!("{at}: the group that is the name must be called `host`: (?P<host>…)")));
+                    return Err(ProfileError(format!(
+                        "{at}: the group that is the name must be called `host`: (?P<host>…)"
+                    )));
                 }
             }
         }

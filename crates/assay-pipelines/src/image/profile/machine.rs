@@ -282,6 +282,10 @@ impl MachineSpec {
             let [a, b, c, d] = seed.to_be_bytes();
             Mac([0x52, 0x54 ^ a, b, c, d, u8::try_from(place).unwrap_or(u8::MAX)])
         };
-        named.into_iter().enumerate().map(|(place, nic)| (nic.mac.unwrap_or_else(|| address(place)), nic)).collect()
+        named
+            .into_iter()
+            .enumerate()
+            .map(|(place, nic)| (nic.mac.unwrap_or_else(|| address(place)), nic))
+            .collect()
     }
 }

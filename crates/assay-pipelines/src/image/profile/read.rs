@@ -19,9 +19,13 @@ impl Profile {
     /// [`ProfileError`] with the place and the reason.
     pub fn from_toml(source: &str) -> Result<Self, ProfileError> {
         if source.len() > MAX_BYTES {
-            return Err(ProfileError(format!("a profile of {} bytes; at most {MAX_BYTES} are read", source.len())));
+            return Err(ProfileError(format!(
+                "a profile of {} bytes; at most {MAX_BYTES} are read",
+                source.len()
+            )));
         }
-        let profile: Self = toml::from_str(source).map_err(|error| ProfileError(explain(&error.to_string())))?;
+        let profile: Self =
+            toml::from_str(source).map_err(|error| ProfileError(explain(&error.to_string())))?;
         profile.check()?;
         Ok(profile)
     }
@@ -35,7 +39,8 @@ impl Profile {
 /// Adds the nearest known key or value to the parser's words.
 fn explain(message: &str) -> String {
     let message = message.trim_end();
-    let Some((_, rest)) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))
+    let Some((_, rest)) =
+        message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))
     else {
         return message.to_owned();
     };

@@ -58,7 +58,7 @@ impl Local {
             agents: at.agents,
             state_dir: data.join("runner"),
             network: None,
-            benches: Some(benches(data.join("runner"))?),
+            benches: Some(benches(&data.join("runner"))?),
             proxy_dhcp: false,
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
@@ -91,7 +91,7 @@ impl Local {
 }
 
 /// What a runner on this machine tests images with.
-pub(crate) fn benches(state: PathBuf) -> Result<BenchSettings> {
+pub(crate) fn benches(state: &Path) -> Result<BenchSettings> {
     let program = std::env::current_exe().context("finding this program")?;
     let name = program.to_str().context("this program's path is not text")?.to_owned();
     Ok(BenchSettings {

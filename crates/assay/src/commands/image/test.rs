@@ -54,13 +54,11 @@ impl Test {
     pub(crate) async fn run(self) -> Result<Exit> {
         let spec = self.spec()?;
         let scratch;
-        let data = match &self.data {
-            Some(data) => data.clone(),
-            None => {
-                scratch =
-                    tempfile::Builder::new().prefix("assay-image-").tempdir().context("a scratch store")?;
-                scratch.path().to_owned()
-            }
+        let data = if let Some(data) = &self.data {
+            data.clone()
+        } else {
+            scratch = tempfile::Builder::new().prefix("assay-image-").tempdir().context("a scratch store")?;
+            scratch.path().to_owned()
         };
         let mut local = Local::start(&data, &[]).await?;
         let client = local.client.clone();

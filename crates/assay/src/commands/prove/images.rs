@@ -173,9 +173,9 @@ pub(super) async fn prove(
         tempfile::Builder::new().prefix("assay-prove-").tempdir().context("making a scratch folder")?;
     let mut isos: BTreeMap<Option<&str>, PathBuf> = BTreeMap::new();
     for entry in entries {
-        let variant = entry.variant.as_deref();
-        if !isos.contains_key(&variant) {
-            isos.insert(variant, build(places, variant, scratch.path()).await?);
+        if let std::collections::btree_map::Entry::Vacant(missing) = isos.entry(entry.variant.as_deref()) {
+            let iso = build(places, entry.variant.as_deref(), scratch.path()).await?;
+            missing.insert(iso);
         }
     }
     let capacity: assay_runner::Slots = format!("vm={jobs}").parse()?;

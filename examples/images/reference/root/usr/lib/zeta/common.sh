@@ -18,7 +18,7 @@ die() {
 progress() {
     [ -n "${PROGRESS_DEVICE-}" ] || return 0
     # shellcheck disable=SC2016 # the inner shell's arguments
-    timeout 2 sh -c 'echo "$1" >"$2"' sh "$*" "$PROGRESS_DEVICE" 2>/dev/null || PROGRESS_DEVICE=
+    timeout 5 sh -c 'echo "$1" >"$2"' sh "$*" "$PROGRESS_DEVICE" 2>/dev/null || PROGRESS_DEVICE=
 }
 
 find_progress_port() {

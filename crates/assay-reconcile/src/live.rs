@@ -1,0 +1,225 @@
+//! A real Argo CD, and the objects of a real cluster: reads them and waits for them, and changes nothing but one annotation.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::{
+    Client,
+    api::{Patch, PatchParams},
+    core::Request,
+    discovery::ApiResource,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    Code, Difference, Expectation, Expected, Observation, Rules, Verdict,
+    cluster::{AT_ONCE, Cluster, follow, refusal},
+    compare::compare,
+    object::{ObjectKey, text},
+    oracle::{REFRESH, Reason, judge},
+};
+
+/// An Application of a cluster with Argo CD.
+#[derive(Clone)]
+pub struct LiveApplication {
+    client: Client,
+    namespace: String,
+    name: String,
+}
+
+/// How thoroughly Argo CD is to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// At the repository, whether there is a new commit.
+    Normal,
+    /// Without any of its caches.
+    Hard,
+}
+
+/// The cluster could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the cluster could not be asked while {doing}: {source}; check the kubeconfig, its rights and that Argo CD is installed"
+)]
+pub struct LiveError {
+    /// What was being done.
+    pub doing: &'static str,
+    /// What the client says.
+    #[source]
+    pub source: Box<kube::Error>,
+}
+
+impl LiveApplication {
+    /// The Application `name` in `namespace` (`argocd`, mostly). Nothing is asked yet.
+    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
+        Self { client, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// The Application as it is, if it is there.
+    ///
+    /// # Errors
+    /// [`LiveError`].
+    pub async fn get(&self) -> Result<Option<Value>, LiveError> {
+        let look = async |application| Ok(ControlFlow::Break(application));
+        let read = follow(&self.client, &self.path(), &self.name, Duration::from_secs(60), look).await;
+        Ok(read.map_err(while_("reading the Application"))?.flatten())
+    }
+
+    /// Has Argo CD reconcile now instead of within its period (two to three minutes by default).
+    ///
+    /// # Errors
+    /// [`LiveError`], also when the Application is not there.
+    pub async fn refresh(&self, refresh: Refresh) -> Result<(), LiveError> {
+        self.request_refresh(refresh).await.map_err(while_("requesting a refresh"))
+    }
+
+    /// Waits, by watching, until the Application is as expected, and says what it came to. Each time it was reconciled
+    /// its objects are compared anew with `differences`; once they are right, a refresh is requested for
+    /// the second look. When `limit` has passed, the verdict is that of the last look.
+    ///
+    /// # Errors
+    /// [`LiveError`]; those of `differences` count as well.
+    pub async fn wait(
+        &self,
+        expectation: &Expectation,
+        limit: Duration,
+        mut differences: impl AsyncFnMut() -> Result<Vec<Difference>, LiveError>,
+    ) -> Result<Verdict, LiveError> {
+        let mut observations: Vec<Observation> = Vec::new();
+        let mut verdict = self.not_there();
+        let mut failed = None;
+        let look = async |application: Option<Value>| {
+            let Some(application) = application else {
+                observations.clear();
+                verdict = self.not_there();
+                return Ok(ControlFlow::Continue(()));
+            };
+            let differences = match differences().await {
+                Ok(differences) => differences,
+                Err(error) => {
+                    failed = Some(error);
+                    return Ok(ControlFlow::Break(()));
+                }
+            };
+            let same_reconciliation = observations
+                .last()
+                .is_some_and(|last| reconciled_at(&last.application) == reconciled_at(&application));
+            if same_reconciliation {
+                observations.pop();
+            }
+            observations.push(Observation { application, differences });
+            // Only two are ever looked at.
+            observations.drain(..observations.len().saturating_sub(2));
+            verdict = judge(expectation, &observations);
+            if verdict.ok {
+                return Ok(ControlFlow::Break(()));
+            }
+            // Right, and only to be confirmed. The annotation itself is an event, so this asks once per reconciliation.
+            let waits =
+                observations.last().is_some_and(|last| text(&last.application, REFRESH_POINTER).is_empty());
+            if waits && verdict.reasons.iter().all(|reason| reason.code == Code::NotStable) {
+                self.request_refresh(Refresh::Normal).await?;
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let followed = follow(&self.client, &self.path(), &self.name, limit, look).await;
+        followed.map_err(while_("watching the Application"))?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(verdict),
+        }
+    }
+
+    async fn request_refresh(&self, refresh: Refresh) -> Result<(), kube::Error> {
+        let word = if refresh == Refresh::Hard { "hard" } else { "normal" };
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {REFRESH: word}}}));
+        let request = Request::new(self.path())
+            .patch(&self.name, &PatchParams::default(), &patch)
+            .map_err(kube::Error::BuildRequest)?;
+        self.client.request::<Value>(request).await.map(|_| ())
+    }
+
+    fn path(&self) -> String {
+        let resource = ApiResource {
+            group: "argoproj.io".to_owned(),
+            version: "v1alpha1".to_owned(),
+            api_version: "argoproj.io/v1alpha1".to_owned(),
+            kind: "Application".to_owned(),
+            plural: "applications".to_owned(),
+        };
+        <kube::api::DynamicObject as kube::Resource>::url_path(&resource, Some(&self.namespace))
+    }
+
+    fn not_there(&self) -> Verdict {
+        let detail = format!("the Application {}/{} is not there", self.namespace, self.name);
+        Verdict { ok: false, reasons: vec![Reason { code: Code::ObjectMissing, detail }] }
+    }
+}
+
+const REFRESH_POINTER: &str = "/metadata/annotations/argocd.argoproj.io~1refresh";
+
+/// All objects of some kinds (`apiVersion`, `kind`) in one namespace, for [`compare()`]. A kind that is not served has none;
+/// a kind without namespaces has all of its objects here.
+///
+/// # Errors
+/// [`LiveError`].
+pub async fn objects(
+    client: &Client,
+    kinds: &[(&str, &str)],
+    namespace: &str,
+) -> Result<Vec<Value>, LiveError> {
+    let cluster = Cluster::discover(client).await.map_err(while_("asking for its kinds"))?;
+    let mut objects = Vec::new();
+    for kind in kinds.iter().filter_map(|(api_version, kind)| cluster.kind(api_version, kind)) {
+        objects.extend(cluster.list(kind, kind.scoped(namespace)).await.map_err(while_("listing objects"))?);
+    }
+    Ok(objects)
+}
+
+/// Which fields the server would drop without a word, object by object: each is applied in a dry run, and what would be
+/// stored is compared with what was sent. Nothing changes. An object that the server refuses, or whose kind it does not
+/// serve, is [`Code::ObjectMissing`].
+///
+/// # Errors
+/// [`LiveError`].
+pub async fn pruned_fields(client: &Client, expected: &Expected) -> Result<Vec<Difference>, LiveError> {
+    let cluster = Cluster::discover(client).await.map_err(while_("asking for its kinds"))?;
+    let stored =
+        stream::iter(&expected.objects).map(|object| would_be_stored(&cluster, object, &expected.namespace));
+    let stored: Vec<Option<Value>> = stored.buffered(AT_ONCE).try_collect().await?;
+    let stored: Vec<Value> = stored.into_iter().flatten().collect();
+    let mut differences = compare(expected, &stored, &Rules::default());
+    // Defaults and objects that were there before add fields; only what goes missing is asked for.
+    differences.retain(|difference| matches!(difference.code, Code::FieldPruned | Code::ObjectMissing));
+    Ok(differences)
+}
+
+async fn would_be_stored(
+    cluster: &Cluster,
+    object: &Value,
+    namespace: &str,
+) -> Result<Option<Value>, LiveError> {
+    let Some(kind) = cluster.kind(text(object, "/apiVersion"), text(object, "/kind")) else {
+        return Ok(None);
+    };
+    let mut object = object.clone();
+    if kind.namespaced
+        && ObjectKey::of(&object).namespace.is_empty()
+        && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    match cluster.apply(kind, &object, true).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error) if refusal(&error).is_some() => Ok(None),
+        Err(error) => Err(while_("trying an object")(error)),
+    }
+}
+
+fn reconciled_at(application: &Value) -> &str {
+    text(application, "/status/reconciledAt")
+}
+
+fn while_(doing: &'static str) -> impl Fn(kube::Error) -> LiveError {
+    move |source| LiveError { doing, source: Box::new(source) }
+}
