@@ -26,12 +26,16 @@ const UNREACHABLE: [(&str, &[&str], &str); 4] = [
 const CONTROL_PLANE: &[&str] = &["assay-store", "assay-engine", "assay-server", "sea-orm", "sqlx", "axum"];
 
 /// Crates that may know only these of ours.
-const KNOWS_ONLY: [(&str, &[&str], &str); 11] = [
+const KNOWS_ONLY: [(&str, &[&str], &str); 15] = [
     ("assay-model", &[], "everything else builds on it"),
     ("assay-process", &[], "every driver builds on it"),
     ("assay-api", &["assay-model"], "wire types are not storage types"),
     ("assay-scan", &[], "it is given a device, and knows nothing of runs or specs"),
     ("assay-gpu", &["assay-model"], "it reads and works an accelerator, and judges nothing"),
+    ("assay-console", &[], "it reads what a machine says, and is told what to look for"),
+    ("assay-media", &[], "it reads and writes images, and judges nothing"),
+    ("assay-standin", DRIVER, "a stand-in does not know what a run is"),
+    ("assay-reconcile", DRIVER, "a driver does not know what a run is"),
     ("assay-netboot", DRIVER, "a driver does not know what a run is"),
     ("assay-qemu", DRIVER, "a driver does not know what a run is"),
     ("assay-swarm", DRIVER, "a driver does not know what a run is"),

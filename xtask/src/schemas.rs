@@ -11,6 +11,7 @@ use assay_model::EventBody;
 use assay_model::host::inventory::Inventory;
 use assay_model::host::spec::HostSpec;
 use assay_model::report::Report;
+use assay_pipelines::image::Profile;
 use clap::Args;
 use schemars::{Schema, schema_for};
 
@@ -47,6 +48,7 @@ fn all() -> Vec<(&'static str, String)> {
     vec![
         ("inventory.schema.json", text(&schema_for!(Inventory))),
         ("spec.schema.json", text(&schema_for!(HostSpec))),
+        ("image-profile.schema.json", text(&schema_for!(Profile))),
         ("report.schema.json", text(&schema_for!(Report))),
         ("event.schema.json", text(&schema_for!(EventBody))),
     ]

@@ -68,7 +68,7 @@ pub struct Vet {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TestImage {
-    /// The image's file on the runner and its profile (`schemas/image-profile.json`).
+    /// The image's file on the runner and its profile (`schemas/image-profile.schema.json`).
     pub spec: Value,
     /// The runner that has the file; any that can when none is named.
     #[serde(default)]

@@ -330,7 +330,25 @@ impl Engine {
             events: self.store.events_after(run.id, 0, ALL).await?,
             sensors: self.store.sensor_batches(run.id, None, ALL).await?,
             inventory,
+            pictures: self.pictures(run).await?,
         })
+    }
+
+    /// Pictures of screens: as many as a report can carry.
+    async fn pictures(&self, run: &RunView) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
+        const MOST: usize = 60;
+        const LARGEST: u64 = 512 << 10;
+        let is_picture =
+            |name: &str| std::path::Path::new(name).extension().is_some_and(|kind| kind == "png");
+        let wanted = run.artifacts.iter().filter(|a| is_picture(&a.name) && a.bytes <= LARGEST).take(MOST);
+        let mut pictures = Vec::new();
+        for artifact in wanted {
+            // One that is gone is named by the run's last stage.
+            if let Ok(bytes) = self.artifacts.get(artifact.digest).await {
+                pictures.push((artifact.name.clone(), bytes.to_vec()));
+            }
+        }
+        Ok(pictures)
     }
 
     async fn bind(&self, run: &RunView) -> Result<Vec<EventBody>, EngineError> {

@@ -70,6 +70,8 @@ pub struct ReportFacts {
     pub sensors: Vec<SensorRow>,
     /// The latest inventory's evidence.
     pub inventory: Option<Value>,
+    /// Pictures of screens, by the artifacts' names, in their order.
+    pub pictures: Vec<(String, Vec<u8>)>,
 }
 
 /// Everything that moving runs needs.

@@ -9,6 +9,7 @@
 //! with a random token. etcd has no port at all, but a socket in a folder that only this user can enter.
 
 use std::{
+    fmt,
     io::Write,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -38,12 +39,11 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Between two questions whether a server that serves is ready. There is nothing to wait on instead.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// A request without an answer for this long is an error; a watch without an event is started again.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// A free port can be taken by somebody else before the server has it.
 const PORTS: usize = 3;
 
 /// A running API server. Dropping it kills the server and its etcd; [`ApiServer::stop`] ends them in order.
-#[derive(Debug)]
 pub struct ApiServer {
     // Dropped in this order.
     server: Supervised,
@@ -105,6 +105,18 @@ pub enum ApiServerError {
     /// The client for it could not be made.
     #[error("no client could be made for the API server: {0}")]
     Client(String),
+}
+
+/// Without the token.
+impl fmt::Debug for ApiServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kubeconfig_file, timings, .. } = self;
+        formatter
+            .debug_struct("ApiServer")
+            .field("kubeconfig_file", kubeconfig_file)
+            .field("timings", timings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ApiServer {

@@ -170,11 +170,12 @@ struct Destination {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[expect(dead_code, reason = "retries happen within one operation and change when, not what")]
 struct SyncPolicy {
     automated: Option<Automated>,
     sync_options: Vec<String>,
-    retry: Option<serde_json::Value>,
+    // Retries happen within one operation: they change when, not what.
+    #[serde(rename = "retry")]
+    _retry: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::object::{ObjectKey, group_and_version, text};
+use crate::object::{ObjectKey, text};
 
 /// Who is written down as the owner of fields that are applied here.
 pub(crate) const FIELD_MANAGER: &str = "assay-reconcile";
@@ -138,8 +138,11 @@ impl Cluster {
         limit: Duration,
         mut look: impl FnMut(Option<&Value>) -> ControlFlow<T>,
     ) -> Result<Option<T>, kube::Error> {
-        let path = kind.path(kind.scoped(&key.namespace));
-        follow(&self.client, &path, &key.name, limit, async |object| Ok(look(object.as_ref()))).await
+        let namespace = kind.scoped(&key.namespace);
+        follow(&self.client, &kind.resource, namespace, &key.name, limit, async |object| {
+            Ok(look(object.as_ref()))
+        })
+        .await
     }
 }
 
@@ -172,22 +175,24 @@ impl Kind {
 /// An object that is not there is looked at as `None`.
 pub(crate) async fn follow<T>(
     client: &Client,
-    path: &str,
+    resource: &ApiResource,
+    namespace: Option<&str>,
     name: &str,
     limit: Duration,
     mut look: impl AsyncFnMut(Option<Value>) -> Result<ControlFlow<T>, kube::Error>,
 ) -> Result<Option<T>, kube::Error> {
+    let path = DynamicObject::url_path(resource, namespace);
     let followed = async {
         // A watch ends by itself now and then, and at once when the server has forgotten where it was to start.
         loop {
             let params = WatchParams::default().fields(&format!("metadata.name={name}"));
             let list = ListParams::default().fields(&format!("metadata.name={name}"));
-            let list: Value = client.request(built(Request::new(path).list(&list))?).await?;
-            let object = list.pointer("/items/0").cloned();
+            let list: Value = client.request(built(Request::new(path.as_str()).list(&list))?).await?;
+            let object = list.pointer("/items/0").cloned().map(|item| named(resource, item));
             if let ControlFlow::Break(value) = look(object).await? {
                 return Ok(value);
             }
-            let watch = Request::new(path).watch(&params, text(&list, "/metadata/resourceVersion"));
+            let watch = Request::new(path.as_str()).watch(&params, text(&list, "/metadata/resourceVersion"));
             let mut events = client.request_events::<Value>(built(watch)?).await?.boxed();
             while let Some(event) = events.next().await {
                 let object = match event {
@@ -210,14 +215,15 @@ fn items(kind: &Kind, list: Option<Value>) -> Vec<Value> {
     let Some(Value::Array(items)) = list.and_then(|mut list| list.get_mut("items").map(Value::take)) else {
         return Vec::new();
     };
-    let named = |mut item: Value| {
-        if let Some(item) = item.as_object_mut() {
-            item.insert("apiVersion".to_owned(), kind.resource.api_version.clone().into());
-            item.insert("kind".to_owned(), kind.resource.kind.clone().into());
-        }
-        item
-    };
-    items.into_iter().map(named).collect()
+    items.into_iter().map(|item| named(&kind.resource, item)).collect()
+}
+
+fn named(resource: &ApiResource, mut item: Value) -> Value {
+    if let Some(item) = item.as_object_mut() {
+        item.insert("apiVersion".to_owned(), resource.api_version.clone().into());
+        item.insert("kind".to_owned(), resource.kind.clone().into());
+    }
+    item
 }
 
 /// What the server said about this one request; `None` when it could not be asked.

@@ -195,6 +195,7 @@ mod tests {
     use super::{Rules, compare};
     use crate::{Code, Expected};
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better at the call")]
     fn node(spec: Value) -> Value {
         json!({"apiVersion": "zeta.example/v1", "kind": "ClusterNode", "metadata": {"name": "a"}, "spec": spec})
     }

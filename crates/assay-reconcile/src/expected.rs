@@ -38,7 +38,7 @@ pub enum ExpectedError {
     #[error("{first} and {second} are both {object}; one of them has to go")]
     Twice {
         /// The object.
-        object: ObjectKey,
+        object: Box<ObjectKey>,
         /// A file.
         first: String,
         /// Another file.
@@ -60,7 +60,7 @@ impl Expected {
             let key = ObjectKey::of(&object);
             if let Some((first, _)) = by_key.get(&key) {
                 let (first, second) = ((*first).to_owned(), path.clone());
-                return Err(ExpectedError::Twice { object: key, first, second });
+                return Err(ExpectedError::Twice { object: Box::new(key), first, second });
             }
             by_key.insert(key, (path, object));
         }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(
             expected.objects,
             [
-                json!({"apiVersion": "zeta.example/v1", "kind": "ClusterNode", "metadata": {"name": "a"}, "spec": {"gpu": "no", "mode": 10}})
+                json!({"apiVersion": "zeta.example/v1", "kind": "ClusterNode", "metadata": {"name": "a"}, "spec": {"gpu": "no", "mode": 10.0}})
             ]
         );
     }

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Client,
     api::{Patch, PatchParams},
-    core::Request,
+    core::{GroupVersionKind, Request},
     discovery::ApiResource,
 };
 use serde_json::{Value, json};
@@ -61,7 +61,15 @@ impl LiveApplication {
     /// [`LiveError`].
     pub async fn get(&self) -> Result<Option<Value>, LiveError> {
         let look = async |application| Ok(ControlFlow::Break(application));
-        let read = follow(&self.client, &self.path(), &self.name, Duration::from_secs(60), look).await;
+        let read = follow(
+            &self.client,
+            &resource(),
+            Some(&self.namespace),
+            &self.name,
+            Duration::from_mins(1),
+            look,
+        )
+        .await;
         Ok(read.map_err(while_("reading the Application"))?.flatten())
     }
 
@@ -94,6 +102,11 @@ impl LiveApplication {
                 verdict = self.not_there();
                 return Ok(ControlFlow::Continue(()));
             };
+            let pending = !text(&application, REFRESH_POINTER).is_empty();
+            if pending && !observations.is_empty() {
+                // The status is the one that was seen before; the next one counts.
+                return Ok(ControlFlow::Continue(()));
+            }
             let differences = match differences().await {
                 Ok(differences) => differences,
                 Err(error) => {
@@ -114,15 +127,14 @@ impl LiveApplication {
             if verdict.ok {
                 return Ok(ControlFlow::Break(()));
             }
-            // Right, and only to be confirmed. The annotation itself is an event, so this asks once per reconciliation.
-            let waits =
-                observations.last().is_some_and(|last| text(&last.application, REFRESH_POINTER).is_empty());
-            if waits && verdict.reasons.iter().all(|reason| reason.code == Code::NotStable) {
+            // Right, and only to be confirmed.
+            if !pending && verdict.reasons.iter().all(|reason| reason.code == Code::NotStable) {
                 self.request_refresh(Refresh::Normal).await?;
             }
             Ok(ControlFlow::Continue(()))
         };
-        let followed = follow(&self.client, &self.path(), &self.name, limit, look).await;
+        let followed =
+            follow(&self.client, &resource(), Some(&self.namespace), &self.name, limit, look).await;
         followed.map_err(while_("watching the Application"))?;
         match failed {
             Some(error) => Err(error),
@@ -140,14 +152,7 @@ impl LiveApplication {
     }
 
     fn path(&self) -> String {
-        let resource = ApiResource {
-            group: "argoproj.io".to_owned(),
-            version: "v1alpha1".to_owned(),
-            api_version: "argoproj.io/v1alpha1".to_owned(),
-            kind: "Application".to_owned(),
-            plural: "applications".to_owned(),
-        };
-        <kube::api::DynamicObject as kube::Resource>::url_path(&resource, Some(&self.namespace))
+        <kube::api::DynamicObject as kube::Resource>::url_path(&resource(), Some(&self.namespace))
     }
 
     fn not_there(&self) -> Verdict {
@@ -214,6 +219,11 @@ async fn would_be_stored(
         Err(error) if refusal(&error).is_some() => Ok(None),
         Err(error) => Err(while_("trying an object")(error)),
     }
+}
+
+fn resource() -> ApiResource {
+    let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application");
+    ApiResource::from_gvk_with_plural(&gvk, "applications")
 }
 
 fn reconciled_at(application: &Value) -> &str {

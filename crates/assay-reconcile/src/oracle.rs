@@ -9,7 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Difference, object::annotation, status::ApplicationStatus};
+use crate::{
+    Difference,
+    object::{annotation, text},
+    status::ApplicationStatus,
+};
 
 /// Set on an Application to have it reconciled again; Argo CD takes it away when it starts doing so.
 pub(crate) const REFRESH: &str = "argocd.argoproj.io/refresh";
@@ -105,7 +109,8 @@ pub fn judge(expectation: &Expectation, observations: &[Observation]) -> Verdict
 fn judge_one(expectation: &Expectation, observation: &Observation) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let application = &observation.application;
-    let status = match application.get("status").cloned().map(serde_json::from_value::<ApplicationStatus>) {
+    let status = application.get("status").cloned().map(without_nulls);
+    let status = match status.map(serde_json::from_value::<ApplicationStatus>) {
         Some(Ok(status)) => status,
         Some(Err(error)) => {
             return vec![reason(
@@ -211,9 +216,9 @@ fn unstable(expectation: &Expectation, before: Option<&Observation>, last: &Obse
     if let Some(first) = judge_one(expectation, before).first() {
         return Some(reason(Code::NotStable, format!("it was not right the time before: {}", first.detail)));
     }
-    let at = |observation: &Observation, pointer: &str| observation.application.pointer(pointer).cloned();
+    let at = |observation: &Observation, pointer: &str| text(&observation.application, pointer).to_owned();
     let reconciled = "/status/reconciledAt";
-    if at(last, reconciled).is_none() || at(last, reconciled) == at(before, reconciled) {
+    if at(last, reconciled).is_empty() || at(last, reconciled) == at(before, reconciled) {
         return Some(reason(Code::NotStable, "both observations are of the same reconciliation"));
     }
     let started = "/status/operationState/startedAt";
@@ -224,6 +229,19 @@ fn unstable(expectation: &Expectation, before: Option<&Observation>, last: &Obse
         ));
     }
     None
+}
+
+/// What is null is not there.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
 }
 
 /// An Application of several sources has several revisions, and one of them is that of the repository in question.

@@ -175,7 +175,8 @@ impl Reconciler {
                     manifest.path
                 ));
             }
-            self.place(&mut object, is_namespaced(cluster, &definitions, &object));
+            let namespaced = is_namespaced(cluster, &definitions, &object);
+            self.place(&mut object, namespaced);
             self.tracking.mark(&mut object, &self.application.name);
             let entry = by_key.entry(ObjectKey::of(&object)).or_default();
             *entry = (entry.0 + 1, object);
@@ -198,23 +199,24 @@ impl Reconciler {
 
     /// Looks up each object of the tree in the cluster and finds out whether applying it would change it.
     async fn targets(&self, cluster: &Cluster, wanted: Vec<Value>) -> Result<Vec<Target>, ReconcileError> {
-        let mut lists: BTreeMap<(String, String, Option<String>), (Kind, Vec<Value>)> = BTreeMap::new();
+        let kind_of = |object: &Value| cluster.kind(text(object, "/apiVersion"), text(object, "/kind"));
+        // One list for each kind and namespace instead of one request for each object.
+        let mut lists = BTreeMap::new();
         for object in &wanted {
-            let (api_version, name) = (text(object, "/apiVersion"), text(object, "/kind"));
-            let Some(kind) = cluster.kind(api_version, name) else { continue };
-            let namespace = kind.scoped(text(object, "/metadata/namespace")).map(str::to_owned);
-            let key = (api_version.to_owned(), name.to_owned(), namespace);
-            lists.entry(key).or_insert_with(|| (kind.clone(), Vec::new()));
+            if let Some(kind) = kind_of(object) {
+                let namespace = kind.scoped(text(object, "/metadata/namespace")).map(str::to_owned);
+                lists.insert(kind.path(namespace.as_deref()), (kind, namespace));
+            }
         }
         let mut live = BTreeMap::new();
-        for ((_, _, namespace), (kind, _)) in &lists {
+        for (kind, namespace) in lists.into_values() {
             let list =
                 cluster.list(kind, namespace.as_deref()).await.map_err(while_("reading live objects"))?;
             live.extend(list.into_iter().map(|object| (ObjectKey::of(&object), object)));
         }
         let targets = wanted.into_iter().map(|object| {
             let key = ObjectKey::of(&object);
-            let kind = cluster.kind(text(&object, "/apiVersion"), text(&object, "/kind")).cloned();
+            let kind = kind_of(&object).cloned();
             Target { live: live.remove(&key), key, object, kind, in_sync: false }
         });
         let targets: Vec<Target> = targets.collect();

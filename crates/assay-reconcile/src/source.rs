@@ -85,7 +85,7 @@ impl Source {
         let mut manifests = Vec::new();
         for (path, content) in self.files(tree)? {
             let unreadable = |problem: String| SourceError::Unreadable { path: path.to_owned(), problem };
-            let objects = if path.ends_with(".json") {
+            let objects = if has_suffix(path, "json") {
                 vec![json_object(content).map_err(unreadable)?]
             } else {
                 yaml_objects(content).map_err(unreadable)?
@@ -214,9 +214,10 @@ fn checked(object: Value) -> Result<Value, String> {
 
 /// A list stands for its items, whatever its kind is called; so does a list of nothing.
 fn items(mut object: Value) -> Vec<Value> {
+    let of_list_kind = text(&object, "/kind").ends_with("List");
     match object.get_mut("items") {
         Some(Value::Array(items)) => std::mem::take(items),
-        Some(Value::Null) if text(&object, "/kind").ends_with("List") => Vec::new(),
+        Some(Value::Null) if of_list_kind => Vec::new(),
         _ => vec![object],
     }
 }

@@ -147,7 +147,7 @@ fn an_alias_bomb_is_an_error_and_not_a_full_memory() {
     for level in 1..12 {
         let below = level - 1;
         let aliases = vec![format!("*l{below}"); 10].join(", ");
-        bomb.push_str(&format!("l{level}: &l{level} [{aliases}]\n"));
+        bomb = format!("{bomb}l{level}: &l{level} [{aliases}]\n");
     }
     assert!(matches!(
         everything().manifests(&tree(&[("a.yaml", &bomb)])),

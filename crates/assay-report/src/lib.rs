@@ -34,6 +34,8 @@ pub struct Extras {
     pub events: Vec<Event>,
     /// When each check was last seen red on this runner.
     pub last_red: Vec<LastRed>,
+    /// Pictures of screens (PNG), by the artifacts' names, in their order.
+    pub pictures: Vec<(String, Vec<u8>)>,
 }
 
 /// One sensor's readings.

@@ -82,5 +82,6 @@ fn extras(facts: &ReportFacts) -> Extras {
         series,
         events: facts.events.clone(),
         last_red: Vec::new(),
+        pictures: facts.pictures.clone(),
     }
 }

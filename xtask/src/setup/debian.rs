@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 43] = [
+const PACKAGES: [&str; 50] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -24,6 +24,7 @@ const PACKAGES: [&str; 43] = [
     "curl",
     "dmidecode",
     "dnsmasq-base",
+    "dosfstools",
     "e2fsprogs",
     "ethtool",
     "fdisk",
@@ -31,6 +32,8 @@ const PACKAGES: [&str; 43] = [
     "gcc",
     "gdisk",
     "git",
+    "grub-common",
+    "grub-pc-bin",
     "iperf3",
     "ipmitool",
     "iproute2",
@@ -40,6 +43,7 @@ const PACKAGES: [&str; 43] = [
     "mdadm",
     "memtest86+",
     "mmdebstrap",
+    "mtools",
     "nbdkit",
     "ntfs-3g",
     "openipmi",
@@ -53,8 +57,11 @@ const PACKAGES: [&str; 43] = [
     "squashfs-tools",
     "stress-ng",
     "stressapptest",
+    "swtpm",
+    "swtpm-tools",
     "util-linux",
     "xfsprogs",
+    "xorriso",
     "zstd",
 ];
 const QEMU: &str = "qemu-system-x86";

@@ -167,19 +167,20 @@ fn prove() -> Result<()> {
     }
     let evidence = place::repository().join("target/proofs");
     fs::create_dir_all(&evidence)?;
-    let prove = |name: &str, more: &[&str]| {
+    let prove = |name: &str, which: &str, more: &[&str]| {
         let mut prove = Command::new(place::debug_builds().join("assay"));
-        prove.args(["prove", "host", "--live-image"]).arg(&image).args(more);
+        prove.args(["prove", which, "--live-image"]).arg(&image).args(more);
         prove.arg("--json").arg(evidence.join(format!("{name}.jsonl"))).current_dir(place::repository());
         eprintln!("$ {}", tool::show(&prove));
         tool::run(prove)
     };
-    prove("host", &["--smoke", "--jobs", "2"])?;
+    prove("image", "image", &["--smoke", "--jobs", "2"])?;
+    prove("host", "host", &["--smoke", "--jobs", "2"])?;
     let mut muted = vec!["--mute", MUTED];
     for entry in &MUTED_ENTRIES {
         muted.extend(["--only", entry]);
     }
-    prove("host-muted", &muted)
+    prove("host-muted", "host", &muted)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn eight_gigabytes_with_a_hundred_megabytes_of_data_take_seconds() {
     let whole_took = started.elapsed();
     println!("quick: {quick_took:?}, with sha256: {whole_took:?}, data: {} MiB", quick.data / MIB);
     assert!(quick.is_same(&whole) && quick.data > 99 * MIB);
-    // Measured at 0.3 s, and 5 s for the whole; the limit is for a machine that does something else as well.
+    // Measured at 0.1 s, and 6 s with the whole digest; the limit is for a debug build on a busy machine.
     assert!(quick_took < Duration::from_secs(20), "{quick_took:?}");
     assert!(compare(&quick, &disk, None).expect("read").same);
 

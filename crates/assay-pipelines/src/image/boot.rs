@@ -1,6 +1,6 @@
 //! The stage `Boot`: the medium comes up on the profile's machine.
 
-use assay_model::{Judgement, Owner, StageName, StagePlan};
+use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 
 use super::evidence::Booted;
 use super::outcome::{runner_fault, told};
@@ -28,13 +28,15 @@ impl ImageStage for Boot {
             }
             let rung = input.profile().boot.rung;
             let told = told(&evidence.watched, input.profile(), Within::Boot, rung);
-            let message = match told.findings.first() {
-                Some(finding) if told.checks.iter().any(|c| c.verdict == assay_model::Verdict::Fail) => {
-                    finding.message.clone()
-                }
-                _ => format!("up after {:.1} s", evidence.watched.seconds),
+            let message = match told.findings.iter().find(|f| f.severity == Severity::Critical) {
+                Some(finding) => finding.message.clone(),
+                None => format!("up after {:.1} s", evidence.watched.seconds),
             };
             Judgement::from_evidence(told.checks, told.findings, told.coverage, Vec::new(), message)
         })
     }
 }
+
+#[cfg(test)]
+#[path = "boot_tests.rs"]
+mod tests;

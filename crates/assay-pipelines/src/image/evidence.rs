@@ -192,6 +192,8 @@ pub struct NameSeen {
     pub by: String,
     /// The name.
     pub name: String,
+    /// On which channel.
+    pub channel: String,
     /// The line.
     pub line: String,
 }

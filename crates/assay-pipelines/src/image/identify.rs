@@ -8,7 +8,7 @@ use assay_model::{
 use regex::Regex;
 
 use super::evidence::{DiskAfter, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
-use super::outcome::runner_fault;
+use super::outcome::{outcome, runner_fault};
 use super::profile::{ContentSpec, IdentifySpec, Profile};
 use super::{ImageInput, ImageStage, judged};
 
@@ -108,7 +108,15 @@ fn judge(input: &ImageInput<'_>, evidence: &Identified) -> Judgement {
     ];
     let coverage =
         coverage.into_iter().filter(|c| c.total > 1 || c.what.starts_with("volumes") && c.total > 0);
-    Judgement::from_evidence(told.checks, told.findings, coverage.collect(), told.unverified, message)
+    let judgement =
+        Judgement::from_evidence(told.checks, told.findings, coverage.collect(), told.unverified, message);
+    // Each of these the profile asks for: what was not seen is no pass because the rest was.
+    match judgement.verdict {
+        Verdict::Pass if !judgement.unverified.is_empty() => {
+            Judgement { verdict: Verdict::Unverified, message: judgement.unverified[0].clone(), ..judgement }
+        }
+        _ => judgement,
+    }
 }
 
 /// The name that one machine announced and shows; said what is wrong with it.
@@ -234,9 +242,12 @@ fn got_there(told: &mut Told, which: &str, machine: &OtherMachine) -> bool {
     let ok = reached(&machine.install) && machine.reboot.as_ref().is_some_and(reached);
     told.check(&format!("{which}installation"), ok, "as the first one", if ok { "done" } else { "not done" });
     if !ok {
+        let watched = std::iter::once(&machine.install).chain(&machine.reboot);
+        let why = watched.filter_map(outcome).map(|finding| finding.message).next();
+        let why = why.unwrap_or_else(|| "what was installed did not come up".to_owned());
         told.find(
             "InstallNotRepeatable",
-            format!("{which}the same medium did not install a second time: {:?}", machine.install.outcome),
+            format!("{which}the same medium did not install a second time: {why}"),
             "Look at its console: what is different from the first installation?",
         );
     }
@@ -285,6 +296,14 @@ fn contents(
                 );
             }
         }
+        // A file system that cannot be read from outside (XFS, Btrfs, an encrypted one) says nothing of its files.
+        let mut paths = wanted.files.iter().chain(&wanted.hostname_in);
+        if let Some(path) = paths.find(|path| !volume.files.contains_key(*path)) {
+            let path = text::clean(path);
+            told.unverified
+                .push(format!("{at}: {path}: {} cannot be read from outside", text::clean(&volume.fs)));
+            continue;
+        }
         for path in &wanted.files {
             let there = volume.files.get(path).is_some_and(|file| file.bytes.is_some());
             told.check(&format!("{at}: {path}"), there, "there", if there { "there" } else { "not there" });
@@ -311,3 +330,7 @@ fn contents(
     }
     1
 }
+
+#[cfg(test)]
+#[path = "identify_tests.rs"]
+mod tests;

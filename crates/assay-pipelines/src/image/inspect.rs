@@ -170,3 +170,7 @@ impl Told {
         self.findings.push(Finding::new(code, Severity::Critical, message, next));
     }
 }
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+mod tests;

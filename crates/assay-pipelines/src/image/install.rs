@@ -46,14 +46,18 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
         return Judgement::error(why);
     }
     let profile = input.profile();
+    let specs = profile.machine.all_disks();
+    if let Some(unread) = specs.iter().find(|spec| evidence.disks.iter().all(|disk| disk.name != spec.name)) {
+        return Judgement::error(format!("the runner did not read disk {}", unread.name));
+    }
     let mut told = told(&evidence.watched, profile, Within::Install, Rung::Userspace);
     let succeeded = evidence.watched.outcome == Outcome::Reached;
     let mut coverage = std::mem::take(&mut told.coverage);
+    let mut unverified = Vec::new();
     if succeeded {
         ending(profile, evidence, &mut told.checks, &mut told.findings);
-        work(profile, evidence, &mut told.checks, &mut told.findings);
+        unverified.extend(work(profile, evidence, &mut told.checks, &mut told.findings));
     }
-    let specs = profile.machine.all_disks();
     let mut proven = 0;
     for disk in &evidence.disks {
         let Some(spec) = specs.iter().find(|spec| spec.name == disk.name) else { continue };
@@ -64,7 +68,7 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
         }
     }
     typing(profile, evidence.watched.input, &mut told.checks, &mut told.findings);
-    let unverified = staged(profile, evidence, succeeded, &mut told.checks, &mut told.findings);
+    unverified.extend(staged(profile, evidence, succeeded, &mut told.checks, &mut told.findings));
     coverage.push(Coverage {
         what: "disks read from outside".to_owned(),
         covered: proven,
@@ -105,8 +109,13 @@ fn ending(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, find
     }
 }
 
-/// Whether the success that was told is one: there was work, and it came before.
-fn work(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+/// Whether the success that was told is one: there was work, and it came before. Returns what cannot be said.
+fn work(
+    profile: &Profile,
+    evidence: &Installed,
+    checks: &mut Vec<Check>,
+    findings: &mut Vec<Finding>,
+) -> Option<String> {
     let written = evidence.written;
     let any = evidence.disks.iter().any(|disk| disk.changed);
     checks.push(check("work", any, "some disk was changed", &format!("{} written", bytes(written))));
@@ -117,13 +126,18 @@ fn work(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findin
             "the installer says that it is done, and no disk was changed".to_owned(),
             "Its success marker does not stand behind the work that it tells of.",
         ));
-        return;
+        return None;
     }
     let success = profile.success_phase().map(|phase| &phase.name);
     let seen = evidence.watched.phases.iter().find(|phase| Some(&phase.name) == success);
-    let Some(before) = seen.and_then(|phase| phase.written) else { return };
+    let Some(before) = seen.and_then(|phase| phase.written) else {
+        return Some(
+            "whether success came after the work: what was written by then was not counted".to_owned(),
+        );
+    };
     let after = written.saturating_sub(before);
-    let ok = after <= AFTERTHOUGHT.max(written / 20);
+    // A small installation is no afterthought of nothing.
+    let ok = before > 0 && after <= AFTERTHOUGHT.max(written / 20);
     let seen = format!("{} of {} written after it", bytes(after), bytes(written));
     checks.push(check("success after the work", ok, "next to nothing is written after it", &seen));
     if !ok {
@@ -134,6 +148,7 @@ fn work(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findin
             "Print it after everything is written, synced and read back; a cut in power after it must find a whole system.",
         ));
     }
+    None
 }
 
 /// Whether a disk became what it was to become.
@@ -147,8 +162,10 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
         let at = disk.first_change.map_or_else(String::new, |at| format!(", the first at byte {at}"));
         format!("{} blocks of 4 KiB differ{at}", disk.changed_blocks)
     };
+    // What was not written to is as the profile laid it out, and its faults are no installer's.
     if let Some(problem) = &disk.problem
         && spec.expect != DiskRole::Untouched
+        && disk.changed
     {
         checks.push(check(&name, false, "readable", problem));
         find(
@@ -183,9 +200,15 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
             }
         }
         DiskRole::Boot => {
-            let seen = if disk.bootable { "something to boot" } else { "nothing to boot" };
-            checks.push(check(&name, disk.bootable, "the disk to boot from", seen));
-            if !disk.bootable {
+            // An earlier installation may have left something to boot on a disk that was not taken.
+            let ok = disk.changed && disk.bootable;
+            let seen = match (disk.changed, disk.bootable) {
+                (false, _) => "not taken",
+                (true, true) => "something to boot",
+                (true, false) => "nothing to boot",
+            };
+            checks.push(check(&name, ok, "the disk to boot from", seen));
+            if !ok {
                 let what =
                     if disk.changed { "was written to and has nothing to boot" } else { "was not taken" };
                 find(
@@ -218,15 +241,12 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
             .iter()
             .map(|v| text::clean(if v.fs_label.is_empty() { &v.label } else { &v.fs_label }))
             .collect();
-        checks.push(check(&name, there, &format!("label `{label}`"), &seen.join(", ")));
+        let seen = text::clean_to(&seen.join(", "), 400);
+        checks.push(check(&name, there, &format!("label `{label}`"), &seen));
         if !there {
             find(
                 "DiskLabelWrong",
-                format!(
-                    "disk {} has no volume labelled `{label}`; there are: {}",
-                    spec.name,
-                    seen.join(", ")
-                ),
+                format!("disk {} has no volume labelled `{label}`; there are: {seen}", spec.name),
                 "Disks were taken in another order than expected, or partitioned otherwise.",
             );
         }
@@ -292,3 +312,7 @@ fn check(name: &str, ok: bool, expected: &str, seen: &str) -> Check {
     let verdict = if ok { Verdict::Pass } else { Verdict::Fail };
     Check { name: name.to_owned(), verdict, expected: expected.to_owned(), seen: text::clean(seen) }
 }
+
+#[cfg(test)]
+#[path = "install_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 //! Registered is not joined: a payload in a tree says nothing about the machine being a member of anything. Both are
 //! looked at, where the profile gives a way to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assay_model::{
     Check, Coverage, Finding, Judgement, Owner, Severity, StageName, StagePlan, Verdict, text,
@@ -62,7 +62,7 @@ fn judge(input: &ImageInput<'_>, evidence: &Joined) -> Judgement {
     };
     let mut told = Told::default();
     match join.expect {
-        JoinExpect::Refused => refused(&mut told, evidence),
+        JoinExpect::Refused => refused(&mut told, join, evidence),
         JoinExpect::Registered => registered(&mut told, input, join, evidence),
     }
     let message = match (told.findings.first(), evidence.registrations.first()) {
@@ -72,7 +72,9 @@ fn judge(input: &ImageInput<'_>, evidence: &Joined) -> Judgement {
             let path = one.paths.first().map_or("", |(path, _)| path.as_str());
             format!("registered by {} {}{joined}", one.by, text::clean(path)).trim_end().to_owned()
         }
-        (None, None) => "nothing arrived, as expected".to_owned(),
+        (None, None) => {
+            told.unverified.first().cloned().unwrap_or_else(|| "nothing arrived, as expected".to_owned())
+        }
     };
     let coverage = vec![Coverage {
         what: "registrations looked into".to_owned(),
@@ -83,7 +85,14 @@ fn judge(input: &ImageInput<'_>, evidence: &Joined) -> Judgement {
 }
 
 /// The control plane was made to refuse: nothing may be left behind.
-fn refused(told: &mut Told, evidence: &Joined) {
+fn refused(told: &mut Told, join: &JoinSpec, evidence: &Joined) {
+    // A machine that never asked was not refused. Wrong certificates are no requests, and are among the faults.
+    let proof = if join.faults.is_empty() { "requests" } else { "faults" };
+    let asked = evidence.ledger[proof].as_array().is_some_and(|seen| !seen.is_empty());
+    if !asked && evidence.registrations.is_empty() && evidence.orphans.is_empty() {
+        told.unverified.push(format!("whether it heeds a refusal: the control plane saw no {proof}"));
+        return;
+    }
     let whole = evidence.registrations.iter().filter(|r| r.by == "http" || r.pull_request).count();
     told.check("registration", whole == 0, "none", &format!("{whole}"));
     if whole > 0 {
@@ -144,8 +153,12 @@ fn registered(told: &mut Told, input: &ImageInput<'_>, join: &JoinSpec, evidence
     } else {
         told.unverified.push("whether it registered after its installation: the end was not seen".to_owned());
     }
-    let host = name(input);
-    if host.is_none() {
+    let seen = name(input);
+    let operator = BTreeMap::from([("operator", join.operator.as_str())]);
+    let path = filled(&join.path, &operator);
+    // Without a name that was seen, the one in its path: the payload has to say the same.
+    let host = seen.clone().or_else(|| one.paths.first().and_then(|(at, _)| named_by(&path, at)));
+    if seen.is_none() {
         told.unverified.push("whether it registered under its own name: no host name was seen".to_owned());
     }
     let variables: BTreeMap<&str, &str> =
@@ -238,14 +251,19 @@ fn payload(
         told.check("payload against its schema", true, "fits", "fits");
     }
     for (pointer, wanted) in &join.fields {
+        if wanted.contains("{host}") && !variables.contains_key("host") {
+            told.unverified.push(format!("the payload's {pointer}: no host name was seen"));
+            continue;
+        }
         let wanted = filled(wanted, variables);
-        let seen = parsed.pointer(pointer).map_or_else(|| "nothing".to_owned(), plain);
-        let ok = seen == wanted;
-        told.check(&format!("payload {pointer}"), ok, &wanted, &seen);
+        let seen = parsed.pointer(pointer).map(plain);
+        let ok = seen.as_ref() == Some(&wanted);
+        told.check(&format!("payload {pointer}"), ok, &wanted, seen.as_deref().unwrap_or("nothing"));
+        let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| format!("`{seen}`"));
         if !ok {
             told.find(
                 "PayloadFieldWrong",
-                format!("the payload says `{seen}` at {pointer}, and should say `{wanted}`"),
+                format!("the payload says {seen} at {pointer}, and should say `{wanted}`"),
                 "Path, name and banner must be one and the same, or the tree describes a machine that is not this one.",
             );
         }
@@ -279,10 +297,12 @@ fn payload(
             );
         }
     }
-    for file in profile.medium.files.iter().filter(|file| file.secret) {
-        let leaked = one.leaks.contains(&file.path);
+    // What leaked is not always a file that is marked: the stand-in's own token is a secret by itself.
+    let marked = profile.medium.files.iter().filter(|file| file.secret).map(|file| &file.path);
+    for secret in marked.chain(&one.leaks).collect::<BTreeSet<_>>() {
+        let leaked = one.leaks.contains(secret);
         told.check(
-            &format!("secret {}", file.path),
+            &format!("secret {secret}"),
             !leaked,
             "not in the payload",
             if leaked { "there" } else { "not there" },
@@ -290,7 +310,7 @@ fn payload(
         if leaked {
             told.find(
                 "SecretInPayload",
-                format!("the payload holds the secret {}", file.path),
+                format!("the payload holds the secret {secret}"),
                 "Whoever reads the tree has the secret; replace it where it was real.",
             );
         }
@@ -304,8 +324,13 @@ fn joined(told: &mut Told, join: &JoinSpec, evidence: &Joined, host: Option<&str
             .push("whether it has joined: the profile gives no way to see it (join.joins)".to_owned());
         return;
     }
-    let own = |(name, _): &&(String, f64)| host.is_none_or(|host| name == host);
+    // An installer's word that it has joined is none: nothing is installed yet that could have.
+    let done = evidence.installed_at.unwrap_or(0.0);
+    let own = |(name, at): &&(String, f64)| host.is_none_or(|host| name == host) && *at >= done;
     let first = evidence.joins.iter().find(own);
+    if evidence.up_at.is_none() {
+        told.unverified.push("whether it joined in time: nobody saw the installed system come up".to_owned());
+    }
     let late = |at: f64| evidence.up_at.map_or(0.0, |up| at - up);
     let limit = join.within.0.as_secs_f64();
     let seen =
@@ -350,6 +375,16 @@ fn name(input: &ImageInput<'_>) -> Option<String> {
     shown.or_else(|| installed.and_then(|i| i.watched.names.last().map(|seen| seen.name.clone())))
 }
 
+/// The host name that makes this path of the template; none when the path does not fit it.
+fn named_by(template: &str, path: &str) -> Option<String> {
+    /// No host name is longer (RFC 1123).
+    const LONGEST: usize = 253;
+    let (before, _) = template.split_once("{host}")?;
+    let folder = path.strip_prefix(before)?.split('/').next()?;
+    let mut names = (1..=folder.len().min(LONGEST)).filter_map(|end| folder.get(..end));
+    names.find(|name| template.replace("{host}", name) == path).map(str::to_owned)
+}
+
 fn filled(template: &str, variables: &BTreeMap<&str, &str>) -> String {
     variables
         .iter()
@@ -375,3 +410,7 @@ fn within(time: &str, from: &str, to: &str) -> bool {
     let (Some(time), Some(from), Some(to)) = (read(time), read(from), read(to)) else { return false };
     (from - CLOCKS..=to + CLOCKS).contains(&time)
 }
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

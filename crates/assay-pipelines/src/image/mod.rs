@@ -8,6 +8,8 @@
 pub mod bench;
 mod boot;
 pub mod evidence;
+#[cfg(test)]
+mod fixtures;
 mod identify;
 mod inspect;
 mod install;

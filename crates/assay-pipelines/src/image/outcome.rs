@@ -73,7 +73,7 @@ pub(super) fn told(watched: &Watched, profile: &Profile, within: Within, rung: R
 }
 
 /// The finding of an outcome other than success.
-fn outcome(watched: &Watched) -> Option<Finding> {
+pub(super) fn outcome(watched: &Watched) -> Option<Finding> {
     let last = watched
         .phases
         .last()

@@ -6,6 +6,7 @@ use assay_model::{
 };
 
 use super::evidence::Prepared;
+use super::profile::Profile;
 use super::{ImageInput, ImageStage, judged};
 
 /// The image becomes a medium.
@@ -18,12 +19,15 @@ impl ImageStage for Prepare {
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {
         judged(self, input, |evidence: &Prepared| {
+            if let Some(silent) = not_told(input.profile(), evidence) {
+                return Judgement::error(format!("the runner does not tell {silent}"));
+            }
             let (mut checks, mut findings) = (Vec::new(), Vec::new());
             checks.push(Check {
                 name: "medium".to_owned(),
                 verdict: if evidence.problem.is_none() { Verdict::Pass } else { Verdict::Fail },
                 expected: "written".to_owned(),
-                seen: evidence.problem.clone().unwrap_or_else(|| evidence.medium.clone()),
+                seen: text::clean_to(evidence.problem.as_ref().unwrap_or(&evidence.medium), 600),
             });
             if let Some(problem) = &evidence.problem {
                 findings.push(Finding::new(
@@ -95,3 +99,20 @@ impl ImageStage for Prepare {
         })
     }
 }
+
+/// What the profile has done to the medium and the evidence says nothing of.
+fn not_told(profile: &Profile, evidence: &Prepared) -> Option<String> {
+    if evidence.problem.is_some() {
+        return None;
+    }
+    if !profile.medium.flash.is_empty() && evidence.flash.is_none() {
+        return Some("how the flash tool ended".to_owned());
+    }
+    let told = |path: &String| evidence.staged.iter().any(|file| file.path == *path);
+    let untold = profile.medium.files.iter().find(|file| !told(&file.path))?;
+    Some(format!("whether {} is on the stick", text::clean(&untold.path)))
+}
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;

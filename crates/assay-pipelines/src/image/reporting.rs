@@ -27,3 +27,7 @@ impl ImageStage for Reporting {
         Judgement::from_evidence(checks, findings, vec![integrity.coverage()], Vec::new(), message)
     }
 }
+
+#[cfg(test)]
+#[path = "reporting_tests.rs"]
+mod tests;

@@ -359,3 +359,131 @@ fn escape(text: &str) -> String {
 fn value(path: &Path) -> String {
     escape(&path.display().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use assay_model::Mac;
+
+    use super::super::run::command_line;
+    use super::super::spec::{
+        Arch, Gate, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic, VmSpec,
+    };
+    use crate::Accel;
+
+    fn disk(id: &str, bus: VmBus) -> VmDisk {
+        VmDisk {
+            id: id.to_owned(),
+            image: VmImage::File(PathBuf::from(format!("/disks/{id},1.raw"))),
+            bus,
+            serial: id.to_owned(),
+            sector: 512,
+            rotates: false,
+            removable: false,
+            read_only: false,
+            bytes_per_second: None,
+            write_log: None,
+        }
+    }
+
+    fn spec() -> VmSpec {
+        let gate = Gate {
+            plain: "/run/gate/plain".into(),
+            tls: None,
+            relay: vec!["/usr/bin/assay's".to_owned(), "relay".to_owned()],
+        };
+        VmSpec {
+            name: "a, b".to_owned(),
+            arch: Arch::X86_64,
+            firmware: VmFirmware::Bios,
+            tpm: false,
+            cpus: 2,
+            memory_mib: 1024,
+            clock: Some("1970-01-01T00:00:00".to_owned()),
+            system_uuid: uuid::Uuid::nil(),
+            medium: Some(VmMedium {
+                image: "/m.iso".into(),
+                kind: MediumKind::Usb,
+                serial: "STICK".to_owned(),
+            }),
+            disks: vec![disk("nv0", VmBus::Nvme), disk("sd0", VmBus::Sata), disk("sd1", VmBus::Sata)],
+            nics: vec![VmNic {
+                id: "nic0".to_owned(),
+                mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
+                model: "virtio-net-pci".to_owned(),
+                network: VmNetwork::Isolated { gate: Some(gate) },
+            }],
+            watchdog: false,
+        }
+    }
+
+    fn emulated() -> Accel {
+        Accel::Tcg { reason: String::new() }
+    }
+
+    /// The values of an option, in order.
+    fn values<'a>(line: &'a [String], option: &str) -> Vec<&'a str> {
+        line.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].as_str()).collect()
+    }
+
+    #[test]
+    fn a_machine_starts_frozen_and_tells_why_it_ends() {
+        let line = command_line(&spec(), &emulated());
+        assert!(line.contains(&"-S".to_owned()));
+        assert_eq!(values(&line, "-action"), ["reboot=shutdown,shutdown=pause,panic=pause,watchdog=pause"]);
+        assert_eq!(values(&line, "-name"), ["guest=a,, b"], "a comma is no separator");
+        assert_eq!(values(&line, "-rtc"), ["base=1970-01-01T00:00:00,clock=vm"]);
+        let sockets: Vec<_> = values(&line, "-chardev");
+        assert!(
+            sockets.iter().all(|socket| !socket.contains("server=on")),
+            "QEMU connects to us: {sockets:?}"
+        );
+    }
+
+    #[test]
+    fn the_medium_boots_first_and_every_disk_has_its_place() {
+        let line = command_line(&spec(), &emulated());
+        let devices = values(&line, "-device");
+        let booted: Vec<_> = devices.iter().filter(|device| device.contains("bootindex=")).collect();
+        insta::assert_debug_snapshot!(booted, @r#"
+        [
+            "usb-storage,id=stick,bus=usb.0,drive=medium,removable=on,serial=STICK,bootindex=0",
+            "nvme,id=nv0,drive=disk-nv0,serial=nv0,bootindex=1,logical_block_size=512,physical_block_size=512",
+            "ide-hd,id=sd0,bus=ide.0,drive=disk-sd0,serial=sd0,bootindex=2,logical_block_size=512,physical_block_size=512,rotation_rate=1",
+            "ide-hd,id=sd1,bus=ide.1,drive=disk-sd1,serial=sd1,bootindex=3,logical_block_size=512,physical_block_size=512,rotation_rate=1",
+        ]
+        "#);
+        assert!(
+            line.iter().any(|word| word.contains("filename=/disks/nv0,,1.raw")),
+            "a comma in a path is doubled"
+        );
+    }
+
+    #[test]
+    fn what_is_isolated_has_no_way_out_but_the_gate() {
+        let line = command_line(&spec(), &emulated());
+        assert_eq!(
+            values(&line, "-netdev"),
+            [
+                r"user,id=net-nic0,restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:'/usr/bin/assay'\''s' 'relay' '/run/gate/plain'"
+            ]
+        );
+    }
+
+    #[test]
+    fn secure_boot_keeps_its_variables_behind_smm() {
+        let spec = VmSpec { firmware: VmFirmware::UefiSecure, ..spec() };
+        let line = command_line(&spec, &emulated());
+        assert_eq!(values(&line, "-machine"), ["q35,smm=on"]);
+        assert!(values(&line, "-global").contains(&"driver=cfi.pflash01,property=secure,value=on"));
+    }
+
+    #[test]
+    fn only_machines_without_nvme_and_tpm_can_sleep() {
+        assert!(!spec().can_sleep());
+        let movable = VmSpec { disks: vec![disk("sd0", VmBus::Sata)], ..spec() };
+        assert!(movable.can_sleep());
+        assert!(!VmSpec { tpm: true, ..movable }.can_sleep());
+    }
+}

@@ -124,7 +124,14 @@ impl Vm {
             connected = timeout(START_LIMIT, all) => connected,
             _ = child.wait_beside_lines() => Ok(Err(std::io::Error::other("QEMU has ended"))),
         };
-        let Ok(Ok((qmp, serial, progress))) = connected else {
+        // QEMU opens its sockets before it opens its disks: it may also end after it has connected.
+        let greeted = match connected {
+            Ok(Ok((qmp, serial, progress))) => {
+                Qmp::over(qmp, &places.qmp()).await.ok().map(|qmp| (qmp, serial, progress))
+            }
+            _ => None,
+        };
+        let Some((qmp, serial, progress)) = greeted else {
             let _ = child.stop(Duration::ZERO).await;
             return Err(QemuError::StartFailed {
                 machine: spec.name.clone(),
@@ -132,7 +139,6 @@ impl Vm {
                 command: folder.join("qemu-command.txt"),
             });
         };
-        let qmp = Qmp::over(qmp, &places.qmp()).await?;
         let (sender, events) = mpsc::channel(EVENTS_HELD);
         let (serial_reader, serial_writer) = serial.into_split();
         let (progress_reader, _progress_writer) = progress.into_split();

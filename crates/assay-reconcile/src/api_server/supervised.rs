@@ -57,8 +57,8 @@ impl Supervised {
             None => tokio::spawn(async {}),
         };
         let mut this = Self { program, child, log: log.to_owned(), last_words, reader };
-        let marked = async move { serves.wait_for(|seen| *seen).await.is_ok() };
-        match this.unless_it_ends(limit, marked).await? {
+        let serving = async move { serves.wait_for(|seen| *seen).await.is_ok() };
+        match this.unless_it_ends(limit, serving).await? {
             Waited::Done(true) => Ok(this),
             Waited::Done(false) => {
                 // Its output is closed: it is ending.

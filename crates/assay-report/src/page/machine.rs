@@ -1,7 +1,8 @@
 //! The machine's identity and its parts, for the page: what is on the label of the thing on the bench.
 
-use assay_model::RunView;
 use assay_model::host::inventory::{Inventory, Transport};
+use assay_model::{Pipeline, RunView};
+use serde_json::Value;
 
 use super::{Fact, Text};
 use crate::words::size;
@@ -15,6 +16,9 @@ pub(super) struct Parts {
 
 /// Who this machine is.
 pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> {
+    if view.created.pipeline == Pipeline::Image {
+        return image_facts(view);
+    }
     let mut facts = vec![Fact::new("Host", &view.created.target.name)];
     if let Some(i) = inventory {
         facts.extend(
@@ -39,6 +43,35 @@ pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> 
         facts.push(Fact::new(if macs.len() == 1 { "MAC" } else { "MACs" }, &macs.join(", ")));
     }
     facts
+}
+
+/// Which image this is, and on what it was tested.
+fn image_facts(view: &RunView) -> Vec<Fact> {
+    let told = |pointer: &str| {
+        view.created.spec.pointer(pointer).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    };
+    let disks = view.created.spec.pointer("/profile/machine/disk").and_then(Value::as_array).map(|disks| {
+        let one = |disk: &Value| {
+            let text = |key: &str| disk.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let bus = disk.get("bus").and_then(Value::as_str).unwrap_or("virtio");
+            format!("{} ({bus}, {})", text("name"), text("size"))
+        };
+        disks.iter().map(one).collect::<Vec<_>>().join(", ")
+    });
+    let firmware = told("/profile/machine/firmware").unwrap_or_else(|| "bios".to_owned());
+    let facts = [
+        Fact::maybe("Image", Some(view.created.target.name.clone())),
+        Fact::maybe("About", told("/profile/description")),
+        Fact::maybe("File", told("/image")),
+        Fact::maybe("Firmware", Some(firmware)),
+        Fact::maybe("Medium", Some(told("/profile/medium/as").unwrap_or_else(|| "cd".to_owned()))),
+        Fact::maybe("Disks", disks),
+        Fact::maybe("Seed", told("/seed")),
+    ];
+    facts.into_iter().flatten().collect()
 }
 
 /// Its replaceable parts.

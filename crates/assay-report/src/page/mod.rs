@@ -14,6 +14,7 @@ use askama::Template;
 use assay_model::report::{Report, ReportStage};
 use assay_model::view::ArtifactView;
 use assay_model::{EventBody, Finding, Micros, Part, RunView, Severity, Verdict};
+use base64::Engine as _;
 
 use crate::chart::{Chart, charts};
 use crate::words::{self, Tone};
@@ -76,6 +77,7 @@ struct Page {
     findings: Vec<FindingRow>,
     decisions: Vec<DecisionRow>,
     charts: Vec<ChartRow>,
+    pictures: Vec<PictureRow>,
     artifacts: Vec<ArtifactRow>,
     proven: Vec<Fact2>,
     timeline: Vec<TimelineRow>,
@@ -140,6 +142,13 @@ struct ChartRow {
     values: Vec<[Text; 4]>,
 }
 
+/// A picture of a screen.
+struct PictureRow {
+    name: Text,
+    /// The PNG in base64: only letters, digits, `+`, `/` and `=`.
+    data: String,
+}
+
 struct ArtifactRow {
     name: Text,
     stage: Text,
@@ -196,6 +205,7 @@ impl Page {
             findings: findings.into_iter().map(|(_, row)| row).collect(),
             decisions: decisions(report),
             charts: charts(&extras.series).into_iter().map(chart_row).collect(),
+            pictures: extras.pictures.iter().map(|(name, png)| picture(name, png)).collect(),
             artifacts: report.artifacts.iter().map(artifact).collect(),
             proven: extras
                 .last_red
@@ -222,6 +232,10 @@ impl Page {
             }),
         }
     }
+}
+
+fn picture(name: &str, png: &[u8]) -> PictureRow {
+    PictureRow { name: Text::new(name), data: base64::engine::general_purpose::STANDARD.encode(png) }
 }
 
 fn interim(view: &RunView) -> Option<Text> {

@@ -375,5 +375,6 @@ pub(crate) fn extras(story: &Story) -> Extras {
             LastRed { code: "DimmMissing".into(), at: Some(Micros::seconds(START - 86_400)) },
             LastRed { code: "DiskSwapped".into(), at: None },
         ],
+        pictures: vec![("installer-screen-01.png".to_owned(), b"\x89PNG".to_vec())],
     }
 }

@@ -51,6 +51,9 @@ pub(crate) struct Runner {
     /// than once.
     #[arg(long, value_name = "POOL=N")]
     capacity: Vec<Slots>,
+    /// Test images on virtual machines of this host; alone, it needs neither root nor a network for machines.
+    #[arg(long)]
+    vm: bool,
     /// Serve simulated machines instead: a folder with machine files.
     #[arg(long)]
     lab: Option<PathBuf>,
@@ -61,10 +64,13 @@ pub(crate) struct Runner {
 
 impl Runner {
     pub(crate) async fn run(self) -> Result<Exit> {
-        if !rustix::process::geteuid().is_root() {
-            bail!("a runner needs root: it makes network namespaces and taps, and answers DHCP");
-        }
         let network = self.network()?;
+        if network.is_some() && !rustix::process::geteuid().is_root() {
+            bail!(
+                "a runner that boots machines needs root: it makes network namespaces and taps, and answers DHCP"
+            );
+        }
+        let benches = if self.vm { Some(super::image::benches(&self.state)?) } else { None };
         let local = || place::Addresses::read(&self.data);
         let settings = Settings {
             name: self.name.clone().unwrap_or_else(host_name),
@@ -79,8 +85,8 @@ impl Runner {
             boot: self.boot.map_or_else(|| local().map(|a| a.boot), Ok)?,
             agents: self.agents.map_or_else(|| local().map(|a| a.agents), Ok)?,
             state_dir: self.state.clone(),
-            network: Some(network),
-            benches: None,
+            network,
+            benches,
             proxy_dhcp: self.proxy_dhcp,
             iperf_port: self.iperf_port,
             capacity: assay_runner::capacity(&self.capacity).context("--capacity")?,
@@ -89,17 +95,20 @@ impl Runner {
         Ok(Exit::Ok)
     }
 
-    fn network(&self) -> Result<Network> {
+    fn network(&self) -> Result<Option<Network>> {
         if let Some(machines) = &self.lab {
-            return Ok(Network::Lab {
+            return Ok(Some(Network::Lab {
                 machines: machines.clone(),
                 state: self.state.join("lab"),
                 netns: self.lab_netns.clone(),
-            });
+            }));
         }
         let Some(name) = &self.interface else {
+            if self.vm {
+                return Ok(None);
+            }
             bail!(
-                "say which network machines boot from: --interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones"
+                "say which network machines boot from (--interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones), or test images with --vm"
             );
         };
         let text = self.address.as_deref().context("--interface needs --address, such as 10.77.0.1/24")?;
@@ -111,7 +120,7 @@ impl Runner {
             .with_context(|| {
                 format!("`{text}` is not an address with a prefix from 8 to 29, such as 10.77.0.1/24")
             })?;
-        Ok(Network::Interface { name: name.clone(), address, prefix_len })
+        Ok(Some(Network::Interface { name: name.clone(), address, prefix_len }))
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) struct Machine {
     screen: ScreenReader,
     /// The font of graphics modes and that of the text mode; none where no font is installed.
     fonts: Option<[Font; 2]>,
+    /// The rows of the screen as they were read last, without a cursor.
+    drawn: Vec<String>,
     pending: VecDeque<(Over, Sighting, Instant)>,
     standing: BTreeMap<Over, Sighting>,
     last_activity: Duration,
@@ -124,6 +126,7 @@ impl Machine {
             readers: BTreeMap::from(consoles),
             screen: ScreenReader::new(watch),
             fonts: fonts(),
+            drawn: Vec::new(),
             pending: VecDeque::new(),
             standing: BTreeMap::new(),
             last_activity: Duration::ZERO,
@@ -328,10 +331,13 @@ impl Machine {
                     }
                     "name" => {
                         if let Some(name) = captures.get("host") {
-                            let seen = NameSeen { at_s, by: rest.to_owned(), name: cut(name), line };
-                            if !self.watched.names.iter().any(|n| n.by == seen.by && n.name == seen.name) {
-                                self.watched.names.push(seen);
-                            }
+                            self.name_seen(NameSeen {
+                                at_s,
+                                by: rest.to_owned(),
+                                name: cut(name),
+                                channel: over.name().to_owned(),
+                                line,
+                            });
                         }
                         Heed::Nothing
                     }
@@ -369,6 +375,24 @@ impl Machine {
                 Heed::Nothing
             }
             What::IdleLogin { .. } | What::Silent { .. } => Heed::Nothing,
+        }
+    }
+
+    /// A name on the serial port is as it was written. One on the screen may be read while it is drawn, so it counts
+    /// only where the serial port is silent, and the later reading counts more.
+    fn name_seen(&mut self, seen: NameSeen) {
+        let drawn = Over::Screen.name();
+        let names = &mut self.watched.names;
+        if seen.channel == drawn {
+            if names.iter().any(|known| known.by == seen.by && known.channel != drawn) {
+                return;
+            }
+            names.retain(|known| known.by != seen.by);
+        } else {
+            names.retain(|known| known.by != seen.by || known.channel != drawn);
+        }
+        if !names.iter().any(|known| known.by == seen.by && known.name == seen.name) {
+            names.push(seen);
         }
     }
 
@@ -523,11 +547,7 @@ impl Machine {
                 self.heard(Over::Serial, at, &bytes, read_at);
             }
             VmEvent::Progress(bytes) => self.heard(Over::Progress, at, &bytes, read_at),
-            VmEvent::Screen => {
-                self.last_activity = self.last_activity.max(at);
-                self.standing.remove(&Over::Screen);
-                self.look(at, read_at).await;
-            }
+            VmEvent::Screen => self.look(at, read_at).await,
             VmEvent::Monitor(event) => return self.news(at, &event),
             VmEvent::Ended { code, said } => {
                 let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
@@ -556,7 +576,16 @@ impl Machine {
         let Ok(picture) = self.vm.screen().await else { return };
         let font = if (picture.width, picture.height) == TEXT_MODE { &fonts[1] } else { &fonts[0] };
         let Ok(pixels) = Pixels::new(picture.width, picture.height, picture.rgb) else { return };
-        let sightings = self.screen.push(at, &Screen::from_pixels(&pixels, font));
+        let screen = Screen::from_pixels(&pixels, font);
+        // A cursor blinks for ever, and is no sign of life.
+        let text: Vec<String> =
+            screen.rows().iter().map(|row| row.replace('\u{fffd}', " ").trim_end().to_owned()).collect();
+        if text != self.drawn {
+            self.drawn = text;
+            self.last_activity = self.last_activity.max(at);
+            self.standing.remove(&Over::Screen);
+        }
+        let sightings = self.screen.push(at, &screen);
         self.pending.extend(sightings.into_iter().map(|sighting| (Over::Screen, sighting, read_at)));
     }
 

@@ -1,7 +1,7 @@
 //! What an installer image is held to: the operator's profile, written as TOML.
 //!
 //! Five lines are enough for a plain installer; everything else has a default that suits one. What may stand in a
-//! profile is in `schemas/image-profile.json` and, in words, in `docs/guide/image-profiles.md`.
+//! profile is in `schemas/image-profile.schema.json` and, in words, in `docs/guide/image-profiles.md`.
 
 mod check;
 mod flow;

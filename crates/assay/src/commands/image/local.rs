@@ -17,14 +17,29 @@ use crate::client::Client;
 use crate::place;
 
 /// The runner's name, on a control plane that has no other.
-pub(crate) const RUNNER: &str = "here";
+const RUNNER: &str = "here";
 
-/// Both, running.
+/// Both, running; or a runner of our own beside a control plane that is elsewhere.
 pub(crate) struct Local {
     pub(crate) client: Client,
+    /// Our runner's name: runs are given to it, since it has the image.
+    pub(crate) runner_name: String,
     stop: watch::Sender<bool>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: Option<JoinHandle<std::io::Result<()>>>,
     runner: JoinHandle<Result<(), assay_runner::RunnerError>>,
+}
+
+/// A control plane elsewhere, which keeps the history.
+#[derive(Clone, Debug)]
+pub(crate) struct Elsewhere {
+    /// For operators and runners: `http://…`.
+    pub(crate) server: String,
+    /// Where agents are served.
+    pub(crate) agents: SocketAddr,
+    /// An API token.
+    pub(crate) token: String,
+    /// The runners' join token.
+    pub(crate) runner_token: String,
 }
 
 impl Local {
@@ -63,15 +78,46 @@ impl Local {
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
         };
-        let server = tokio::spawn(server.serve(told(stopping.clone())));
+        let server = Some(tokio::spawn(server.serve(told(stopping.clone()))));
+        let runner_name = settings.name.clone();
         let runner = tokio::spawn(assay_runner::run(settings, told(stopping)));
-        Ok(Self { client, stop, server, runner })
+        Ok(Self { client, runner_name, stop, server, runner })
+    }
+
+    /// Joins a control plane that is elsewhere as a runner of our own, for as long as this lives.
+    pub(crate) fn join(there: &Elsewhere, folder: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
+        let client = Client::new(&there.server, &there.token)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let runner_name = format!("{host}-{}", std::process::id());
+        let settings = assay_runner::Settings {
+            name: runner_name.clone(),
+            server: there.server.clone(),
+            token: there.runner_token.clone(),
+            // Nothing boots over a network from here.
+            boot: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            agents: there.agents,
+            state_dir: folder.join("runner"),
+            network: None,
+            benches: Some(benches(&folder.join("runner"))?),
+            proxy_dhcp: false,
+            iperf_port: assay_runner::IPERF_PORT,
+            capacity: assay_runner::capacity(capacity).context("--capacity")?,
+        };
+        let (stop, stopping) = watch::channel(false);
+        let runner = tokio::spawn(assay_runner::run(settings, told(stopping)));
+        Ok(Self { client, runner_name, stop, server: None, runner })
     }
 
     /// Why one of the two ended by itself. Pending while both run.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
+        let server = async {
+            match &mut self.server {
+                Some(server) => server.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            ended = &mut self.server => match ended {
+            ended = server => match ended {
                 Ok(Err(why)) => anyhow!(why).context("the control plane ended"),
                 _ => anyhow!("the control plane ended by itself"),
             },
@@ -86,7 +132,9 @@ impl Local {
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.runner.await;
-        let _ = self.server.await;
+        if let Some(server) = self.server {
+            let _ = server.await;
+        }
     }
 }
 
@@ -104,7 +152,7 @@ pub(crate) fn benches(state: &Path) -> Result<BenchSettings> {
 }
 
 /// Where the answer whether KVM works outlives a scratch store.
-fn cache() -> Result<PathBuf> {
+pub(super) fn cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let folder = base.unwrap_or_else(std::env::temp_dir).join("assay");

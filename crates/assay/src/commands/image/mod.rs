@@ -1,6 +1,7 @@
 //! `assay image`: installer images, tested end to end.
 
 mod control_plane;
+mod init;
 mod local;
 mod out;
 mod relay;
@@ -11,7 +12,7 @@ use clap::Subcommand;
 
 use crate::exit::Exit;
 
-pub(crate) use local::{Local, RUNNER};
+pub(crate) use local::{Local, benches};
 pub(crate) use out::keep;
 pub(crate) use relay::Relay;
 
@@ -19,6 +20,8 @@ pub(crate) use relay::Relay;
 pub(crate) enum Image {
     /// Test an image: boot, install, reboot, and hold it to its profile
     Test(test::Test),
+    /// Write a first profile by watching an image boot
+    Init(init::Init),
     /// Run the stand-in control plane alone, to point machines at by hand
     ControlPlane(control_plane::ControlPlane),
 }
@@ -27,6 +30,7 @@ impl Image {
     pub(crate) async fn run(self) -> Result<Exit> {
         match self {
             Self::Test(test) => test.run().await,
+            Self::Init(init) => init.run().await,
             Self::ControlPlane(alone) => alone.run().await,
         }
     }

@@ -9,7 +9,7 @@ use assay_model::{EventBody, Micros, sentence};
 use assay_pipelines::image::{ImageSpec, Profile};
 use clap::Args;
 
-use super::local::{Local, RUNNER};
+use super::local::{Elsewhere, Local};
 use super::out;
 use crate::client::Client;
 use crate::commands::run::{self, Live};
@@ -39,6 +39,18 @@ pub(crate) struct Test {
     /// Keep the store there and go on with its history; a scratch one is made and removed without it.
     #[arg(long, value_name = "FOLDER", env = "ASSAY_IMAGE_DATA")]
     data: Option<PathBuf>,
+    /// A control plane that decides, signs and keeps the history; this machine is a runner of it meanwhile.
+    #[arg(long, env = "ASSAY_SERVER", requires_all = ["agents", "runner_token"], conflicts_with = "data")]
+    server: Option<String>,
+    /// Where that control plane serves agents (TLS).
+    #[arg(long, env = "ASSAY_AGENTS")]
+    agents: Option<std::net::SocketAddr>,
+    /// An API token of it.
+    #[arg(long, env = "ASSAY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Its runners' join token.
+    #[arg(long, env = "ASSAY_RUNNER_TOKEN", hide_env_values = true)]
+    runner_token: Option<String>,
     /// What chance is drawn from; repeat a run with the seed that its report names.
     #[arg(long)]
     seed: Option<u32>,
@@ -60,10 +72,14 @@ impl Test {
             scratch = tempfile::Builder::new().prefix("assay-image-").tempdir().context("a scratch store")?;
             scratch.path().to_owned()
         };
-        let mut local = Local::start(&data, &[]).await?;
+        let mut local = match self.elsewhere()? {
+            Some(there) => Local::join(&there, &data, &[])?,
+            None => Local::start(&data, &[]).await?,
+        };
+        let runner = local.runner_name.clone();
         let client = local.client.clone();
         let tested = tokio::select! {
-            tested = self.test(&client, &spec) => tested,
+            tested = self.test(&client, runner, &spec) => tested,
             why = local.ended() => Err(why),
             () = told_to_stop() => {
                 ui::say("stopping: machines are switched off");
@@ -85,6 +101,17 @@ impl Test {
         }
         ui::say(&format!("report and evidence: {}", self.out.join("report.html").display()));
         Ok(run::exit(&detail.summary))
+    }
+
+    fn elsewhere(&self) -> Result<Option<Elsewhere>> {
+        let Some(server) = &self.server else { return Ok(None) };
+        let agents = self.agents.context("--server needs --agents: where it serves agents")?;
+        Ok(Some(Elsewhere {
+            server: server.clone(),
+            agents,
+            token: self.token.clone().context("--server needs --token: an API token of it")?,
+            runner_token: self.runner_token.clone().context("--server needs --runner-token")?,
+        }))
     }
 
     fn spec(&self) -> Result<ImageSpec> {
@@ -110,12 +137,9 @@ impl Test {
         Ok(ImageSpec { image, profile, folder, cell, seed })
     }
 
-    async fn test(&self, client: &Client, spec: &ImageSpec) -> Result<RunDetail> {
-        let asked = TestImage {
-            spec: serde_json::to_value(spec)?,
-            runner: Some(RUNNER.to_owned()),
-            muted: self.mute.clone(),
-        };
+    async fn test(&self, client: &Client, runner: String, spec: &ImageSpec) -> Result<RunDetail> {
+        let asked =
+            TestImage { spec: serde_json::to_value(spec)?, runner: Some(runner), muted: self.mute.clone() };
         let summary: RunSummary = client.post("/api/v1/images/runs", &asked).await?;
         ui::say(&format!("run {} · {} · seed {}", summary.number, summary.target, spec.seed));
         follow(client, summary.number).await?;
@@ -124,7 +148,7 @@ impl Test {
 }
 
 /// Says what happens, a line each, until the verdict is sealed.
-async fn follow(client: &Client, number: i64) -> Result<()> {
+pub(super) async fn follow(client: &Client, number: i64) -> Result<()> {
     let mut live = Live::open(client, number).await?;
     let mut began: Option<Micros> = None;
     while let Some(event) = live.next().await {

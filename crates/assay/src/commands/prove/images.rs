@@ -19,7 +19,7 @@ use super::catalogue::{Expected, Kind, MadeBy, Proof};
 use super::codes::can_raise_of_image;
 use super::verdict::{Line, Seen};
 use crate::client::Client;
-use crate::commands::image::{Local, RUNNER, keep};
+use crate::commands::image::{Local, keep};
 use crate::commands::run::Live;
 use crate::ui;
 
@@ -171,16 +171,12 @@ pub(super) async fn prove(
 ) -> Result<Vec<Line>> {
     let scratch =
         tempfile::Builder::new().prefix("assay-prove-").tempdir().context("making a scratch folder")?;
-    let mut isos: BTreeMap<Option<&str>, PathBuf> = BTreeMap::new();
-    for entry in entries {
-        if let std::collections::btree_map::Entry::Vacant(missing) = isos.entry(entry.variant.as_deref()) {
-            let iso = build(places, entry.variant.as_deref(), scratch.path()).await?;
-            missing.insert(iso);
-        }
-    }
+    // The good one first: it fetches the packages of all, and most entries need it.
+    let good = build(places, None, scratch.path()).await?;
     let capacity: assay_runner::Slots = format!("vm={jobs}").parse()?;
     let mut local = Local::start(&scratch.path().join("data"), &[capacity]).await?;
     let client = local.client.clone();
+    let runner = local.runner_name.clone();
     let all = async {
         let mut lines: BTreeMap<String, Line> = BTreeMap::new();
         let (healthy, others): (Vec<_>, Vec<_>) =
@@ -189,8 +185,14 @@ pub(super) async fn prove(
             let mut running = futures::stream::iter(group)
                 .map(async |entry: &&Entry| {
                     let began = Instant::now();
-                    let iso = &isos[&entry.variant.as_deref()];
-                    let seen = match one(&client, entry, iso, places, muted).await {
+                    let proven = async {
+                        let iso = match &entry.variant {
+                            Some(variant) => build(places, Some(variant), scratch.path()).await?,
+                            None => good.clone(),
+                        };
+                        one(&client, &runner, entry, &iso, places, muted).await
+                    };
+                    let seen = match proven.await {
                         Ok(detail) => Seen::of(&detail, entry.expected.code.as_deref()),
                         Err(problem) => Seen::error(format!("{problem:#}")),
                     };
@@ -218,6 +220,7 @@ pub(super) async fn prove(
 /// One image, from its request to its sealed verdict.
 async fn one(
     client: &Client,
+    runner: &str,
     entry: &Entry,
     iso: &Path,
     places: &Places,
@@ -232,7 +235,7 @@ async fn one(
     };
     let asked = TestImage {
         spec: serde_json::to_value(&spec)?,
-        runner: Some(RUNNER.to_owned()),
+        runner: Some(runner.to_owned()),
         muted: muted.to_vec(),
     };
     let summary: RunSummary = client.post("/api/v1/images/runs", &asked).await?;

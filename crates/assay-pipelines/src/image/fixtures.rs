@@ -1,0 +1,577 @@
+//! A healthy test of a small installer, as a profile and as evidence: what the judges' tests bend in one place each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use assay_console::Rung;
+use assay_model::{Check, Finding, Judgement, Sha256, StageName, Verdict};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::evidence::{
+    BootEntry, Booted, Deregistered, DiskAfter, DiskBefore, FileSeen, Identified, Inspected, Installed,
+    Joined, NameSeen, OtherMachine, Outcome, PhaseSeen, Prepared, Rebooted, Registration, RungSeen, Staged,
+    Volume, Watched,
+};
+use super::{ImageInput, ImageSpec, Profile, stage};
+
+/// What the machine is held to: everything that a profile can ask for.
+pub(super) const PROFILE: &str = r#"
+name = "small"
+
+[[machine.disk]]
+name = "NV0"
+bus = "nvme"
+size = "3GiB"
+expect = "boot"
+labels = ["root"]
+
+[[machine.disk]]
+name = "SSD0"
+bus = "sata"
+size = "1GiB"
+expect = "data"
+labels = ["data1"]
+
+[[machine.disk]]
+name = "USB0"
+bus = "usb"
+size = "512MiB"
+removable = true
+holds = "vfat"
+expect = "untouched"
+
+[[machine.disk]]
+name = "SMALL0"
+bus = "scsi"
+size = "64MiB"
+expect = "untouched"
+
+[medium]
+as = "usb"
+zero-typing = true
+
+[[medium.file]]
+path = "/join-token"
+content = "{token}\n"
+secret = true
+read = 'read /join-token'
+
+[inspect]
+volume-id = "^SMALL_INSTALLER$"
+required = ["/live/*.squashfs"]
+forbidden = ["/**/id_ed25519"]
+max-size = "64MiB"
+
+[[phase]]
+name = "menu"
+stage = "boot"
+marker = "loading the installer"
+timeout = "30s"
+
+[[phase]]
+name = "partitioned"
+marker = "partitioned"
+timeout = "60s"
+
+[[phase]]
+name = "installed"
+marker = "INSTALL COMPLETE"
+timeout = "180s"
+
+[[phase]]
+name = "welcome"
+stage = "reboot"
+marker = 'Welcome to \S+'
+timeout = "60s"
+
+[install]
+ends = "reboot"
+
+[identify]
+hostname = "node-[0-9a-f]{6}"
+announced = 'generated: (?P<host>\S+)'
+machines = 2
+stable-on-repair = true
+
+[[identify.content]]
+disk = "boot"
+label = "root"
+fs = "ext4"
+files = ["/boot/vmlinuz"]
+hostname-in = "/etc/hostname"
+
+[join]
+by = "git"
+joins = true
+schema = "node.schema.json"
+times = ["/registeredAt"]
+macs = ["/mac"]
+
+[join.fields]
+"/name" = "{host}"
+"/maintainer" = "{operator}"
+"#;
+
+/// The name of the first machine.
+pub(super) const HOST: &str = "node-00a1b2";
+
+/// What such a text must not do to whoever reads it: repaint the terminal, turn the line around, fill the page.
+pub(super) fn hostile() -> String {
+    format!("\u{1b}[2J\u{202e}evil\u{7}\n::error::{}", "x".repeat(10_000))
+}
+
+/// A test, and what was seen in it.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) profile: Profile,
+    pub(super) prepared: Prepared,
+    pub(super) inspected: Inspected,
+    pub(super) booted: Booted,
+    pub(super) installed: Installed,
+    pub(super) rebooted: Rebooted,
+    pub(super) identified: Identified,
+    pub(super) joined: Joined,
+    pub(super) record: Value,
+}
+
+impl Seen {
+    /// Everything went well.
+    pub(super) fn good() -> Self {
+        Self {
+            profile: Profile::from_toml(PROFILE).expect("the fixture's profile"),
+            prepared: prepared(),
+            inspected: inspected(),
+            booted: Booted { watched: watched(&[("menu", 4.0)], Rung::Userspace), command: "qemu".into() },
+            installed: installed(),
+            rebooted: Rebooted { watched: first_boot(HOST), egress: Vec::new() },
+            identified: Identified { others: vec![other("node-00a1b3")], repaired: Some(other(HOST)) },
+            joined: joined(),
+            record: json!({
+                "chain_ok": true, "events": 40, "artifacts": 12, "missing_artifacts": [], "altered_artifacts": []
+            }),
+        }
+    }
+
+    /// The evidence of a stage, as the runner sends it.
+    pub(super) fn evidence(&self, stage: &str) -> Value {
+        fn sent(evidence: &impl Serialize) -> Value {
+            serde_json::to_value(evidence).expect("evidence is plain data")
+        }
+        match stage {
+            "Prepare" => sent(&self.prepared),
+            "Inspect" => sent(&self.inspected),
+            "Boot" => sent(&self.booted),
+            "Install" => sent(&self.installed),
+            "Reboot" => sent(&self.rebooted),
+            "Identify" => sent(&self.identified),
+            "Join" => sent(&self.joined),
+            "Reporting" => self.record.clone(),
+            other => panic!("there is no stage {other}"),
+        }
+    }
+
+    /// What the judge of a stage says of it.
+    pub(super) fn judged(&self, name: &str) -> Judgement {
+        self.judged_on(name, &self.evidence(name))
+    }
+
+    /// What the judge of a stage says when the runner brings this.
+    pub(super) fn judged_on(&self, name: &str, evidence: &Value) -> Judgement {
+        let earlier: Vec<(StageName, Value)> = ["Prepare", "Inspect", "Boot", "Install", "Reboot"]
+            .into_iter()
+            .take_while(|earlier| *earlier != name)
+            .map(|earlier| (StageName::from(earlier), self.evidence(earlier)))
+            .collect();
+        self.judged_after(name, evidence, &earlier)
+    }
+
+    /// The same, after these stages alone.
+    pub(super) fn judged_after(
+        &self,
+        name: &str,
+        evidence: &Value,
+        earlier: &[(StageName, Value)],
+    ) -> Judgement {
+        let spec = ImageSpec {
+            image: PathBuf::from("small.iso"),
+            profile: self.profile.clone(),
+            folder: PathBuf::from("."),
+            cell: BTreeMap::new(),
+            seed: 7,
+        };
+        stage(name).expect("a stage").judge(&ImageInput::new(&spec, evidence, earlier))
+    }
+
+    /// The watched machine of a stage that watches one.
+    pub(super) fn watched(&mut self, stage: &str) -> &mut Watched {
+        match stage {
+            "Boot" => &mut self.booted.watched,
+            "Install" => &mut self.installed.watched,
+            "Reboot" => &mut self.rebooted.watched,
+            other => panic!("{other} watches no machine"),
+        }
+    }
+
+    /// A disk after the installation.
+    pub(super) fn disk(&mut self, name: &str) -> &mut DiskAfter {
+        self.installed.disks.iter_mut().find(|disk| disk.name == name).expect("a disk of the fixture")
+    }
+}
+
+/// One thing that is wrong: the code that says so, and the difference to a test in which everything is well.
+pub(super) type Row<Bend = fn(&mut Seen)> = (&'static str, Bend);
+
+/// Holds a judge to its rows: what is well passes; what is bent raises exactly the row's code and is red; and it is that
+/// code alone that makes it red.
+pub(super) fn each_raises_its_own_code<Bend: Fn(&mut Seen)>(stage: &str, rows: &[Row<Bend>]) {
+    let good = Seen::good().judged(stage);
+    assert_eq!((good.verdict, &good.findings), (Verdict::Pass, &Vec::new()), "{stage}: {good:#?}");
+    for (code, bend) in rows {
+        let mut seen = Seen::good();
+        bend(&mut seen);
+        let judgement = seen.judged(stage);
+        let codes: BTreeSet<&str> = judgement.findings.iter().map(|finding| finding.code.as_str()).collect();
+        assert_eq!(codes, BTreeSet::from([*code]), "{stage}: {judgement:#?}");
+        assert_eq!(judgement.verdict, Verdict::Fail, "{stage}, {code}: {judgement:#?}");
+        assert!(judgement.findings.iter().all(says_what_to_do), "{stage}, {code}: {judgement:#?}");
+        assert_eq!(
+            judgement.message, judgement.findings[0].message,
+            "{stage}, {code}: the stage's one sentence"
+        );
+        let blind = judgement.mute(&[(*code).to_owned()]);
+        assert_eq!(
+            blind.verdict,
+            Verdict::Pass,
+            "{stage}, {code}: without its check nothing else may see it"
+        );
+    }
+}
+
+/// The codes that a section of the reference page lists, each with its severity.
+pub(super) fn on_the_page(section: &str) -> BTreeMap<&'static str, &'static str> {
+    const PAGE: &str = include_str!("../../../../docs/reference/findings.md");
+    let (_, rest) = PAGE.split_once(&format!("\n### {section}\n")).expect("a section of the page");
+    let rows = rest.split("\n#").next().unwrap_or_default().lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|row| {
+        let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
+        let (codes, severity) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        codes.split(", ").map(move |code| (code.trim_matches('`'), severity))
+    })
+    .collect()
+}
+
+/// Holds the rows to the reference page: its section of this stage names these codes, and no other.
+pub(super) fn the_page_has_them_all(section: &str, rows: &[Row]) {
+    let tested: BTreeSet<&str> = rows.iter().map(|(code, _)| *code).collect();
+    assert_eq!(tested, on_the_page(section).into_keys().collect(), "{section} in docs/reference/findings.md");
+}
+
+fn says_what_to_do(finding: &Finding) -> bool {
+    finding.message.len() > 5 && finding.next_step.len() > 5
+}
+
+/// Takes each piece out of a stage's evidence, one at a time: then the judge must not pass as if nothing were missing,
+/// but for the pieces that are there for people only (`for_people`, by the end of their places).
+pub(super) fn nothing_is_missed_in_silence(stage: &str, for_people: &[&str]) {
+    let seen = Seen::good();
+    let whole = seen.evidence(stage);
+    let before = seen.judged_on(stage, &whole);
+    let mut places = Vec::new();
+    walk(&whole, &mut String::new(), &mut places);
+    assert!(places.len() > 4, "{stage}: {places:?}");
+    // What is not there cannot be taken out.
+    places.retain(|place| whole.pointer(place) != Some(&Value::Null));
+    let mut silent = Vec::new();
+    for place in places {
+        let known = for_people.iter().any(|end| place.ends_with(end) || generic(&place).ends_with(end));
+        for (how, less) in
+            [("taken out", without(&whole, &place)), ("null", with(&whole, &place, Value::Null))]
+        {
+            let judgement = seen.judged_on(stage, &less);
+            let told = judgement.unverified.len() > before.unverified.len();
+            if judgement.verdict == Verdict::Pass && !told && !known {
+                silent.push(format!("{place}, {how}"));
+            }
+        }
+    }
+    assert!(silent.is_empty(), "{stage} passes in silence without {silent:#?}");
+}
+
+/// Puts a hostile text in place of each text of a stage's evidence, one at a time: whatever the verdict, what is shown
+/// must be clean and short. Words that the runner chooses itself (by the name of their field) are no guest's.
+pub(super) fn a_guest_s_words_are_shown_clean(stage: &str, bend: fn(&mut Seen)) {
+    const OF_THE_RUNNER: [&str; 18] = [
+        "accel",
+        "by",
+        "channel",
+        "code",
+        "command",
+        "ended",
+        "firmware",
+        "fs",
+        "holds",
+        "how",
+        "meaning",
+        "medium",
+        "of",
+        "rung",
+        "sha256",
+        "table",
+        "waited_for",
+        "what",
+    ];
+    let mut seen = Seen::good();
+    bend(&mut seen);
+    let whole = seen.evidence(stage);
+    let mut places = Vec::new();
+    walk(&whole, &mut String::new(), &mut places);
+    let of_a_guest = |place: &String| {
+        let field = place.rsplit('/').find(|word| word.parse::<usize>().is_err()).unwrap_or_default();
+        let words = whole.pointer(place).is_some_and(Value::is_string);
+        words && !OF_THE_RUNNER.contains(&field) && !generic(place).ends_with("/phases/*/name")
+    };
+    let places: Vec<String> = places.into_iter().filter(of_a_guest).collect();
+    assert!(!places.is_empty(), "{stage} has no text of a guest");
+    for place in places {
+        let judgement = seen.judged_on(stage, &with(&whole, &place, Value::String(hostile())));
+        for text in shown(&judgement) {
+            let clean = !text.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c));
+            assert!(
+                clean && text.chars().count() < 1000,
+                "{stage}, {place}: {} characters: {text:.200}",
+                text.len()
+            );
+        }
+    }
+}
+
+/// Every text of a judgement that people see.
+fn shown(judgement: &Judgement) -> Vec<&str> {
+    let checks =
+        judgement.checks.iter().flat_map(|Check { name, expected, seen, .. }| [name, expected, seen]);
+    let findings = judgement.findings.iter().flat_map(|finding| [&finding.message, &finding.next_step]);
+    let rest = judgement.unverified.iter().chain([&judgement.message]);
+    checks.chain(findings).chain(rest).map(String::as_str).collect()
+}
+
+/// The places of everything in a value, as JSON Pointers.
+pub(super) fn walk(value: &Value, at: &mut String, found: &mut Vec<String>) {
+    let steps: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(key, inner)| (key.clone(), inner)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(n, inner)| (n.to_string(), inner)).collect(),
+        _ => return,
+    };
+    for (step, inner) in steps {
+        let length = at.len();
+        at.push('/');
+        at.push_str(&step.replace('~', "~0").replace('/', "~1"));
+        found.push(at.clone());
+        walk(inner, at, found);
+        at.truncate(length);
+    }
+}
+
+/// The value with another one in this place.
+pub(super) fn with(value: &Value, place: &str, other: Value) -> Value {
+    let mut value = value.clone();
+    *value.pointer_mut(place).expect("a place of it") = other;
+    value
+}
+
+/// The value without what is in this place.
+fn without(value: &Value, place: &str) -> Value {
+    let (parent, last) = place.rsplit_once('/').expect("not the root");
+    let mut value = value.clone();
+    match value.pointer_mut(parent).expect("a place of it") {
+        Value::Object(fields) => drop(fields.remove(&last.replace("~1", "/").replace("~0", "~"))),
+        Value::Array(items) => drop(items.remove(last.parse().expect("a number"))),
+        other => panic!("{other} has nothing in it"),
+    }
+    value
+}
+
+/// A place with `*` for each number.
+fn generic(place: &str) -> String {
+    let words: Vec<&str> =
+        place.split('/').map(|word| if word.parse::<usize>().is_ok() { "*" } else { word }).collect();
+    words.join("/")
+}
+
+fn prepared() -> Prepared {
+    let disk = |name: &str, bytes: u64, holds: &str| DiskBefore {
+        name: name.into(),
+        bytes,
+        content: "0".repeat(64),
+        holds: holds.into(),
+    };
+    Prepared {
+        bytes: 34 << 20,
+        sha256: Sha256::of(b"small.iso"),
+        medium: "flashed to a USB stick, files staged on its EFI partition".into(),
+        stick_bytes: Some(1 << 30),
+        flash: None,
+        staged: vec![Staged { path: "/join-token".into(), bytes: 41, secret: true, read_back: true }],
+        problem: None,
+        accel: "software emulation: there is no /dev/kvm".into(),
+        payload_ms: Some(900),
+        disks: vec![
+            disk("NV0", 3 << 30, "nothing"),
+            disk("SSD0", 1 << 30, "nothing"),
+            disk("USB0", 512 << 20, "vfat"),
+            disk("SMALL0", 64 << 20, "nothing"),
+        ],
+    }
+}
+
+fn inspected() -> Inspected {
+    let entry = |firmware: &str| BootEntry {
+        firmware: firmware.into(),
+        usable: true,
+        detail: "2048 bytes at block 96".into(),
+    };
+    Inspected {
+        problem: None,
+        volume_id: "SMALL_INSTALLER".into(),
+        said_bytes: 34 << 20,
+        bytes: 34 << 20,
+        entries: vec![entry("BIOS"), entry("UEFI")],
+        stick_bios: true,
+        stick_uefi: true,
+        files: 40,
+        required: BTreeMap::from([("/live/*.squashfs".into(), vec!["/live/system.squashfs".into()])]),
+        empty: Vec::new(),
+        forbidden: Vec::new(),
+    }
+}
+
+/// A machine that got there, by these phases and up to this rung.
+fn watched(phases: &[(&str, f64)], rung: Rung) -> Watched {
+    let phase = |(name, at_s): &(&str, f64)| PhaseSeen {
+        name: (*name).into(),
+        at_s: *at_s,
+        took_s: 2.0,
+        limit_s: 60.0,
+        reacted_ms: 0.4,
+        written: Some(if *name == "installed" { 300 << 20 } else { 1 << 20 }),
+        line: format!("[installer] {name}"),
+        channel: "serial".into(),
+        captures: BTreeMap::new(),
+    };
+    let seen = |rung: Rung, at_s: f64, line: &str| RungSeen { rung, at_s, line: line.into() };
+    Watched {
+        accel: "kvm".into(),
+        stretch: 1.0,
+        outcome: Outcome::Reached,
+        rungs: vec![seen(Rung::Firmware, 0.3, "SeaBIOS (version 1.16.2)"), seen(rung, 9.0, "small login:")],
+        phases: phases.iter().map(phase).collect(),
+        noted: Vec::new(),
+        typed: Vec::new(),
+        input: 0,
+        events: Vec::new(),
+        shots: Vec::new(),
+        lines: BTreeMap::from([("serial".into(), 400)]),
+        seconds: 30.0,
+        leaks: Vec::new(),
+        staged_read: BTreeMap::new(),
+        names: Vec::new(),
+    }
+}
+
+fn name(by: &str, host: &str) -> NameSeen {
+    NameSeen {
+        at_s: 12.0,
+        by: by.into(),
+        name: host.into(),
+        channel: "serial".into(),
+        line: format!("{by} {host}"),
+    }
+}
+
+fn installing(host: &str) -> Watched {
+    let mut machine = watched(&[("partitioned", 14.0), ("installed", 30.0)], Rung::Userspace);
+    machine.staged_read = BTreeMap::from([("/join-token".into(), "read /join-token (secret)".into())]);
+    machine.names = vec![name("announced", host)];
+    machine
+}
+
+fn first_boot(host: &str) -> Watched {
+    let mut machine = watched(&[("welcome", 10.0)], Rung::Login);
+    machine.names = vec![name("banner", host)];
+    machine
+}
+
+fn other(host: &str) -> OtherMachine {
+    OtherMachine { install: installing(host), reboot: Some(first_boot(host)) }
+}
+
+fn installed() -> Installed {
+    let volume = |number: u32, label: &str, fs: &str, bytes: u64| Volume {
+        number,
+        label: format!("part-{label}"),
+        fs: fs.into(),
+        fs_label: label.into(),
+        bytes,
+        files: BTreeMap::new(),
+    };
+    let disk = |name: &str, changed: bool, volumes: Vec<Volume>| DiskAfter {
+        name: name.into(),
+        changed,
+        first_change: changed.then_some(512),
+        changed_blocks: if changed { 70_000 } else { 0 },
+        written: if changed { 280 << 20 } else { 0 },
+        table: "gpt".into(),
+        bootable: false,
+        volumes,
+        problem: None,
+    };
+    let mut root = volume(2, "root", "ext4", 2 << 30);
+    root.files = BTreeMap::from([
+        ("/boot/vmlinuz".into(), FileSeen { bytes: Some(8 << 20), first_line: None }),
+        ("/etc/hostname".into(), FileSeen { bytes: Some(12), first_line: Some(HOST.into()) }),
+    ]);
+    let boot = disk("NV0", true, vec![volume(1, "esp", "vfat", 288 << 20), root]);
+    Installed {
+        watched: installing(HOST),
+        ended: "rebooted".into(),
+        shutdown: "it had gone off by itself".into(),
+        written: 301 << 20,
+        disks: vec![
+            DiskAfter { bootable: true, ..boot },
+            disk("SSD0", true, vec![volume(1, "data1", "ext4", 1 << 30)]),
+            disk("USB0", false, vec![volume(0, "FORGOTTEN", "vfat", 512 << 20)]),
+            disk("SMALL0", false, Vec::new()),
+        ],
+        egress: Vec::new(),
+        disk_errors: 0,
+    }
+}
+
+fn joined() -> Joined {
+    let payload = format!(
+        "name: {HOST}\nmaintainer: operator\nregisteredAt: '2026-01-02T03:04:30Z'\nmac: '52:54:00:00:00:07'\n"
+    );
+    Joined {
+        ledger: json!({"requests": [{"id": 1, "path": "/operator/cluster.git/info/refs"}], "faults": []}),
+        registrations: vec![Registration {
+            at: 52.0,
+            by: "git".into(),
+            branch: format!("register-{HOST}"),
+            author: "Node <node@small>".into(),
+            message: "register".into(),
+            paths: vec![(format!("maintainers/operator/cluster-nodes/{HOST}/node.yaml"), "A".into())],
+            payload: Some(payload),
+            pull_request: true,
+            schema_problems: Vec::new(),
+            leaks: Vec::new(),
+        }],
+        joins: vec![(HOST.into(), 95.0)],
+        orphans: Vec::new(),
+        installed_at: Some(50.0),
+        up_at: Some(80.0),
+        deregistered: Some(Deregistered { merged: true, left: Vec::new(), problem: None }),
+        macs: vec!["52:54:00:00:00:07".into()],
+        began: "2026-01-02T03:04:00Z".into(),
+        ended: "2026-01-02T03:06:00Z".into(),
+    }
+}

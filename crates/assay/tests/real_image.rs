@@ -1,0 +1,133 @@
+//! `assay image`, as a newcomer uses it: real media in real machines, without a server and without root.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use assay_model::report::Report;
+use assay_model::{RunResult, Verdict};
+use assay_process::{Cmd, Output};
+
+/// A whole installation in software emulation, on a machine that is busy with other tests.
+const LIMIT: Duration = Duration::from_mins(12);
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository").to_owned()
+}
+
+fn assay() -> Cmd {
+    Cmd::new(env!("CARGO_BIN_EXE_assay")).timeout(LIMIT)
+}
+
+/// What a failed expectation shows.
+fn said(output: &Output) -> String {
+    format!("{}\n{}", output.stdout_text(), output.stderr_text())
+}
+
+fn report(out: &Path) -> Report {
+    let text = std::fs::read(out.join("report.json")).expect("a report");
+    serde_json::from_slice(&text).expect("it reads")
+}
+
+/// The verdict of each stage, in order.
+fn verdicts(report: &Report) -> Vec<(String, Option<Verdict>)> {
+    report.stages.iter().map(|stage| (stage.name.clone(), stage.verdict)).collect()
+}
+
+/// iPXE's own image boots, and never installs anything: its screen is all it has.
+#[tokio::test]
+async fn a_medium_that_only_boots_is_read_off_its_screen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = folder.path().join("ipxe.toml");
+    std::fs::write(&profile, "name = \"ipxe\"\n[boot]\nrung = \"bootloader\"\ntimeout = \"90s\"\n")
+        .expect("written");
+    let out = folder.path().join("out");
+    let tested = assay()
+        .args(["image", "test", "/usr/lib/ipxe/ipxe.iso", "--profile"])
+        .arg(&profile)
+        .arg("--junit")
+        .arg(folder.path().join("junit.xml"))
+        .arg("--out")
+        .arg(&out)
+        .run()
+        .await
+        .expect("it ran");
+    assert_eq!(tested.code(), Some(0), "{}", said(&tested));
+    let report = report(&out);
+    assert_eq!(report.run.result, Some(RunResult::Pass));
+    let expected = ["Prepare", "Inspect", "Boot", "Install", "Reboot", "Identify", "Join", "Reporting"];
+    let seen: Vec<_> = verdicts(&report);
+    assert_eq!(seen.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), expected);
+    let skipped = seen.iter().filter(|(_, verdict)| *verdict == Some(Verdict::Skip)).count();
+    assert_eq!(skipped, 4, "nothing was asked of them, and that is said: {seen:?}");
+    let screen =
+        std::fs::read_to_string(out.join("artifacts/installer-screen.txt")).expect("what was on the screen");
+    assert!(screen.contains("iPXE"), "{screen}");
+    let junit = std::fs::read_to_string(folder.path().join("junit.xml")).expect("JUnit");
+    assert!(junit.contains(r#"tests="8" skipped="4" failures="0" errors="0""#), "{junit}");
+    let verified = assay().arg("verify").arg(out.join("bundle.tar")).run().await.expect("it ran");
+    assert_eq!(verified.code(), Some(0), "{}", said(&verified));
+}
+
+/// The same image under a profile that asks for more than it does.
+#[tokio::test]
+async fn a_medium_that_never_installs_fails_a_profile_that_wants_it_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = folder.path().join("ipxe.toml");
+    let text = "name = \"ipxe\"\n[boot]\nrung = \"bootloader\"\n[console]\nsilence = \"40s\"\n\
+                [[phase]]\nname = \"installed\"\nmarker = \"Installation complete\"\ntimeout = \"60s\"\n";
+    std::fs::write(&profile, text).expect("written");
+    let out = folder.path().join("out");
+    let command = assay().args(["image", "test", "/usr/lib/ipxe/ipxe.iso", "--profile"]).arg(&profile);
+    let tested = command.arg("--out").arg(&out).run().await.expect("it ran");
+    assert_eq!(tested.code(), Some(1), "{}", said(&tested));
+    let report = report(&out);
+    assert_eq!(report.run.failed_stage.as_deref(), Some("Install"));
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert!(
+        codes.iter().any(|code| ["StuckPrompt", "IdleShell", "Silent", "PhaseTimedOut"].contains(code)),
+        "{codes:?}"
+    );
+    let pictures = report.artifacts.iter().filter(|artifact| artifact.name.contains("failure")).count();
+    assert_eq!(pictures, 1, "the screen as it was when it failed");
+}
+
+/// The reference installer under UEFI, from a stick with staged files to its registration.
+#[tokio::test]
+async fn the_reference_installer_is_proven_end_to_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let iso = folder.path().join("reference.iso");
+    let build = Cmd::new(repository().join("examples/images/reference/build")).arg(&iso).timeout(LIMIT);
+    build.run_ok().await.expect("the reference installer is built");
+    let out = folder.path().join("out");
+    let tested = assay()
+        .args(["image", "test"])
+        .arg(&iso)
+        .arg("--profile")
+        .arg(repository().join("examples/images/reference.toml"))
+        .args(["--firmware", "uefi", "--out"])
+        .arg(&out)
+        .run()
+        .await
+        .expect("it ran");
+    assert_eq!(tested.code(), Some(0), "{}", said(&tested));
+    let report = report(&out);
+    assert_eq!(report.run.target, "reference[firmware=uefi]");
+    assert!(
+        report.stages.iter().all(|stage| stage.verdict == Some(Verdict::Pass)),
+        "{:?}",
+        verdicts(&report)
+    );
+    let checks: Vec<_> = report.stages.iter().flat_map(|stage| &stage.checks).collect();
+    for (name, seen) in [
+        ("disk USB0", "the same, byte for byte"),
+        ("disk RO0", "the same, byte for byte"),
+        ("typing", "0 bytes and keys"),
+        ("de-registration", "merged, taken out, nothing left"),
+    ] {
+        assert!(checks.iter().any(|check| check.name == name && check.seen == seen), "{name}");
+    }
+    let html = std::fs::read_to_string(out.join("report.html")).expect("a report");
+    assert!(html.matches("data:image/png;base64,").count() >= 5, "its screens are on the report");
+    let serial = std::fs::read_to_string(out.join("artifacts/installer-serial.txt")).expect("a transcript");
+    assert!(serial.contains("ZETA CLUSTER NODE INSTALL COMPLETE"), "{serial}");
+}
