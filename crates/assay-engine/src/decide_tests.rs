@@ -2,8 +2,8 @@
 //! folded; what else there is to know is in the snapshot beside it.
 
 use assay_model::{
-    Decision, DecisionKind, Event, EventBody, HostId, Judgement, Mac, Owner, RunId, RunResult, Sha256,
-    StageName, StagePlan, Verdict,
+    Decision, DecisionKind, Event, EventBody, Judgement, Mac, Owner, RunId, RunResult, Sha256, StageName,
+    StagePlan, Verdict,
 };
 
 use super::*;

@@ -35,7 +35,7 @@ pub(super) fn queued_with(holds: bool) -> Story {
         number: 7,
         pipeline: assay_model::Pipeline::Host,
         profile: "standard".into(),
-        target: Target { id: TargetId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
+        target: Target { id: assay_model::TargetId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
         stages: vec![
             plan("Inventory", Owner::Agent),
             plan("SMART", Owner::Agent),

@@ -17,12 +17,15 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::object::{ObjectKey, text};
+use crate::object::{ObjectKey, is_step, text};
 
 /// Who is written down as the owner of fields that are applied here.
 pub(crate) const FIELD_MANAGER: &str = "assay-reconcile";
 /// Requests in flight at once; more gain nothing from a server on the same machine.
 pub(crate) const AT_ONCE: usize = 8;
+
+/// Between two watches.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Kinds that Argo CD leaves out (`resource.exclusions`), or that cannot be anybody's.
 const NOT_WATCHED: [&str; 5] = ["Event", "Endpoints", "EndpointSlice", "Lease", "ComponentStatus"];
@@ -147,17 +150,24 @@ impl Cluster {
 }
 
 impl Kind {
-    /// The kind that a definition defines in one version, for objects that are applied right after it.
-    pub(crate) fn defined_by(definition: &Value, version: &str) -> Self {
+    /// The kind that a definition defines in one version, if it does: for objects that are applied right after it.
+    pub(crate) fn defined_by(definition: &Value, version: &str) -> Option<Self> {
+        let plural = text(definition, "/spec/names/plural");
+        let versions = definition.pointer("/spec/versions").and_then(Value::as_array)?;
+        if !versions.iter().any(|known| text(known, "/name") == version)
+            || ![text(definition, "/spec/group"), version, plural].into_iter().all(is_step)
+        {
+            return None;
+        }
         let group = text(definition, "/spec/group").to_owned();
         let resource = ApiResource {
             api_version: format!("{group}/{version}"),
             version: version.to_owned(),
             kind: text(definition, "/spec/names/kind").to_owned(),
-            plural: text(definition, "/spec/names/plural").to_owned(),
+            plural: plural.to_owned(),
             group,
         };
-        Self { resource, namespaced: text(definition, "/spec/scope") == "Namespaced", watched: false }
+        Some(Self { resource, namespaced: text(definition, "/spec/scope") == "Namespaced", watched: false })
     }
 
     /// The path of its collection.
@@ -205,6 +215,8 @@ pub(crate) async fn follow<T>(
                     return Ok(value);
                 }
             }
+            // A server that ends every watch at once is not to be asked without a pause.
+            tokio::time::sleep(BREATH).await;
         }
     };
     tokio::time::timeout(limit, followed).await.map_or(Ok(None), |result| result.map(Some))

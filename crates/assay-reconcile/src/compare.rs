@@ -3,7 +3,7 @@
 //! A server adds fields of its own to every object. They are left out by rule ([`Rules`]) and not because nobody looks:
 //! whatever else is in one object and not in the other is a difference.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -78,44 +78,35 @@ fn covers(rule: &str, pointer: &str) -> bool {
 /// away; [`crate::pruned_fields`] asks the server which.
 pub fn compare(expected: &Expected, live: &[Value], rules: &Rules) -> Vec<Difference> {
     let mut differences = Vec::new();
-    let mut matched = BTreeSet::new();
+    let mut unmatched: BTreeMap<ObjectKey, &Value> =
+        live.iter().map(|live| (ObjectKey::of(live), live)).collect();
     for object in &expected.objects {
         let key = ObjectKey::of(object);
-        let candidates = if key.namespace.is_empty() {
-            vec![ObjectKey { namespace: expected.namespace.clone(), ..key.clone() }, key]
-        } else {
-            vec![key]
+        let placed = match key.namespace.as_str() {
+            "" => ObjectKey { namespace: expected.namespace.clone(), ..key.clone() },
+            _ => key.clone(),
         };
-        let found = candidates
-            .iter()
-            .find_map(|key| Some((key, live.iter().find(|live| ObjectKey::of(live) == *key)?)));
+        // Without a namespace it is in the default one, or of a kind that has none.
+        let found = unmatched.remove_entry(&placed).or_else(|| unmatched.remove_entry(&key));
         let Some((key, live)) = found else {
-            let (object, pointer) = (candidates[0].clone(), String::new());
-            differences.push(Difference {
-                code: Code::ObjectMissing,
-                object,
-                pointer,
-                expected: None,
-                live: None,
-            });
+            differences.push(of_object(Code::ObjectMissing, placed));
             continue;
         };
-        let mut comparison = Comparison { key, rules, differences: &mut differences };
-        // The namespace is what the live one was found by.
         let mut object = object.clone();
-        if let Some(metadata) =
-            object.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| !key.namespace.is_empty())
+        // The namespace is what the live one was found by.
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
+            && !key.namespace.is_empty()
         {
             metadata.insert("namespace".to_owned(), key.namespace.clone().into());
         }
-        comparison.values("", &object, live);
-        matched.insert(key.clone());
+        Comparison { key: &key, rules, differences: &mut differences }.values("", &object, live);
     }
-    for object in live.iter().map(ObjectKey::of).filter(|key| !matched.contains(key)) {
-        let pointer = String::new();
-        differences.push(Difference { code: Code::ObjectExtra, object, pointer, expected: None, live: None });
-    }
+    differences.extend(unmatched.into_keys().map(|key| of_object(Code::ObjectExtra, key)));
     differences
+}
+
+fn of_object(code: Code, object: ObjectKey) -> Difference {
+    Difference { code, object, pointer: String::new(), expected: None, live: None }
 }
 
 struct Comparison<'a> {

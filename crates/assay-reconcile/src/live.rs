@@ -15,7 +15,7 @@ use crate::{
     Code, Difference, Expectation, Expected, Observation, Rules, Verdict,
     cluster::{AT_ONCE, Cluster, follow, refusal},
     compare::compare,
-    object::{ObjectKey, text},
+    object::{ObjectKey, is_addressable, text},
     oracle::{REFRESH, Reason, judge},
 };
 
@@ -213,6 +213,9 @@ async fn would_be_stored(
         && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
     {
         metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    if !is_addressable(&object) {
+        return Ok(None);
     }
     match cluster.apply(kind, &object, true).await {
         Ok(stored) => Ok(Some(stored)),

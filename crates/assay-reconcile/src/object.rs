@@ -69,6 +69,19 @@ pub(crate) fn has_option(object: &Value, name: &str, option: &str) -> bool {
     annotation(object, name).is_some_and(|list| list.split(',').any(|entry| entry.trim() == option))
 }
 
+/// Whether a text can be one step of a request's path. What a tree says is not to be trusted: a name such as
+/// `../secrets/x` would be a request for something else.
+pub(crate) fn is_step(text: &str) -> bool {
+    !matches!(text, "" | "." | "..")
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"/%?#".contains(&byte))
+}
+
+/// Whether an object can be asked for by its name.
+pub(crate) fn is_addressable(object: &Value) -> bool {
+    let ObjectKey { namespace, name, .. } = ObjectKey::of(object);
+    is_step(&name) && (namespace.is_empty() || is_step(&namespace))
+}
+
 /// Sets `metadata.<field>.<name>`, making the maps on the way. An object that is not one stays as it is.
 pub(crate) fn set_metadata(object: &mut Value, field: &str, name: &str, value: &str) {
     let Some(metadata) = map_in(object, "metadata") else { return };
@@ -97,7 +110,7 @@ pub(crate) fn is_definition(object: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{ObjectKey, has_option, set_metadata};
+    use super::{ObjectKey, has_option, is_addressable, set_metadata};
 
     #[test]
     fn a_key_reads_well() {
@@ -117,6 +130,19 @@ mod tests {
         let mut odd = json!({"metadata": "text"});
         set_metadata(&mut odd, "labels", "a", "b");
         assert_eq!(odd, json!({"metadata": "text"}));
+    }
+
+    #[test]
+    fn a_name_that_is_a_path_is_none() {
+        let addressable = |name: &str, namespace: &str| {
+            is_addressable(&json!({"metadata": {"name": name, "namespace": namespace}}))
+        };
+        assert!(addressable("node-0a1b2c", "") && addressable("system:node.a", "zeta-cluster"));
+        for name in ["", ".", "..", "../secrets/x", "a/b", "a%2fb", "a?dryRun=All", "a#b", "a b", "ä", "a\n"]
+        {
+            assert!(!addressable(name, "n"), "{name:?}");
+            assert!(name.is_empty() || !addressable("a", name), "{name:?}");
+        }
     }
 
     #[test]

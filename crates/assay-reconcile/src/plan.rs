@@ -123,7 +123,10 @@ pub(crate) fn waves<'a>(wanted: &'a [Value], extra: &'a [Value]) -> Vec<Vec<Task
         waves.entry(wave).or_default().push(Task::Prune(object));
     }
     for object in wanted {
-        let needed_by = wanted.iter().filter(|other| needs(other, object)).map(wave).min();
+        // Few objects are needed by others; for all of them this would be quadratic.
+        let may_be_needed = is_definition(object) || text(object, "/kind") == "Namespace";
+        let needing = wanted.iter().filter(|other| may_be_needed && needs(other, object));
+        let needed_by = needing.map(wave).min();
         let wave = wave(object).min(needed_by.unwrap_or(i64::MAX));
         waves.entry(wave).or_default().push(Task::Apply(object));
     }

@@ -26,7 +26,7 @@ use crate::{
     Application, Tracking, Tree,
     cluster::{AT_ONCE, Cluster, Kind, refusal},
     health,
-    object::{ObjectKey, annotation, group_and_version, has_option, is_definition, text},
+    object::{ObjectKey, annotation, group_and_version, has_option, is_addressable, is_definition, text},
     plan::{Decision, Drift, Task, decide, waves},
     status::{
         ApplicationStatus, Condition, Health, OperationState, ResourceResult, ResourceStatus, SyncResult,
@@ -203,7 +203,7 @@ impl Reconciler {
         // One list for each kind and namespace instead of one request for each object.
         let mut lists = BTreeMap::new();
         for object in &wanted {
-            if let Some(kind) = kind_of(object) {
+            if let Some(kind) = kind_of(object).filter(|_| is_addressable(object)) {
                 let namespace = kind.scoped(text(object, "/metadata/namespace")).map(str::to_owned);
                 lists.insert(kind.path(namespace.as_deref()), (kind, namespace));
             }
@@ -457,6 +457,10 @@ async fn apply_all(
         let Some(kind) = kind_of(cluster, definitions, object) else {
             return Ok(result(object, "SyncFailed", "its kind is not served"));
         };
+        if !is_addressable(object) {
+            let message = format!("{} is not a name that an object can have", ObjectKey::of(object));
+            return Ok(result(object, "SyncFailed", &message));
+        }
         let is_new = cluster.kind(text(object, "/apiVersion"), text(object, "/kind")).is_none();
         let applied = apply(cluster, &kind, object, is_new).await?;
         if is_definition(object) && applied.status == "Synced" {
@@ -512,7 +516,7 @@ fn kind_of(cluster: &Cluster, definitions: &[&Value], object: &Value) -> Option<
         return Some(kind.clone());
     }
     let definition = definitions.iter().find(|definition| defines(definition, object))?;
-    Some(Kind::defined_by(definition, group_and_version(api_version).1))
+    Kind::defined_by(definition, group_and_version(api_version).1)
 }
 
 fn is_namespaced(cluster: &Cluster, definitions: &[Value], object: &Value) -> bool {

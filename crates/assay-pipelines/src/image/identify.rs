@@ -76,6 +76,10 @@ fn judge(input: &ImageInput<'_>, evidence: &Identified) -> Judgement {
     let installed: Option<Installed> = input.earlier("Install");
     let rebooted: Option<Rebooted> = input.earlier("Reboot");
     let mut told = Told::default();
+    // The first machine's were told by the stages that watched it.
+    for leak in watched.flat_map(|watched| &watched.leaks) {
+        told.findings.push(super::outcome::leaked(leak));
+    }
     let first = installed.as_ref().zip(rebooted.as_ref());
     let name = first.and_then(|(i, r)| one_machine(&mut told, identify, "", &i.watched, Some(&r.watched)));
     if first.is_none() {

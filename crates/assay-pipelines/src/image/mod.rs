@@ -120,8 +120,9 @@ pub(crate) fn judged<E: DeserializeOwned>(
     match serde_json::from_value(input.evidence.clone()) {
         Ok(evidence) => judge(&evidence),
         Err(problem) => Judgement::error(format!(
-            "the evidence of {} cannot be read ({problem}); are runner and server of the same version?",
-            stage.plan().name
+            "the evidence of {} cannot be read ({}); are runner and server of the same version?",
+            stage.plan().name,
+            assay_model::text::clean(&problem.to_string())
         )),
     }
 }

@@ -3,7 +3,7 @@
 use assay_console::Rung;
 use assay_model::{Check, Coverage, Finding, Severity, Verdict, text};
 
-use super::evidence::{Outcome, Watched};
+use super::evidence::{Leak, Outcome, Watched};
 use super::profile::{Profile, Within};
 
 /// The longest line that is shown in a finding, in characters.
@@ -61,14 +61,7 @@ pub(super) fn told(watched: &Watched, profile: &Profile, within: Within, rung: R
         };
         told.findings.push(Finding::new(&noted.code, severity, what, next));
     }
-    for leak in &watched.leaks {
-        told.findings.push(Finding::new(
-            "SecretOnConsole",
-            Severity::Critical,
-            format!("the secret {} was seen on {}", text::clean(&leak.secret), text::clean(&leak.place)),
-            "Find what prints it. Whoever reads a console or its log has the secret; replace it where it was real.",
-        ));
-    }
+    told.findings.extend(watched.leaks.iter().map(leaked));
     told
 }
 
@@ -115,6 +108,16 @@ pub(super) fn outcome(watched: &Watched) -> Option<Finding> {
             "Look at the last lines of the console before it.",
         ),
     }
+}
+
+/// A secret where it should not be.
+pub(super) fn leaked(leak: &Leak) -> Finding {
+    Finding::new(
+        "SecretOnConsole",
+        Severity::Critical,
+        format!("the secret {} was seen on {}", text::clean(&leak.secret), text::clean(&leak.place)),
+        "Find what prints it. Whoever reads a console or its log has the secret; replace it where it was real.",
+    )
 }
 
 /// Whether it is the runner that failed, and why.

@@ -99,6 +99,22 @@ async fn what_the_schema_refuses_fails_by_name_and_the_others_are_applied() {
 
 #[tokio::test]
 #[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
+async fn a_name_that_is_a_path_reaches_nothing_else() {
+    let mut world = World::with(Some(DEFINITION)).await;
+    world.register("alice", "node-0a1b2c");
+    assert!(world.verdict().await.ok);
+    let before = world.nodes().await;
+    let hostile =
+        registration("mallory", "node-666666").replace("name: node-666666", "name: x/../node-0a1b2c");
+    world.merge(&registration_path("mallory", "node-666666"), hostile);
+    let verdict = world.verdict().await;
+    let said = &verdict.reasons.iter().find(|reason| reason.code == Code::OperationFailed).unwrap().detail;
+    assert!(said.contains("x/../node-0a1b2c is not a name that an object can have"), "{said}");
+    assert_eq!(world.nodes().await, before, "not even touched");
+}
+
+#[tokio::test]
+#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn an_unquoted_no_is_false_for_argo_cd_and_the_schema_refuses_it() {
     let mut world = World::with(Some(DEFINITION)).await;
     let unquoted = registration("alice", "node-0a1b2c").replace("\"pci 1234:1111\"", "no");

@@ -189,6 +189,11 @@ impl Machine {
                         }
                     }
                     Heed::Begun => {
+                        // Whoever prints a marker of an installation is a program.
+                        if self.highest() < Some(Rung::Userspace) {
+                            let (at_s, line) = (sighting.at.as_secs_f64(), cut(&sighting.text));
+                            self.watched.rungs.push(RungSeen { rung: Rung::Userspace, at_s, line });
+                        }
                         self.pending.push_front((over, sighting, read_at));
                         return Outcome::Reached;
                     }
@@ -584,6 +589,9 @@ impl Machine {
             self.drawn = text;
             self.last_activity = self.last_activity.max(at);
             self.standing.remove(&Over::Screen);
+            for secret in self.secrets.within(self.drawn.join("\n").as_bytes()) {
+                self.leak(&secret, Over::Screen);
+            }
         }
         let sightings = self.screen.push(at, &screen);
         self.pending.extend(sightings.into_iter().map(|sighting| (Over::Screen, sighting, read_at)));

@@ -1,11 +1,40 @@
 //! What the types alone cannot say of a profile.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use regex::Regex;
 
-use super::{Bus, DiskRole, Firmware, MediumAs, Profile, ProfileError, Within};
+use super::{Bus, DiskFault, DiskRole, Firmware, MediumAs, Profile, ProfileError, Within};
 use crate::image::STAGES;
+
+/// The longest that anything may be waited for.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// What a stand-in control plane can do wrong, and on which requests.
+const FAULTS: [&str; 8] = [
+    "slow",
+    "drop",
+    "drop-after-push",
+    "truncate",
+    "reset",
+    "wrong-certificate",
+    "expired-certificate",
+    "unknown-authority",
+];
+const FAULTS_ON: [&str; 11] = [
+    "git-read",
+    "git-push",
+    "pull",
+    "user",
+    "login",
+    "repository",
+    "register",
+    "join",
+    "deregister",
+    "unknown",
+    "any",
+];
 
 /// The most disks and network ports; QEMU's machine has room for more, a report has not.
 const MAX_PARTS: usize = 16;
@@ -38,6 +67,7 @@ impl Profile {
         self.check_machine()?;
         self.check_medium()?;
         self.check_phases()?;
+        self.check_expectations()?;
         self.check_expressions()
     }
 
@@ -157,10 +187,92 @@ impl Profile {
             if phase.timeout.0.is_zero() {
                 return problem(format!("{at}: timeout = \"0s\" is no time at all"));
             }
+            if phase.timeout.0 > LONGEST {
+                return problem(format!("{at}: timeout = \"{}\" is more than a day", phase.timeout));
+            }
             for reply in &phase.replies {
                 if reply.text.is_none() && reply.keys.is_empty() {
                     return problem(format!("{at}, reply on {:?}: either `text` or `keys`", reply.on));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is expected of an installation needs one; and what is named has to be there.
+    fn check_expectations(&self) -> Result<(), ProfileError> {
+        let problem = |what: String| Err(ProfileError(what));
+        let times = [
+            ("boot.timeout", self.boot.timeout),
+            ("install.timeout", self.install.timeout),
+            ("reboot.timeout", self.reboot.timeout),
+            ("console.prompt", self.console.prompt),
+            ("console.silence", self.console.silence),
+        ];
+        for (at, time) in times.into_iter().chain(self.join.as_ref().map(|join| ("join.within", join.within)))
+        {
+            if time.0 > LONGEST {
+                return problem(format!("{at} = \"{time}\" is more than a day"));
+            }
+        }
+        let installs = self.phases.iter().any(|phase| phase.stage == Within::Install);
+        for (table, there) in [("identify", self.identify.is_some()), ("join", self.join.is_some())] {
+            if there && !installs {
+                return problem(format!(
+                    "[{table}]: nothing is installed: the profile has no phase of an installation"
+                ));
+            }
+        }
+        for code in &self.console.allow {
+            let known: Vec<&str> = assay_console::catalogue::patterns().map(|pattern| pattern.code).collect();
+            if !known.contains(&code.as_str()) {
+                let hint = assay_model::text::did_you_mean(code, &known);
+                return problem(format!("console.allow: the failure catalogue has no code `{code}`{hint}"));
+            }
+        }
+        let disks = self.machine.all_disks();
+        for disk in &disks {
+            let at = format!("machine.disk {:?}", disk.name);
+            match &disk.fault {
+                Some(DiskFault::WriteError { at: place } | DiskFault::Full { at: place })
+                    if place.0 >= disk.size.0 =>
+                {
+                    return problem(format!("{at}: fault at {place}: the disk ends at {}", disk.size));
+                }
+                Some(DiskFault::Pulled { after })
+                    if !self.phases.iter().any(|phase| phase.name == *after) =>
+                {
+                    return problem(format!("{at}: fault after {after:?}: there is no such phase"));
+                }
+                _ => {}
+            }
+        }
+        for content in self.identify.iter().flat_map(|identify| &identify.contents) {
+            if !disks.iter().any(|disk| disk.expect == content.disk) {
+                return problem(format!(
+                    "identify.content {:?}: no disk of the machine has `expect = \"{}\"`",
+                    content.label,
+                    format!("{:?}", content.disk).to_lowercase()
+                ));
+            }
+        }
+        for fault in self.join.iter().flat_map(|join| &join.faults) {
+            let status = fault.what.parse::<u16>().is_ok_and(|code| (400..=599).contains(&code));
+            if !status && !FAULTS.contains(&fault.what.as_str()) {
+                let hint = assay_model::text::did_you_mean(&fault.what, &FAULTS);
+                return problem(format!(
+                    "join.fault: `{}` is no fault{hint}\nfaults: 400 to 599, {}",
+                    fault.what,
+                    FAULTS.join(", ")
+                ));
+            }
+            if !FAULTS_ON.contains(&fault.on.as_str()) {
+                let hint = assay_model::text::did_you_mean(&fault.on, &FAULTS_ON);
+                return problem(format!(
+                    "join.fault: there are no requests `{}`{hint}\nrequests: {}",
+                    fault.on,
+                    FAULTS_ON.join(", ")
+                ));
             }
         }
         Ok(())

@@ -137,7 +137,7 @@ pub struct InspectSpec {
     /// The volume id, a regular expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_id: Option<String>,
-    /// Files that must be there, as globs (`/live/*.squashfs`), each not empty.
+    /// Files that must be there, as globs (`/live/*.squashfs`): of each at least one that is not empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<String>,
     /// Files that must not be there.

@@ -77,6 +77,20 @@ fn the_reference_s_profile_reads_and_is_written_as_it_reads() {
 }
 
 #[test]
+fn what_the_guide_shows_is_read() {
+    const GUIDE: &str = include_str!("../../../../../docs/guide/image-profiles.md");
+    let blocks: Vec<&str> =
+        GUIDE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 8, "{blocks:?}");
+    for block in blocks {
+        let named = if block.starts_with("name = ") { "" } else { "name = \"x\"\n" };
+        if let Err(error) = Profile::from_toml(&format!("{named}{block}")) {
+            panic!("{block}\nis refused: {error}");
+        }
+    }
+}
+
+#[test]
 fn everything_that_a_profile_can_say_is_written_as_it_reads() {
     let profile = Profile::from_toml(&format!(
         "{}{}",
