@@ -126,7 +126,7 @@ async fn an_agent_that_was_killed_goes_on_where_it_was() {
     let (reason, said) = again.end().await;
     assert_eq!(reason, ExitReason::PoweredOff);
     assert_eq!(machine.begun(), [""; 0], "nothing is collected twice");
-    assert!(said[0].contains("going on with run 12 (host web-3)"), "{said:#?}");
+    assert!(said[0].contains("working on run 12 (web-3)"), "{said:#?}");
     let state = plane.state();
     assert_eq!((state.hellos.len(), state.results.len()), (1, 1));
     let seqs: Vec<i64> = state.sensors.iter().map(|sensors| sensors.seq).collect();

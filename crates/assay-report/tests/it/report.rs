@@ -109,10 +109,12 @@ fn the_page_is_complete_in_itself_and_forbids_everything_else() {
     let story = common::passed(&key);
     let page = page(&story);
     assert!(page.contains("default-src 'none'"));
+    // A picture of the film strip is in the page itself.
+    let bare = page.replace("<img src=\"data:image/png;base64,", "");
     for fetching in
         ["<script", "<link", "<img", "<iframe", "url(", "@import", "src=", "href=", "http://", "https://"]
     {
-        assert!(!page.contains(fetching), "the page has {fetching}");
+        assert!(!bare.contains(fetching), "the page has {fetching}");
     }
     for told in [
         "S452911X2A04217",
@@ -192,7 +194,7 @@ fn text_from_the_machine_stays_text_in_every_field() {
 /// Replaces free text and leaves what is an enum, a digest or an id.
 fn poison(value: &mut serde_json::Value, key: &str, with: &str) -> usize {
     use serde_json::Value;
-    const FIXED: [&str; 15] = [
+    const FIXED: [&str; 16] = [
         "verdict",
         "severity",
         "kind",
@@ -200,6 +202,7 @@ fn poison(value: &mut serde_json::Value, key: &str, with: &str) -> usize {
         "action",
         "digest",
         "host",
+        "target",
         "head",
         "result",
         "macs",

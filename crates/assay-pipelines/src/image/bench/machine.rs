@@ -3,19 +3,22 @@
 //! One loop waits for whatever happens first: a byte, a change of the screen, news of QEMU, or the next moment at
 //! which something would be overdue. It looks at nothing on a schedule.
 
+mod channels;
+mod heed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use assay_console::{Console, Font, Marker, Pixels, Rung, Screen, ScreenReader, Sighting, Watch, What};
-use assay_qemu::{QemuError, QmpEvent, Vm, VmEvent, vga_font};
+use assay_console::{Console, Font, Rung, ScreenReader, Sighting, What};
+use assay_qemu::{QemuError, QmpEvent, Vm};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
+use self::channels::{Over, fonts, watch};
+use self::heed::Heed;
 use super::secrets::Secrets;
-use crate::image::evidence::{
-    Leak, MachineEvent, NameSeen, Noted, Outcome, PhaseSeen, RungSeen, Shot, Typed, Watched,
-};
-use crate::image::profile::{Channel, DiskFault, Phase, Profile, Within};
+use crate::image::evidence::{Leak, Outcome, PhaseSeen, RungSeen, Shot, Typed, Watched};
+use crate::image::profile::{DiskFault, Phase, Profile, Within};
 
 /// Resets that firmware may do while it sets itself up (a boot order written, keys enrolled).
 const FIRMWARE_RESETS: u32 = 3;
@@ -27,33 +30,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const MAX_RAW: usize = 48 << 20;
 /// The longest line that is kept as evidence, in characters.
 const MAX_LINE: usize = 400;
-
-/// A channel of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Over {
-    Serial,
-    Screen,
-    Progress,
-}
-
-impl Over {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Serial => "serial",
-            Self::Screen => "screen",
-            Self::Progress => "progress",
-        }
-    }
-
-    const fn counts(self, channel: Channel) -> bool {
-        match channel {
-            Channel::Any => matches!(self, Self::Serial | Self::Screen),
-            Channel::Serial => matches!(self, Self::Serial),
-            Channel::Screen => matches!(self, Self::Screen),
-            Channel::Progress => matches!(self, Self::Progress),
-        }
-    }
-}
 
 /// Where a machine is to get.
 pub(super) struct Goal<'a> {
@@ -292,149 +268,6 @@ impl Machine {
         files
     }
 
-    /// What a sighting means for what is waited for.
-    fn heed<'p>(
-        &mut self,
-        over: Over,
-        sighting: &Sighting,
-        current: Option<&'p Phase>,
-        goal: &Goal<'_>,
-    ) -> Heed<'p> {
-        let line = cut(&sighting.text);
-        let at_s = sighting.at.as_secs_f64();
-        match &sighting.what {
-            What::Marker { name, captures, .. } => {
-                let (kind, rest) = name.split_once(':').unwrap_or((name, ""));
-                match kind {
-                    "phase" => match current {
-                        Some(phase) if phase.name == rest => {
-                            if over.counts(phase.channel) {
-                                Heed::Done(phase)
-                            } else {
-                                Heed::Nothing
-                            }
-                        }
-                        _ => self.out_of_turn(rest, over, goal, sighting),
-                    },
-                    "reply" => {
-                        let asked = current.and_then(|phase| {
-                            let number = rest.strip_prefix(&format!("{}:", phase.name))?;
-                            phase.replies.get(number.parse::<usize>().ok()?)
-                        });
-                        asked.map_or(Heed::Nothing, |reply| {
-                            Heed::Reply(reply.text.clone(), reply.keys.clone())
-                        })
-                    }
-                    "fail" => {
-                        // `fail:` alone holds all the time, `fail:PHASE` within that phase.
-                        let now = rest.is_empty() || current.is_some_and(|phase| phase.name == rest);
-                        if !now {
-                            return Heed::Nothing;
-                        }
-                        let meaning = "The profile names this line as a failure.".to_owned();
-                        Heed::End(Outcome::Failed { code: "FailMarker".to_owned(), line, meaning })
-                    }
-                    "name" => {
-                        if let Some(name) = captures.get("host") {
-                            self.name_seen(NameSeen {
-                                at_s,
-                                by: rest.to_owned(),
-                                name: cut(name),
-                                channel: over.name().to_owned(),
-                                line,
-                            });
-                        }
-                        Heed::Nothing
-                    }
-                    "staged" => {
-                        self.watched.staged_read.entry(rest.to_owned()).or_insert(line);
-                        Heed::Nothing
-                    }
-                    "secret" => {
-                        self.leak(rest, over);
-                        Heed::Nothing
-                    }
-                    _ => Heed::Nothing,
-                }
-            }
-            What::Rung { rung, .. } => {
-                if self.highest() < Some(*rung) {
-                    self.watched.rungs.push(RungSeen { rung: *rung, at_s, line });
-                }
-                Heed::Nothing
-            }
-            What::Failure { code, meaning, next_step, .. } => {
-                let allowed = self.profile.console.allow.contains(code);
-                let meaning = format!("{meaning} {next_step}");
-                if sighting.is_fatal() && !allowed {
-                    return Heed::End(Outcome::Failed { code: code.clone(), line, meaning });
-                }
-                let known = self.watched.noted.iter().any(|noted| noted.code == *code && noted.line == line);
-                if !known && self.watched.noted.len() < MAX_NOTED {
-                    self.watched.noted.push(Noted { at_s, code: code.clone(), line, meaning, allowed });
-                }
-                Heed::Nothing
-            }
-            What::StuckPrompt { .. } | What::IdleShell { .. } => {
-                self.standing.insert(over, sighting.clone());
-                Heed::Nothing
-            }
-            What::IdleLogin { .. } | What::Silent { .. } => Heed::Nothing,
-        }
-    }
-
-    /// A name on the serial port is as it was written. One on the screen may be read while it is drawn, so it counts
-    /// only where the serial port is silent, and the later reading counts more.
-    fn name_seen(&mut self, seen: NameSeen) {
-        let drawn = Over::Screen.name();
-        let names = &mut self.watched.names;
-        if seen.channel == drawn {
-            if names.iter().any(|known| known.by == seen.by && known.channel != drawn) {
-                return;
-            }
-            names.retain(|known| known.by != seen.by);
-        } else {
-            names.retain(|known| known.by != seen.by || known.channel != drawn);
-        }
-        if !names.iter().any(|known| known.by == seen.by && known.name == seen.name) {
-            names.push(seen);
-        }
-    }
-
-    /// A marker of a phase that is not the next one.
-    fn out_of_turn<'p>(&mut self, name: &str, over: Over, goal: &Goal<'_>, sighting: &Sighting) -> Heed<'p> {
-        let Some(phase) = self.profile.phases.iter().find(|phase| phase.name == name) else {
-            return Heed::Nothing;
-        };
-        if !over.counts(phase.channel) {
-            return Heed::Nothing;
-        }
-        if goal.or_begun == Some(phase.stage) {
-            return Heed::Begun;
-        }
-        let seen = self.watched.phases.iter().any(|seen| seen.name == name);
-        let success = self.profile.success_phase().is_some_and(|success| success.name == name);
-        if !seen && success && goal.within == Within::Install {
-            return Heed::End(Outcome::Failed {
-                code: "SuccessBeforeWork".to_owned(),
-                line: cut(&sighting.text),
-                meaning: "The marker of success came before phases that belong before it. Print it after everything is \
-                          written, synced and read back."
-                    .to_owned(),
-            });
-        }
-        if !seen && phase.stage == goal.within && self.watched.noted.len() < MAX_NOTED {
-            self.watched.noted.push(Noted {
-                at_s: sighting.at.as_secs_f64(),
-                code: "PhaseOutOfOrder".to_owned(),
-                line: cut(&sighting.text),
-                meaning: format!("The marker of phase {name} came before its turn; it has to come again."),
-                allowed: false,
-            });
-        }
-        Heed::Nothing
-    }
-
     fn phase_seen(
         &mut self,
         phase: &Phase,
@@ -543,101 +376,6 @@ impl Machine {
         works
     }
 
-    async fn take(&mut self, at: Duration, event: VmEvent) -> Next {
-        let read_at = Instant::now();
-        match event {
-            VmEvent::Serial(bytes) => {
-                let room = MAX_RAW.saturating_sub(self.raw.len());
-                self.raw.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                self.heard(Over::Serial, at, &bytes, read_at);
-            }
-            VmEvent::Progress(bytes) => self.heard(Over::Progress, at, &bytes, read_at),
-            VmEvent::Screen => self.look(at, read_at).await,
-            VmEvent::Monitor(event) => return self.news(at, &event),
-            VmEvent::Ended { code, said } => {
-                let code = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-                return Next::Gone(Outcome::RunnerFault { why: format!("QEMU ended with {code}: {said}") });
-            }
-        }
-        Next::Seen
-    }
-
-    fn heard(&mut self, over: Over, at: Duration, bytes: &[u8], read_at: Instant) {
-        self.last_activity = self.last_activity.max(at);
-        self.standing.remove(&over);
-        for secret in self.secrets.seen(over.name(), bytes) {
-            self.leak(&secret, over);
-        }
-        let Some(reader) = self.readers.get_mut(&over) else { return };
-        let sightings = reader.push(at, bytes);
-        self.pending.extend(sightings.into_iter().map(|sighting| (over, sighting, read_at)));
-    }
-
-    /// Reads the screen. What cannot be read is not there: the picture is kept all the same.
-    async fn look(&mut self, at: Duration, read_at: Instant) {
-        /// What a PC's text mode measures in pixels: 80 by 25 cells of 9 by 16.
-        const TEXT_MODE: (usize, usize) = (720, 400);
-        let Some(fonts) = &self.fonts else { return };
-        let Ok(picture) = self.vm.screen().await else { return };
-        let font = if (picture.width, picture.height) == TEXT_MODE { &fonts[1] } else { &fonts[0] };
-        let Ok(pixels) = Pixels::new(picture.width, picture.height, picture.rgb) else { return };
-        let screen = Screen::from_pixels(&pixels, font);
-        // A cursor blinks for ever, and is no sign of life.
-        let text: Vec<String> =
-            screen.rows().iter().map(|row| row.replace('\u{fffd}', " ").trim_end().to_owned()).collect();
-        if text != self.drawn {
-            self.drawn = text;
-            self.last_activity = self.last_activity.max(at);
-            self.standing.remove(&Over::Screen);
-            for secret in self.secrets.within(self.drawn.join("\n").as_bytes()) {
-                self.leak(&secret, Over::Screen);
-            }
-        }
-        let sightings = self.screen.push(at, &screen);
-        self.pending.extend(sightings.into_iter().map(|sighting| (Over::Screen, sighting, read_at)));
-    }
-
-    fn tick(&mut self, now: Duration) {
-        let read_at = Instant::now();
-        for (over, reader) in &mut self.readers {
-            let sightings = reader.tick(now);
-            self.pending.extend(sightings.into_iter().map(|sighting| (*over, sighting, read_at)));
-        }
-        let sightings = self.screen.tick(now);
-        self.pending.extend(sightings.into_iter().map(|sighting| (Over::Screen, sighting, read_at)));
-    }
-
-    fn news(&mut self, at: Duration, event: &QmpEvent) -> Next {
-        self.last_activity = self.last_activity.max(at);
-        self.event(event);
-        let reason = event.data.get("reason").and_then(Value::as_str).unwrap_or_default();
-        match event.name.as_str() {
-            "SHUTDOWN" if reason == "guest-reset" => Next::Off(Off::Reset),
-            "SHUTDOWN" if reason == "guest-shutdown" => Next::Off(Off::PowerOff),
-            "GUEST_PANICKED" => {
-                // Its last words may still be on their way, and say more.
-                self.panicked_at.get_or_insert(at);
-                Next::Seen
-            }
-            "WATCHDOG" => Next::Gone(Outcome::Ended {
-                code: "WatchdogFired".to_owned(),
-                detail: format!("the watchdog was not fed any more; the last line: {}", self.last_line()),
-            }),
-            _ => Next::Seen,
-        }
-    }
-
-    fn event(&mut self, event: &QmpEvent) {
-        if self.watched.events.len() < MAX_NOTED {
-            let at_s = self.vm.age().as_secs_f64();
-            self.watched.events.push(MachineEvent {
-                at_s,
-                name: event.name.clone(),
-                data: event.data.clone(),
-            });
-        }
-    }
-
     /// Firmware resets a machine while it sets itself up; nothing else may.
     fn may_reset(&mut self, off: &Off, goal: &Goal<'_>) -> bool {
         let early = goal.within != Within::Install && self.highest() < Some(Rung::Kernel);
@@ -678,7 +416,7 @@ impl Machine {
     }
 
     fn leak(&mut self, secret: &str, over: Over) {
-        let leak = Leak { secret: secret.to_owned(), place: format!("the {}", place(over)) };
+        let leak = Leak { secret: secret.to_owned(), place: format!("the {}", over.place()) };
         if !self.watched.leaks.contains(&leak) {
             self.watched.leaks.push(leak);
         }
@@ -712,14 +450,6 @@ fn write_lines(text: &mut String, watched: &mut Watched, over: Over, lines: Vec<
     }
 }
 
-enum Heed<'p> {
-    Nothing,
-    Done(&'p Phase),
-    Reply(Option<String>, Vec<String>),
-    Begun,
-    End(Outcome),
-}
-
 enum Next {
     Seen,
     Overdue,
@@ -732,50 +462,6 @@ fn stalled(standing: &Sighting, now: Duration) -> Outcome {
     let code = if matches!(standing.what, What::IdleShell { .. }) { "IdleShell" } else { "StuckPrompt" };
     let seconds = now.saturating_sub(standing.at).as_secs_f64();
     Outcome::Stalled { code: code.to_owned(), line: cut(&standing.text), seconds }
-}
-
-const fn place(over: Over) -> &'static str {
-    match over {
-        Over::Serial => "serial console",
-        Over::Screen => "screen",
-        Over::Progress => "out-of-band port",
-    }
-}
-
-/// What is looked for on every channel from the first byte on; whose turn it is decides what counts.
-fn watch(profile: &Profile) -> Result<Watch, String> {
-    let mut markers = Vec::new();
-    let mut add = |name: String, pattern: &str| -> Result<(), String> {
-        markers.push(Marker::new(&name, pattern).map_err(|error| error.to_string())?);
-        Ok(())
-    };
-    for phase in &profile.phases {
-        add(format!("phase:{}", phase.name), &phase.marker)?;
-        for (number, reply) in phase.replies.iter().enumerate() {
-            add(format!("reply:{}:{number}", phase.name), &reply.on)?;
-        }
-        for fail in &phase.fail {
-            add(format!("fail:{}", phase.name), fail)?;
-        }
-    }
-    for fail in &profile.console.fail {
-        add("fail:".to_owned(), fail)?;
-    }
-    for secret in &profile.console.secrets {
-        add(format!("secret:{secret}"), secret)?;
-    }
-    for file in &profile.medium.files {
-        if let Some(read) = &file.read {
-            add(format!("staged:{}", file.path), read)?;
-        }
-    }
-    if let Some(identify) = &profile.identify {
-        add("name:banner".to_owned(), &identify.banner)?;
-        if let Some(announced) = &identify.announced {
-            add("name:announced".to_owned(), announced)?;
-        }
-    }
-    Ok(Watch { markers, stuck_after: Some(Duration::from_secs(3)), silent_after: None, ..Watch::default() })
 }
 
 fn fresh(accel: &str, stretch: f64) -> Watched {
@@ -796,13 +482,6 @@ fn fresh(accel: &str, stretch: f64) -> Watched {
         staged_read: BTreeMap::new(),
         names: Vec::new(),
     }
-}
-
-/// The fonts that consoles are drawn with.
-fn fonts() -> Option<[Font; 2]> {
-    let font = Font::from_vga(&vga_font()?).ok()?;
-    let wide = font.nine_wide();
-    Some([font, wide])
 }
 
 /// A guest's line, as evidence.

@@ -84,7 +84,9 @@ fn what_the_guide_shows_is_read() {
     assert!(blocks.len() >= 8, "{blocks:?}");
     for block in blocks {
         let named = if block.starts_with("name = ") { "" } else { "name = \"x\"\n" };
-        if let Err(error) = Profile::from_toml(&format!("{named}{block}")) {
+        let phase = if block.contains("[[phase]]") { "" } else { PHASE };
+        let disk = if block.contains("[[machine.disk]]") { "" } else { DISK };
+        if let Err(error) = Profile::from_toml(&format!("{named}{block}\n{phase}{disk}")) {
             panic!("{block}\nis refused: {error}");
         }
     }
@@ -210,9 +212,12 @@ fn a_word_that_is_near_nothing_is_answered_with_what_there_is() {
 }
 
 /// A profile with a phase, and this in front of it or behind it.
+const PHASE: &str = "[[phase]]\nname = \"installed\"\nmarker = \"done\"\ntimeout = \"1m\"\n";
+
+const DISK: &str = "[[machine.disk]]\nname = \"D\"\nsize = \"1GiB\"\nexpect = \"boot\"\n";
+
 fn around(before: &str, after: &str) -> String {
-    let phase = "[[phase]]\nname = \"installed\"\nmarker = \"done\"\ntimeout = \"1m\"\n";
-    format!("name = \"x\"\n{before}\n{phase}{after}")
+    format!("name = \"x\"\n{before}\n{PHASE}{after}")
 }
 
 #[test]
@@ -304,7 +309,7 @@ fn each_regular_expression_is_read_where_it_stands() {
         ("[identify]\nhostname = 'n'\nannounced = '(?P<host>('", "identify.announced"),
     ];
     for (profile, place) in rows {
-        let said = refused(&format!("name = \"x\"\n{profile}\n"));
+        let said = refused(&around(profile, ""));
         assert!(said.starts_with(&format!("{place}: not a regular expression")), "{profile}: {said}");
     }
 }
