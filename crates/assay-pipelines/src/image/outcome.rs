@@ -75,7 +75,7 @@ pub(super) fn outcome(watched: &Watched) -> Option<Finding> {
         |code: &str, message: String, next: &str| Some(Finding::new(code, Severity::Critical, message, next));
     match &watched.outcome {
         // A fault of the runner is an error of the stage and no finding about the image.
-        Outcome::Reached | Outcome::RunnerFault { .. } => None,
+        Outcome::Reached | Outcome::RunnerFault { .. } | Outcome::PowerCut => None,
         Outcome::Failed { code, line: said, meaning } => {
             critical(code, format!("{last} the machine said: {}", line(said)), meaning)
         }

@@ -5,6 +5,7 @@ use assay_console::{Sighting, What};
 use super::channels::Over;
 use super::{Goal, MAX_NOTED, Machine, cut};
 use crate::image::evidence::{NameSeen, Noted, Outcome, RungSeen};
+use crate::image::power::{OLD, REFUSED};
 use crate::image::profile::{Phase, Within};
 
 /// What is to be done about a sighting.
@@ -58,6 +59,18 @@ impl Machine {
                         }
                         let meaning = "The profile names this line as a failure.".to_owned();
                         Heed::End(Outcome::Failed { code: "FailMarker".to_owned(), line, meaning })
+                    }
+                    "refusal" | "old" if self.after_cut => {
+                        let (code, meaning) = if kind == "old" {
+                            (OLD, "The profile names this line as the old system's.")
+                        } else {
+                            (REFUSED, "The profile names this line as a refusal.")
+                        };
+                        Heed::End(Outcome::Failed {
+                            code: code.to_owned(),
+                            line,
+                            meaning: meaning.to_owned(),
+                        })
                     }
                     "name" => {
                         if let Some(name) = captures.get("host") {
