@@ -10,7 +10,7 @@ use regex::Regex;
 use super::evidence::{DiskAfter, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
 use super::outcome::{outcome, runner_fault};
 use super::profile::{ContentSpec, IdentifySpec, InstallExpect, Profile};
-use super::{ImageInput, ImageStage, judged, power};
+use super::{ImageInput, ImageSpec, ImageStage, judged, power};
 
 /// Who the machine is.
 pub(crate) struct Identify;
@@ -20,11 +20,11 @@ impl ImageStage for Identify {
         StagePlan { name: StageName::from("Identify"), owner: Owner::Agent, required: true, timeout_s: 60 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        if profile.install.expect == InstallExpect::Refused {
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        if spec.profile.install.expect == InstallExpect::Refused {
             return Err("the installation is to be refused");
         }
-        profile
+        spec.profile
             .identify
             .as_ref()
             .map(drop)

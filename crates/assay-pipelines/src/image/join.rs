@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::evidence::{Installed, Joined, Rebooted, Registration};
 use super::profile::{InstallExpect, JoinBy, JoinExpect, JoinSpec, Profile};
-use super::{ImageInput, ImageStage, judged, power};
+use super::{ImageInput, ImageSpec, ImageStage, judged, power};
 
 /// What it registered.
 pub(crate) struct Join;
@@ -22,11 +22,11 @@ impl ImageStage for Join {
         StagePlan { name: StageName::from("Join"), owner: Owner::Agent, required: true, timeout_s: 120 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        if profile.install.expect == InstallExpect::Refused {
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        if spec.profile.install.expect == InstallExpect::Refused {
             return Err("the installation is to be refused");
         }
-        profile
+        spec.profile
             .join
             .as_ref()
             .map(drop)

@@ -5,7 +5,7 @@ use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 use super::evidence::Rebooted;
 use super::outcome::{runner_fault, told};
 use super::profile::{InstallExpect, Profile, Within};
-use super::{ImageInput, ImageStage, install, judged, power};
+use super::{ImageInput, ImageSpec, ImageStage, install, judged, power};
 
 /// The first boot of the installed system.
 pub(crate) struct Reboot;
@@ -15,11 +15,11 @@ impl ImageStage for Reboot {
         StagePlan { name: StageName::from("Reboot"), owner: Owner::Agent, required: true, timeout_s: 60 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        if profile.install.expect == InstallExpect::Refused {
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        if spec.profile.install.expect == InstallExpect::Refused {
             return Err("the installation is to be refused, so there is nothing to boot");
         }
-        install::Install.asked_for(profile).map_err(|_| "nothing is installed that could be booted")
+        install::Install.asked_for(spec).map_err(|_| "nothing is installed that could be booted")
     }
 
     fn limit_s(&self, profile: &Profile) -> u64 {

@@ -69,6 +69,8 @@ pub(super) struct Machine {
     fonts: Option<[Font; 2]>,
     /// The rows of the screen as they were read last, without a cursor.
     drawn: Vec<String>,
+    /// Phases whose markers were seen.
+    done: BTreeSet<String>,
     pending: VecDeque<(Over, Sighting, Instant)>,
     standing: BTreeMap<Over, Sighting>,
     last_activity: Duration,
@@ -125,6 +127,7 @@ impl Machine {
             screen: ScreenReader::new(watch),
             fonts: fonts(),
             drawn: Vec::new(),
+            done: BTreeSet::new(),
             pending: VecDeque::new(),
             standing: BTreeMap::new(),
             last_activity: Duration::ZERO,
@@ -328,6 +331,7 @@ impl Machine {
         read_at: Instant,
     ) {
         let What::Marker { captures, .. } = &sighting.what else { return };
+        self.done.insert(phase.name.clone());
         self.watched.phases.push(PhaseSeen {
             name: phase.name.clone(),
             at_s: sighting.at.as_secs_f64(),

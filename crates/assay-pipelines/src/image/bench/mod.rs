@@ -11,6 +11,7 @@ mod join;
 mod machine;
 mod power_cuts;
 mod prepare;
+mod reconcile;
 mod secrets;
 
 use std::ffi::OsString;
@@ -29,6 +30,7 @@ use tokio::sync::Mutex;
 
 use self::disks::Laid;
 use self::machine::Machine;
+use self::reconcile::Revisions;
 use self::secrets::Secrets;
 use super::evidence::Joined;
 use super::profile::{Architecture, Bus, Connection, Firmware, MediumAs, Profile};
@@ -133,6 +135,8 @@ struct Test {
     success_at: Option<f64>,
     up_at: Option<Micros>,
     joined: Option<Joined>,
+    /// What the tree was with the machine in it, and after it was taken out again.
+    revisions: Option<Revisions>,
     /// What it took to switch the last machine off.
     shutdown: Option<String>,
     /// Whether every write to the disks is recorded.
@@ -177,6 +181,7 @@ impl Test {
             success_at: None,
             up_at: None,
             joined: None,
+            revisions: None,
             shutdown: None,
             recorded: false,
             refused: false,
@@ -191,7 +196,7 @@ impl Test {
     ) -> Result<Brought, String> {
         let known =
             super::stage(stage.as_str()).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
-        if known.asked_for(&self.spec.profile).is_err() {
+        if known.asked_for(&self.spec).is_err() {
             return Ok(Brought::default());
         }
         match stage.as_str() {
@@ -199,10 +204,11 @@ impl Test {
             "Inspect" => self.inspect().await,
             "Boot" => self.boot(progress).await,
             "Install" => self.install(progress).await,
-            "Reboot" | "Identify" | "Join" if self.refused => Ok(Brought::default()),
+            "Reboot" | "Identify" | "Join" | "Reconcile" if self.refused => Ok(Brought::default()),
             "Reboot" => self.reboot(progress).await,
             "Identify" => self.identify(progress).await,
             "Join" => self.join(progress).await,
+            "Reconcile" => self.reconcile(progress).await,
             other => Err(format!("{other} is not collected by a runner")),
         }
     }

@@ -24,7 +24,7 @@ pub(crate) struct Test {
     /// What it is held to.
     #[arg(long, short, value_name = "TOML")]
     profile: PathBuf,
-    /// Stop after this stage: Prepare, Inspect, Boot, Install, Reboot, Identify, Join.
+    /// Stop after this stage: Prepare, Inspect, Boot, Install, Reboot, Identify, Join, Reconcile.
     #[arg(long, value_name = "STAGE")]
     until: Option<String>,
     /// Another firmware than the profile's: bios, uefi or secure-boot.
@@ -51,6 +51,9 @@ pub(crate) struct Test {
     /// Its runners' join token.
     #[arg(long, env = "ASSAY_RUNNER_TOKEN", hide_env_values = true)]
     runner_token: Option<String>,
+    /// This is a run of the main branch: ask slow stages, too, which the profile leaves to it (`when = "main"`).
+    #[arg(long)]
+    main: bool,
     /// What chance is drawn from; repeat a run with the seed that its report names.
     #[arg(long)]
     seed: Option<u32>,
@@ -133,8 +136,17 @@ impl Test {
         }
         profile.checked().map_err(|e| anyhow::anyhow!("{e}"))?;
         let folder = std::path::absolute(&self.profile)?.parent().map(Path::to_owned).unwrap_or_default();
+        for (place, name) in profile.named_files() {
+            let path = folder.join(name);
+            anyhow::ensure!(
+                path.exists(),
+                "{}: {place} = {name:?}: there is no {}",
+                at(&self.profile),
+                at(&path)
+            );
+        }
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
-        Ok(ImageSpec { image, profile, folder, cell, seed })
+        Ok(ImageSpec { image, profile, folder, cell, main: self.main, seed })
     }
 
     async fn test(&self, client: &Client, runner: String, spec: &ImageSpec) -> Result<RunDetail> {

@@ -135,8 +135,8 @@ impl Growth {
         for log in &logs {
             inotify::add_watch(&kernel, log, inotify::WatchFlags::MODIFY).map_err(failed)?;
         }
-        let kernel =
-            AsyncFd::new(kernel).map_err(|error| format!("watching how the recording grows: {error}"))?;
+        let kernel = AsyncFd::register(kernel)
+            .map_err(|error| format!("watching how the recording grows: {error}"))?;
         let grown: Grown = Arc::new(Mutex::new(vec![Vec::new(); logs.len()]));
         let kept = Arc::clone(&grown);
         let task = tokio::spawn(async move {
