@@ -68,58 +68,6 @@ fn what_a_machine_says_is_held_to_the_oracle() {
 }
 
 #[test]
-fn the_conclusion_names_each_red_state_and_needs_a_new_system_at_the_end() {
-    let cut = |number: usize| CutAt {
-        number,
-        at_s: 10.0,
-        phase: "partitioned".into(),
-        disk: "NV0".into(),
-        moment: "flush".into(),
-        entries: number,
-        state: number,
-    };
-    let state = |first, became: Became| StateSeen {
-        first,
-        moments: 2,
-        became,
-        code: String::new(),
-        why: "so it was".into(),
-        seconds: 1.0,
-        transcript: None,
-    };
-    let all = |kinds: &[Became]| {
-        let mut cuts = PowerCuts {
-            profile: "x".into(),
-            seed: 1,
-            accel: "kvm".into(),
-            stretch: 1.0,
-            installed_s: (20.0, 25.0),
-            written: 1,
-            cuts: (0..kinds.len()).map(cut).collect(),
-            states: kinds.iter().enumerate().map(|(place, kind)| state(place, *kind)).collect(),
-            complete: false,
-            not_covered: Vec::new(),
-            problems: Vec::new(),
-        };
-        cuts.conclude();
-        cuts
-    };
-    let well = all(&[Became::Refused, Became::New]);
-    assert!(well.complete && well.problems.is_empty(), "{well:#?}");
-    assert_eq!(well.count(Became::New), (1, 2));
-    let half = all(&[Became::Refused, Became::Half, Became::New]);
-    assert_eq!(
-        half.problems,
-        ["a cut after 10.0 s, after partitioned, leaves a system that is silent half: so it was"]
-    );
-    assert!(!all(&[Became::Refused, Became::NotTried, Became::New]).complete);
-    assert!(
-        all(&[Became::Refused, Became::Refused]).problems[0].starts_with("the finished installation did not")
-    );
-    assert_eq!(all(&[]).problems, ["nothing was recorded"]);
-}
-
-#[test]
 fn a_limit_takes_the_first_the_last_and_evenly_between() {
     assert_eq!(chosen(5, None), [0, 1, 2, 3, 4]);
     assert_eq!(chosen(5, Some(9)), [0, 1, 2, 3, 4]);

@@ -68,7 +68,8 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
         told.checks.retain(|check| check.verdict != Verdict::Fail);
         told.findings.retain(|f| f.severity != Severity::Critical || f.code == "SecretOnConsole");
         told.checks.push(check("refusal", true, "a line that the profile names", line));
-    } else if profile.install.expect == InstallExpect::Refused && reached {
+    } else if profile.install.expect == InstallExpect::Refused && reached && faults.missed.is_empty() {
+        // A machine on which nothing went wrong is rightly installed onto.
         told.checks.push(check(
             "refusal",
             false,

@@ -100,6 +100,10 @@ fn a_fault_that_never_struck_is_no_pass() {
     let judgement = seen.judged("Install");
     assert_eq!(judgement.verdict, Verdict::Unverified, "{judgement:#?}");
     assert!(judgement.unverified[0].contains("SSD0 that is not writable at 350MiB"), "{judgement:#?}");
+    seen.profile.install.expect = InstallExpect::Refused;
+    let judgement = seen.judged("Install");
+    assert_eq!(judgement.verdict, Verdict::Unverified, "there was nothing to refuse: {judgement:#?}");
+    assert_eq!(judgement.findings, Vec::new());
 }
 
 #[test]

@@ -128,6 +128,21 @@ pub(super) fn runner_fault(watched: &Watched) -> Option<&str> {
     }
 }
 
+/// What it comes to when a machine stops because it was given no time: where it is emulated in software, the runner has
+/// failed and nobody knows anything of the image. Elsewhere this says nothing, and the same line is a failure by another
+/// pattern.
+#[cfg_attr(not(feature = "bench"), expect(dead_code, reason = "machines are watched by a runner alone"))]
+pub(super) fn starved(emulated: bool, code: &str, said: &str, next_step: &str) -> Option<Outcome> {
+    let why = || {
+        format!(
+            "the host gave the emulated machine no time, and its kernel stopped ({code}: {}). That says nothing of the \
+             image. {next_step}",
+            line(said)
+        )
+    };
+    emulated.then(|| Outcome::RunnerFault { why: why() })
+}
+
 /// A guest's line, fit for a sentence.
 pub(super) fn line(said: &str) -> String {
     match text::clean_to(said, LINE) {

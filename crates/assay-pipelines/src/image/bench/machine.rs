@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_console::{Console, Font, Rung, ScreenReader, Sighting, What};
-use assay_qemu::{DiskRule, QemuError, QmpEvent, ServedDisk, Vm};
+use assay_qemu::{Accel, DiskRule, QemuError, QmpEvent, ServedDisk, Vm};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
@@ -87,6 +87,8 @@ pub(super) struct Machine {
     watched: Watched,
     /// How the machine went off, once it has.
     pub(super) off: Option<Off>,
+    /// Whether the guest's processors are emulated in software.
+    emulated: bool,
     /// The processes behind disks that fail on demand.
     pub(super) served: BTreeMap<String, Arc<ServedDisk>>,
     /// Whether its disks are what a power cut has left: then refusals and the old system are what they are.
@@ -112,7 +114,7 @@ impl Machine {
         vm: Vm,
         profile: &Profile,
         name: &str,
-        accel: &str,
+        accel: &Accel,
         stretch: f64,
         secrets: &Secrets,
     ) -> Result<Self, String> {
@@ -122,7 +124,8 @@ impl Machine {
             vm,
             profile: profile.clone(),
             stretch,
-            accel: accel.to_owned(),
+            emulated: matches!(accel, Accel::Tcg { .. }),
+            accel: accel_words(accel),
             readers: BTreeMap::from(consoles),
             screen: ScreenReader::new(watch),
             fonts: fonts(),
@@ -140,7 +143,7 @@ impl Machine {
             artifacts: Vec::new(),
             shots: 0,
             name: name.to_owned(),
-            watched: fresh(accel, stretch),
+            watched: fresh(&accel_words(accel), stretch),
             off: None,
             served: BTreeMap::new(),
             after_cut: false,
@@ -524,6 +527,14 @@ fn stalled(standing: &Sighting, now: Duration) -> Outcome {
     let code = if matches!(standing.what, What::IdleShell { .. }) { "IdleShell" } else { "StuckPrompt" };
     let seconds = now.saturating_sub(standing.at).as_secs_f64();
     Outcome::Stalled { code: code.to_owned(), line: cut(&standing.text), seconds }
+}
+
+/// How guests are run, for people.
+pub(super) fn accel_words(accel: &Accel) -> String {
+    match accel {
+        Accel::Kvm => "kvm".to_owned(),
+        Accel::Tcg { reason } => format!("software emulation: {reason}"),
+    }
 }
 
 fn fresh(accel: &str, stretch: f64) -> Watched {

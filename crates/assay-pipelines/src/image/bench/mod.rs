@@ -223,10 +223,7 @@ impl Test {
 
     /// How guests are run here, for people.
     fn accel_words(&self) -> String {
-        match &self.accel {
-            Accel::Kvm => "kvm".to_owned(),
-            Accel::Tcg { reason } => format!("software emulation: {reason}"),
-        }
+        machine::accel_words(&self.accel)
     }
 
     /// The machine of the profile, with its medium or from its disks alone.
@@ -287,8 +284,8 @@ impl Test {
         let files = VmFiles { folder: self.path(&format!("machine-{}", self.machines)) };
         let vm = Vm::start(&spec, &files, &self.accel).await.map_err(|error| error.to_string())?;
         let command = vm.command().to_owned();
-        let accel = self.accel_words();
-        let mut machine = Machine::new(vm, &self.spec.profile, name, &accel, self.stretch, &self.secrets)?;
+        let mut machine =
+            Machine::new(vm, &self.spec.profile, name, &self.accel, self.stretch, &self.secrets)?;
         machine.served = self
             .disks
             .iter()

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use assay_media::writelog::{Boundary, DiskState, Moment, Replay};
+use assay_model::power_cuts::{Became, CutAt, FORMAT, PowerCuts, StateSeen};
 use assay_model::{RunId, Sha256};
-use assay_qemu::Accel;
 use futures::StreamExt as _;
 
 use self::boots::{Boots, Job};
@@ -22,7 +22,7 @@ use self::recording::Recorded;
 use super::install::Progress;
 use super::{BenchSettings, Test, blocking};
 use crate::image::ImageSpec;
-use crate::image::cuts::{Became, CutAt, Files, PowerCuts, StateSeen, chosen, when};
+use crate::image::cuts::{Files, chosen, when};
 
 /// How much of it.
 #[derive(Clone, Debug)]
@@ -73,6 +73,7 @@ pub async fn explore(
     let (named, whole) = plan(&test, &recorded, &points).await?;
     let mut artifacts = recorded.artifacts.clone();
     let (mut report, first_of) = drawn_up(&test, &recorded, &points, &named);
+    report.limit = explore.limit;
     let picked = chosen(report.states.len(), explore.limit);
     progress(&format!(
         "{} moments leave {} different states; {} are booted",
@@ -307,19 +308,21 @@ fn drawn_up(test: &Test, recorded: &Recorded, points: &[Point], named: &[String]
             state,
         });
     }
-    let accel = match &test.accel {
-        Accel::Kvm => "kvm".to_owned(),
-        Accel::Tcg { reason } => format!("software emulation: {reason}"),
-    };
     let report = PowerCuts {
+        format: FORMAT,
         profile: test.spec.profile.name.clone(),
+        image: test.spec.image.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        sha256: recorded.image,
+        assay: env!("CARGO_PKG_VERSION").to_owned(),
         seed: test.spec.seed,
-        accel,
+        accel: test.accel_words(),
         stretch: test.stretch,
-        installed_s: (recorded.success_s.unwrap_or(recorded.ended_s), recorded.ended_s),
+        success_s: recorded.success_s.unwrap_or(recorded.ended_s),
+        ended_s: recorded.ended_s,
         written: recorded.written,
         cuts,
         states,
+        limit: None,
         complete: false,
         not_covered: not_covered(recorded.logs.len()),
         problems: Vec::new(),

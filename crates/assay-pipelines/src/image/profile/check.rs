@@ -6,8 +6,8 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::{
-    Bus, Cluster, DiskFault, DiskRole, Firmware, InstallExpect, JoinBy, JoinExpect, MediumAs, Profile,
-    ProfileError, Within,
+    Bus, Cluster, DiskFault, DiskRole, Firmware, InstallExpect, JoinBy, MediumAs, Profile, ProfileError,
+    Within,
 };
 use crate::image::STAGES;
 
@@ -284,9 +284,9 @@ impl Profile {
         }
         if let Some(reconcile) = &self.reconcile {
             let joins = self.join.as_ref();
-            if !joins.is_some_and(|join| join.by == JoinBy::Git && join.expect == JoinExpect::Registered) {
+            if joins.is_none_or(|join| join.by != JoinBy::Git) {
                 return problem(
-                    "[reconcile]: what is reconciled is a registration by git that arrives ([join] by = \"git\")"
+                    "[reconcile]: what is reconciled is a registration by git ([join] by = \"git\")"
                         .to_owned(),
                 );
             }

@@ -1,10 +1,12 @@
 //! What a sighting means for what is waited for.
 
+use assay_console::catalogue::Severity;
 use assay_console::{Sighting, What};
 
 use super::channels::Over;
 use super::{Goal, MAX_NOTED, Machine, cut};
 use crate::image::evidence::{NameSeen, Noted, Outcome, RungSeen};
+use crate::image::outcome;
 use crate::image::power::{OLD, REFUSED};
 use crate::image::profile::{Phase, Within};
 
@@ -101,8 +103,12 @@ impl Machine {
                 }
                 Heed::Nothing
             }
-            What::Failure { code, meaning, next_step, .. } => {
+            What::Failure { code, severity, meaning, next_step, .. } => {
                 let allowed = self.profile.console.allow.contains(code);
+                if *severity == Severity::Starved {
+                    let starved = outcome::starved(self.emulated && !allowed, code, &line, next_step);
+                    return starved.map_or(Heed::Nothing, Heed::End);
+                }
                 let meaning = format!("{meaning} {next_step}");
                 if sighting.is_fatal() && !allowed {
                     return Heed::End(Outcome::Failed { code: code.clone(), line, meaning });

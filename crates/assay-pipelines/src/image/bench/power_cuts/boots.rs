@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use assay_media::{Disk, Tree};
 use assay_model::Sha256;
+use assay_model::power_cuts::Became;
 use assay_qemu::{Vm, VmFiles, VmImage};
 
 use super::super::disks::look;
 use super::super::machine::{Goal, Machine};
 use super::super::{Test, blocking};
 use super::recording::Recorded;
-use crate::image::cuts::{Became, Files, Found, judged};
+use crate::image::cuts::{Files, Found, judged};
 use crate::image::evidence::DiskAfter;
 use crate::image::power;
 use crate::image::profile::{Firmware, MachineSpec, Span, Within};
@@ -96,9 +97,8 @@ impl<'a> Boots<'a> {
         }
         let vm = Vm::start(&spec, &files, &self.test.accel).await.map_err(|error| error.to_string())?;
         let name = format!("cut-{:04}", job.state);
-        let accel = self.test.accel_words();
         let mut machine =
-            Machine::new(vm, &watched_for, &name, &accel, self.test.stretch, &self.test.secrets)?;
+            Machine::new(vm, &watched_for, &name, &self.test.accel, self.test.stretch, &self.test.secrets)?;
         machine.after_cut = true;
         machine.vm.go().await.map_err(|error| error.to_string())?;
         let reboot = &watched_for.reboot;

@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_media::writelog::WriteLog;
+use assay_model::Sha256;
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::super::install::Progress;
 use super::super::{Test, blocking};
-use crate::image::evidence::Outcome;
+use crate::image::evidence::{Outcome, Prepared};
 use crate::image::outcome;
 use crate::image::profile::DiskFault;
 
 /// A recorded installation.
 pub(super) struct Recorded {
+    /// The image's digest.
+    pub(super) image: Sha256,
     /// Of each disk that can be written to.
     pub(super) logs: Vec<Logged>,
     /// When the marker of success came, in seconds since the machine was let go.
@@ -62,7 +65,8 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
             disk.name
         ));
     }
-    test.prepare(progress).await?;
+    let prepared = test.prepare(progress).await?;
+    let prepared: Prepared = serde_json::from_value(prepared.evidence).map_err(|error| error.to_string())?;
     for laid in &test.disks {
         let log = laid.write_log();
         std::fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
@@ -105,6 +109,7 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
         logs.push(Logged { disk: laid.spec.name.clone(), base, log, grown });
     }
     Ok(Recorded {
+        image: prepared.sha256,
         logs,
         success_s: seen.map(|phase| phase.at_s),
         ended_s,
@@ -135,16 +140,16 @@ impl Growth {
         for log in &logs {
             inotify::add_watch(&kernel, log, inotify::WatchFlags::MODIFY).map_err(failed)?;
         }
-        let kernel = AsyncFd::register(kernel)
+        // No pipe, and read like one.
+        let kernel = pipe::Receiver::from_owned_fd_unchecked(kernel)
             .map_err(|error| format!("watching how the recording grows: {error}"))?;
         let grown: Grown = Arc::new(Mutex::new(vec![Vec::new(); logs.len()]));
         let kept = Arc::clone(&grown);
         let task = tokio::spawn(async move {
             let mut news = vec![0_u8; 16 << 10];
-            while let Ok(mut ready) = kernel.readable().await {
+            while kernel.readable().await.is_ok() {
                 // What the news are does not matter: all logs are looked at.
-                while rustix::io::read(kernel.get_ref(), &mut news).is_ok_and(|count| count > 0) {}
-                ready.clear_ready();
+                while kernel.try_read(&mut news).is_ok_and(|count| count > 0) {}
                 let now = Instant::now();
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 for (log, seen) in logs.iter().zip(kept.iter_mut()) {
