@@ -21,7 +21,7 @@ use crate::MediaError;
 use crate::bytes::{le32, le64};
 
 const WHAT: &str = "the log of writes";
-const MAGIC: u64 = 0x6a73_6677_7368_72;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;
@@ -90,7 +90,8 @@ pub struct Boundary {
 pub struct DiskState(pub [u8; 32]);
 
 impl WriteLog {
-    /// Reads the entries of a log of a disk of `disk` bytes; their data stay in the file.
+    /// Reads the entries of a log of a disk of `disk` bytes; their data stay in the file. A file without a byte is the log
+    /// of a disk that nothing was asked of.
     ///
     /// # Errors
     /// [`MediaError::Damaged`] when it is no such log, ends early, or writes behind the disk's end;
@@ -106,6 +107,10 @@ impl WriteLog {
             file.read_exact_at(&mut bytes, at).map_err(MediaError::io("reading", path))?;
             Ok(bytes)
         };
+        // The superblock comes with the first entry.
+        if length == 0 {
+            return Ok(Self { path: path.to_owned(), entries: Vec::new() });
+        }
         let first = sector(0)?;
         if le64(&first, 0) != MAGIC || le64(&first, 8) != VERSION {
             return Err(MediaError::damaged(WHAT, "it does not begin with the superblock of dm-log-writes"));
@@ -124,14 +129,14 @@ impl WriteLog {
         let mut entries = Vec::new();
         let mut at = size;
         for number in 0..count {
-            let head = sector(at)?;
+            let entry = sector(at)?;
             let wrong = |why: &str| Err(MediaError::damaged(WHAT, format!("entry {number}: {why}")));
-            let flags = le64(&head, 16);
+            let flags = le64(&entry, 16);
             if flags & !(FLUSH | FUA | DISCARD | MARK) != 0 {
                 return wrong("unknown flags");
             }
             let bytes = |sectors: u64| sectors.checked_mul(size);
-            let (Some(place), Some(span)) = (bytes(le64(&head, 0)), bytes(le64(&head, 8))) else {
+            let (Some(place), Some(span)) = (bytes(le64(&entry, 0)), bytes(le64(&entry, 8))) else {
                 return wrong("behind the end of every disk");
             };
             if place.checked_add(span).is_none_or(|end| end > disk) {
@@ -139,7 +144,7 @@ impl WriteLog {
             }
             let data = at + size;
             let held = if flags & MARK != 0 {
-                le64(&head, 24).checked_next_multiple_of(size)
+                le64(&entry, 24).checked_next_multiple_of(size)
             } else {
                 Some(if flags & DISCARD != 0 { 0 } else { span })
             };
@@ -160,6 +165,11 @@ impl WriteLog {
             at = end;
         }
         Ok(Self { path: path.to_owned(), entries })
+    }
+
+    /// Bytes that were written, over and over as well; without those that were given back.
+    pub fn written(&self) -> u64 {
+        self.entries.iter().filter(|entry| !entry.discard).map(|entry| entry.length).sum()
     }
 
     /// Every moment in which it is known what is on the disk, in order: the start, each flush, each write that was forced

@@ -166,6 +166,18 @@ fn a_log_that_nobody_should_believe_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_disk_that_nothing_was_asked_of_has_a_log_without_a_byte() {
+    let bench = Bench::new(&[]);
+    let log = bench.read().expect("no entries");
+    let told: Vec<_> = log.boundaries().iter().map(|b| (b.moment, b.entries)).collect();
+    assert_eq!((told, log.written()), (vec![(Moment::Start, 0), (Moment::End, 0)], 0));
+    bench.replay().to(&log.boundaries()[1]).expect("replayed");
+    let busy =
+        Bench::new(&self::log(&[(0, 0, 2, b'a'), (FLUSH, 0, 0, 0), (DISCARD, 0, 2, 0), (0, 0, 1, b'b')]));
+    assert_eq!(busy.read().expect("a log").written(), 3 * 512);
+}
+
+#[test]
 fn a_mark_is_passed_over() {
     let mut bytes = log(&[(MARK, 0, 0, 0), (0, 1, 1, b'a')]);
     let text = b"installed";

@@ -20,7 +20,7 @@ pub(super) type Collected = (Installed, Vec<(String, Vec<u8>)>);
 impl Test {
     pub(super) async fn boot(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
         let command = self.switch_on("installer", true).await?;
-        let watched = self.watch_boot(progress).await?;
+        let watched = self.watch_boot(&[Within::Install], progress).await?;
         let failed = watched.outcome != Outcome::Reached;
         // Nothing is installed yet that a cut in power could hurt.
         let artifacts = if failed || self.ends_after_boot() { self.cut_off().await? } else { Vec::new() };
@@ -33,12 +33,17 @@ impl Test {
         !installs || self.profile().until.as_deref() == Some("Boot")
     }
 
-    pub(super) async fn watch_boot(&mut self, progress: Progress<'_>) -> Result<Watched, String> {
+    /// `or_begun` are the stages whose phases show that it has come up, where its rung was not recognised.
+    pub(super) async fn watch_boot(
+        &mut self,
+        or_begun: &[Within],
+        progress: Progress<'_>,
+    ) -> Result<Watched, String> {
         let boot = self.profile().boot.clone();
         let goal = Goal {
             within: Within::Boot,
             rung: Some((boot.rung, boot.timeout.0)),
-            or_begun: Some(Within::Install),
+            or_begun,
             cut: None,
             progress,
         };
@@ -67,7 +72,7 @@ impl Test {
             progress(&format!("the power will be cut {seconds:.3} s after {after} (seed {seed})"));
         }
         let cut = Cut { after: spec.after, moment, before };
-        let goal = Goal { within: Within::Install, rung: None, or_begun: None, cut: Some(&cut), progress };
+        let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: Some(&cut), progress };
         let machine = self.machine()?;
         let watched = machine.watch(goal).await;
         if watched.outcome != Outcome::PowerCut {
@@ -86,13 +91,13 @@ impl Test {
         let cut = PowerCut { seed: self.spec.seed, drawn_s, at_s, before: watched, disks };
         self.switch_on("installer", true).await?;
         self.machine()?.after_cut = true;
-        let booted = self.watch_boot(progress).await?;
+        // A medium may boot what it finds installed, instead of installing again.
+        let booted = self.watch_boot(&[Within::Install, Within::Reboot], progress).await?;
         let (mut installed, files) = if booted.outcome == Outcome::Reached {
             let goal = Goal {
                 within: Within::Install,
                 rung: None,
-                // A medium may boot what it finds installed, instead of installing again.
-                or_begun: Some(Within::Reboot),
+                or_begun: &[Within::Reboot],
                 cut: None,
                 progress,
             };
@@ -113,7 +118,7 @@ impl Test {
         progress: Progress<'_>,
         looked_into: bool,
     ) -> Result<Collected, String> {
-        let goal = Goal { within: Within::Install, rung: None, or_begun: None, cut: None, progress };
+        let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: None, progress };
         let watched = self.machine()?.watch(goal).await;
         self.ended(watched, looked_into, progress).await
     }
@@ -178,7 +183,7 @@ impl Test {
         let goal = Goal {
             within: Within::Reboot,
             rung: Some((reboot.rung, reboot.timeout.0)),
-            or_begun: None,
+            or_begun: &[],
             cut: None,
             progress,
         };
@@ -254,7 +259,7 @@ impl Test {
             files.extend(more.into_iter().map(|(file, content)| (format!("{name}-{file}"), content)));
         };
         self.switch_on("installer", true).await?;
-        let booted = self.watch_boot(progress).await?;
+        let booted = self.watch_boot(&[Within::Install], progress).await?;
         if booted.outcome != Outcome::Reached {
             named(self.cut_off().await?);
             return Ok((OtherMachine { install: booted, reboot: None }, files));

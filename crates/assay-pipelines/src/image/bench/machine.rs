@@ -38,8 +38,8 @@ pub(super) struct Goal<'a> {
     pub(super) within: Within,
     /// The rung, beside the phases, and how long it may take.
     pub(super) rung: Option<(Rung, Duration)>,
-    /// A sighting of a phase of this stage counts as having got there: what comes later has begun.
-    pub(super) or_begun: Option<Within>,
+    /// A sighting of a phase of these stages counts as having got there: what comes later has begun.
+    pub(super) or_begun: &'a [Within],
     /// When its power is to be cut.
     pub(super) cut: Option<&'a Cut>,
     /// Told of each step.
@@ -455,7 +455,7 @@ impl Machine {
 
     /// Handles what was seen and nobody waits for.
     fn drain(&mut self) {
-        let goal = Goal { within: Within::Install, rung: None, or_begun: None, cut: None, progress: &|_| () };
+        let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: None, progress: &|_| () };
         while let Some((over, sighting, _)) = self.pending.pop_front() {
             let _ = self.heed(over, &sighting, None, &goal);
         }

@@ -153,7 +153,7 @@ impl Machine {
         if !over.counts(phase.channel) {
             return Heed::Nothing;
         }
-        if goal.or_begun == Some(phase.stage) {
+        if goal.or_begun.contains(&phase.stage) {
             return Heed::Begun;
         }
         // The other channel may bring it once more, when the stage is over already.

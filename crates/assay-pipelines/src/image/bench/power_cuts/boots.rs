@@ -105,7 +105,7 @@ impl<'a> Boots<'a> {
         let goal = Goal {
             within: Within::Reboot,
             rung: Some((reboot.rung, reboot.timeout.0)),
-            or_begun: None,
+            or_begun: &[],
             cut: None,
             progress: &|_| (),
         };

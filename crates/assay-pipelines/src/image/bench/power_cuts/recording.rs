@@ -14,7 +14,7 @@ use super::super::install::Progress;
 use super::super::{Test, blocking};
 use crate::image::evidence::{Outcome, Prepared};
 use crate::image::outcome;
-use crate::image::profile::DiskFault;
+use crate::image::profile::{DiskFault, Within};
 
 /// A recorded installation.
 pub(super) struct Recorded {
@@ -77,7 +77,7 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
     let growth = Growth::watch(logs)?;
     test.switch_on("installer", true).await?;
     let born = test.machine()?.vm.born();
-    let booted = test.watch_boot(progress).await?;
+    let booted = test.watch_boot(&[Within::Install], progress).await?;
     if booted.outcome != Outcome::Reached {
         test.cut_off().await?;
         let why = outcome::outcome(&booted).map(|finding| finding.message).unwrap_or_default();
@@ -92,6 +92,7 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
     }
     let success = test.spec.profile.success_phase().map(|phase| phase.name.clone());
     let seen = installed.watched.phases.iter().find(|phase| Some(&phase.name) == success.as_ref());
+    let written = test.machine()?.written().await;
     let mut logs = Vec::new();
     let writable = test.disks.iter().filter(|laid| !laid.spec.read_only);
     for (laid, grown) in writable.zip(grown) {
@@ -106,6 +107,14 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
             Ok::<_, String>((base, log))
         });
         let (base, log) = read.await?.map_err(|error| format!("disk {}: {error}", laid.spec.name))?;
+        let counted = written.get(&laid.spec.name).copied().unwrap_or(0);
+        if log.written() < counted {
+            return Err(format!(
+                "disk {}: {} of {counted} bytes that were written to it are in the recording: it is not whole",
+                laid.spec.name,
+                log.written()
+            ));
+        }
         logs.push(Logged { disk: laid.spec.name.clone(), base, log, grown });
     }
     Ok(Recorded {
