@@ -92,7 +92,6 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
     }
     let success = test.spec.profile.success_phase().map(|phase| phase.name.clone());
     let seen = installed.watched.phases.iter().find(|phase| Some(&phase.name) == success.as_ref());
-    let written = test.machine()?.written().await;
     let mut logs = Vec::new();
     let writable = test.disks.iter().filter(|laid| !laid.spec.read_only);
     for (laid, grown) in writable.zip(grown) {
@@ -107,15 +106,14 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
             Ok::<_, String>((base, log))
         });
         let (base, log) = read.await?.map_err(|error| format!("disk {}: {error}", laid.spec.name))?;
-        let counted = written.get(&laid.spec.name).copied().unwrap_or(0);
-        if log.written() < counted {
-            return Err(format!(
-                "disk {}: {} of {counted} bytes that were written to it are in the recording: it is not whole",
-                laid.spec.name,
-                log.written()
-            ));
-        }
         logs.push(Logged { disk: laid.spec.name.clone(), base, log, grown });
+    }
+    let held: u64 = logs.iter().map(|disk: &Logged| disk.log.written()).sum();
+    if held < installed.written {
+        return Err(format!(
+            "{held} of {} bytes that were written are in the recording: it is not whole",
+            installed.written
+        ));
     }
     Ok(Recorded {
         image: prepared.sha256,
