@@ -83,6 +83,15 @@ fn refuses(profile: &Profile, line: &str) -> bool {
     profile.power_cut.refuses.iter().any(|one| regex::Regex::new(one).is_ok_and(|one| one.is_match(line)))
 }
 
+/// Whether a BIOS finds code on disks with these first sectors, in its boot order. It starts the first disk that carries
+/// the signature, whatever is there, and comes back from none: where that one has no code, nothing was made to be booted.
+pub(crate) fn bios_starts(sectors: &[[u8; 512]]) -> bool {
+    /// Where a boot sector's code ends and its table begins.
+    const CODE: usize = 440;
+    let first = sectors.iter().find(|sector| sector[510..] == [0x55, 0xaa]);
+    first.is_some_and(|sector| sector[..CODE].iter().any(|byte| *byte != 0))
+}
+
 /// Which of so many states are booted when no more than `limit` may be: the first, the last, and evenly between.
 pub(crate) fn chosen(states: usize, limit: Option<usize>) -> Vec<usize> {
     match limit {

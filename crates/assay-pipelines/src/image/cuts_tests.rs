@@ -68,6 +68,22 @@ fn what_a_machine_says_is_held_to_the_oracle() {
 }
 
 #[test]
+fn a_bios_starts_the_first_disk_with_a_signature_and_no_other() {
+    let sector = |code: u8, signed: bool| {
+        let mut sector = [0; 512];
+        sector[0] = code;
+        // A partition table is no code.
+        sector[446] = 0x80;
+        sector[510..].copy_from_slice(if signed { &[0x55, 0xaa] } else { &[0, 0] });
+        sector
+    };
+    let (boots, table, stick, blank) = (sector(0xeb, true), sector(0, true), sector(0xeb, true), [0; 512]);
+    assert!(bios_starts(&[boots, blank]) && bios_starts(&[blank, stick]));
+    assert!(!bios_starts(&[table, stick]), "it never gets to the stick");
+    assert!(!bios_starts(&[blank, sector(0xeb, false)]) && !bios_starts(&[]));
+}
+
+#[test]
 fn a_limit_takes_the_first_the_last_and_evenly_between() {
     assert_eq!(chosen(5, None), [0, 1, 2, 3, 4]);
     assert_eq!(chosen(5, Some(9)), [0, 1, 2, 3, 4]);

@@ -82,7 +82,7 @@ fn delivered(seen: &FaultSeen) -> bool {
 fn pulled_after_success(profile: &Profile, fault: &DiskFault) -> bool {
     let DiskFault::Pulled { after } = fault else { return false };
     let place = |wanted: &dyn Fn(&Phase) -> bool| {
-        profile.phases.iter().filter(|phase| phase.stage == Within::Install).position(|phase| wanted(phase))
+        profile.phases.iter().filter(|phase| phase.stage == Within::Install).position(wanted)
     };
     let success = profile.success_phase().map(|phase| phase.name.clone());
     let done = place(&|phase| Some(&phase.name) == success.as_ref());

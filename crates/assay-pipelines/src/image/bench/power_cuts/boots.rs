@@ -14,13 +14,11 @@ use super::super::disks::look;
 use super::super::machine::{Goal, Machine};
 use super::super::{Test, blocking};
 use super::recording::Recorded;
-use crate::image::cuts::{Files, Found, judged};
+use crate::image::cuts::{Files, Found, bios_starts, judged};
 use crate::image::evidence::DiskAfter;
 use crate::image::power;
 use crate::image::profile::{Firmware, MachineSpec, Span, Within};
 
-/// Where a boot sector's code ends and its table begins.
-const CODE: usize = 440;
 /// How long a machine is watched whose firmware finds no code: it says so, or hangs, at once.
 const NOTHING: Span = Span::seconds(20);
 /// The largest file whose content is compared.
@@ -159,7 +157,7 @@ impl<'a> Boots<'a> {
     }
 }
 
-/// The first sectors of disks none of which a BIOS would start anything from: no code in the first, or no signature.
+/// The first sectors of disks from which a BIOS would start nothing.
 /// Firmware with UEFI reads file systems, and everything there counts.
 pub(super) fn nothing_to_start(machine: &MachineSpec, images: &[PathBuf]) -> Option<Vec<u8>> {
     if machine.firmware != Firmware::Bios {
@@ -170,13 +168,9 @@ pub(super) fn nothing_to_start(machine: &MachineSpec, images: &[PathBuf]) -> Opt
         let mut sector = [0; 512];
         let file = std::fs::File::open(image).ok()?;
         file.read_exact_at(&mut sector, 0).ok()?;
-        let signed = sector[510..] == [0x55, 0xaa];
-        if signed && sector[..CODE].iter().any(|byte| *byte != 0) {
-            return None;
-        }
-        sectors.extend(sector);
+        sectors.push(sector);
     }
-    Some(sectors)
+    (!bios_starts(&sectors)).then(|| sectors.concat())
 }
 
 /// All files of all volumes that can be read, by disk, volume and path, with their digests; without those that the

@@ -10,6 +10,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::super::disks::Laid;
 use super::super::install::Progress;
 use super::super::{Test, blocking};
 use crate::image::evidence::{Outcome, Prepared};
@@ -73,7 +74,7 @@ pub(super) async fn record(test: &mut Test, progress: Progress<'_>) -> Result<Re
     }
     progress("installing, with every write recorded");
     let logs: Vec<PathBuf> =
-        test.disks.iter().filter(|laid| !laid.spec.read_only).map(|laid| laid.write_log()).collect();
+        test.disks.iter().filter(|laid| !laid.spec.read_only).map(Laid::write_log).collect();
     let growth = Growth::watch(logs)?;
     test.switch_on("installer", true).await?;
     let born = test.machine()?.vm.born();
