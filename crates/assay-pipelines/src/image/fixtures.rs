@@ -195,6 +195,7 @@ impl Seen {
     ) -> Judgement {
         let spec = ImageSpec {
             image: PathBuf::from("small.iso"),
+            sha256: None,
             profile: self.profile.clone(),
             folder: PathBuf::from("."),
             cell: BTreeMap::new(),
