@@ -106,6 +106,18 @@ impl Runner {
     }
 }
 
+/// The process ids of the virtual machines that have something in this folder.
+fn machines_below(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").expect("there is one");
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let ours = |pid: &String| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("qemu-system") && line.contains(&folder.display().to_string())
+    };
+    names.filter(ours).collect()
+}
+
 /// What a failed expectation shows.
 fn said(output: &Output) -> String {
     format!("{}\n{}", output.stdout_text(), output.stderr_text())
@@ -170,10 +182,13 @@ async fn a_runner_that_dies_in_the_middle_takes_the_run_up_again() {
     let asking = site.test(IMAGE, &profile);
     let tested = tokio::spawn(async move { asking.run().await.expect("it ran") });
     site.until(1, |run| run.summary.stage.as_deref() == Some("Install")).await;
+    let machines = machines_below(&site.path("bench1"));
+    assert_eq!(machines.len(), 1);
     runner.child.signal(Signal::KILL).expect("it was there");
     drop(runner);
 
     let runner = site.runner("bench1").await;
+    assert!(!Path::new("/proc").join(&machines[0]).exists(), "nobody would ever have ended it");
     let tested = tested.await.expect("no panic");
     assert_eq!(tested.code(), Some(1), "{}", said(&tested));
     let detail: RunDetail = site.api.get("/api/v1/runs/1").await.expect(200).json();

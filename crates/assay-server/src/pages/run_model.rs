@@ -22,6 +22,9 @@ pub(super) struct Now {
 pub(super) struct RunModel {
     pub(super) number: i64,
     pub(super) target: String,
+    /// Its own page, and what leads to it.
+    pub(super) target_page: String,
+    pub(super) kind: &'static str,
     pub(super) badge: Badge,
     /// One sentence under the badge: what is going on, or what to do.
     pub(super) headline: String,
@@ -132,6 +135,8 @@ impl RunModel {
         Self {
             number: run.created.number,
             target: run.created.target.name.clone(),
+            target_page: format::target_page(run.created.pipeline, &run.created.target.name),
+            kind: run.created.pipeline.as_str(),
             badge: Badge::run(&facts(run)),
             headline: headline(run, now),
             open,
