@@ -26,7 +26,7 @@ pub(crate) struct Test {
     /// What it is held to.
     #[arg(long, short, value_name = "TOML")]
     profile: PathBuf,
-    /// Stop after this stage: Prepare, Inspect, Boot, Install, Reboot, Identify, Join.
+    /// Stop after this stage: Prepare, Inspect, Boot, Install, Reboot, Identify, Join, Reconcile.
     #[arg(long, value_name = "STAGE")]
     until: Option<String>,
     /// Another firmware than the profile's: bios, uefi or secure-boot.
@@ -60,6 +60,9 @@ pub(crate) struct Test {
     /// Its runners' join token.
     #[arg(long, env = "ASSAY_RUNNER_TOKEN", hide_env_values = true, requires = "agents")]
     runner_token: Option<String>,
+    /// This is a run of the main branch: ask slow stages, too, which the profile leaves to it (`when = "main"`).
+    #[arg(long)]
+    main: bool,
     /// What chance is drawn from; repeat a run with the seed that its report names.
     #[arg(long)]
     seed: Option<u32>,
@@ -185,15 +188,30 @@ impl Test {
             Some(folder) => folder.clone(),
             None => std::path::absolute(&self.profile)?.parent().map(Path::to_owned).unwrap_or_default(),
         };
+        // What lies on another machine is for its runner to miss.
+        for (place, name) in profile.named_files().into_iter().filter(|_| !self.elsewhere()) {
+            let path = folder.join(name);
+            anyhow::ensure!(
+                path.exists(),
+                "{}: {place} = {name:?}: there is no {}",
+                at(&self.profile),
+                at(&path)
+            );
+        }
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
-        Ok(ImageSpec { image, sha256, profile, folder, cell, seed })
+        Ok(ImageSpec { image, sha256, profile, folder, cell, main: self.main, seed })
+    }
+
+    /// Whether a runner of the control plane's does the work, on its own machine.
+    const fn elsewhere(&self) -> bool {
+        self.server.is_some() && self.agents.is_none()
     }
 
     /// The image's path on the runner and, where this machine has it as well and is not the runner, its digest: two
     /// files of one name on two machines are not always the same.
     fn image(&self) -> Result<(PathBuf, Option<Sha256>)> {
         let shown = || self.image.display().to_string();
-        let elsewhere = self.server.is_some() && self.agents.is_none();
+        let elsewhere = self.elsewhere();
         let file = match std::fs::metadata(&self.image) {
             Ok(file) => file,
             Err(_) if elsewhere && self.image.is_absolute() => return Ok((self.image.clone(), None)),
@@ -228,8 +246,7 @@ impl Test {
         let _ = number.set(summary.number);
         ui::say(&format!("run {} · {} · seed {}", summary.number, summary.target, spec.seed));
         // Somebody may have to do something about it: start a runner, or give one more room.
-        let elsewhere = self.server.is_some() && self.agents.is_none();
-        if let Some(why) = summary.waiting.filter(|why| elsewhere && why != "about to start") {
+        if let Some(why) = summary.waiting.filter(|why| self.elsewhere() && why != "about to start") {
             ui::say(&format!("          waits: {why}"));
         }
         follow(client, summary.number).await?;
