@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use assay_api::operator::{RunDetail, RunSummary};
 use assay_model::{RunResult, RunState, Verdict};
-use assay_process::{Child, Cmd, Output, Signal};
+use assay_process::{Child, Cmd, Detached, Output, Signal};
 use assay_testkit::{Api, ServerProcess, free_ports};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -106,8 +106,8 @@ impl Runner {
     }
 }
 
-/// The process ids of the virtual machines that have something in this folder.
-fn machines_below(folder: &Path) -> Vec<String> {
+/// The virtual machines that have something in this folder.
+fn machines_below(folder: &Path) -> Vec<Detached> {
     let entries = std::fs::read_dir("/proc").expect("there is one");
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let ours = |pid: &String| {
@@ -115,7 +115,7 @@ fn machines_below(folder: &Path) -> Vec<String> {
         let line = String::from_utf8_lossy(&line).into_owned();
         line.contains("qemu-system") && line.contains(&folder.display().to_string())
     };
-    names.filter(ours).collect()
+    names.filter(ours).filter_map(|pid| Detached::of(pid.parse().ok()?).ok()).collect()
 }
 
 /// What a failed expectation shows.
@@ -184,11 +184,12 @@ async fn a_runner_that_dies_in_the_middle_takes_the_run_up_again() {
     site.until(1, |run| run.summary.stage.as_deref() == Some("Install")).await;
     let machines = machines_below(&site.path("bench1"));
     assert_eq!(machines.len(), 1);
+    assert!(machines[0].is_alive());
     runner.child.signal(Signal::KILL).expect("it was there");
     drop(runner);
 
     let runner = site.runner("bench1").await;
-    assert!(!Path::new("/proc").join(&machines[0]).exists(), "nobody would ever have ended it");
+    assert!(!machines[0].is_alive(), "nobody would ever have ended it");
     let tested = tested.await.expect("no panic");
     assert_eq!(tested.code(), Some(1), "{}", said(&tested));
     let detail: RunDetail = site.api.get("/api/v1/runs/1").await.expect(200).json();
