@@ -34,8 +34,10 @@ pub struct ImageTest {
     pub run: RunSummary,
     /// Which image it tested; none when the runner never came to read it.
     pub image: Option<ImageFile>,
-    /// Whether a pass is one: nothing waived, no check switched off, no stage left out.
-    pub whole: bool,
+    /// Whether checks were switched off, so that a pass says nothing of them.
+    pub checks_off: bool,
+    /// Whether stages were left out, so that a pass says nothing of them.
+    pub stages_left_out: bool,
     /// The code of the finding that says most about why it failed.
     pub code: Option<String>,
     /// What the runner says it is doing.

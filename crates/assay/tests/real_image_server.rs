@@ -79,6 +79,12 @@ impl Site {
             .timeout(LIMIT)
     }
 
+    /// What an operator asks of the server.
+    async fn ask(&self, words: &[&str]) -> Output {
+        let command = Cmd::new(PROGRAM).args(words).args(["--server", &self.server.url()]);
+        command.args(["--token", &self.server.cli_token()]).run().await.expect("it ran")
+    }
+
     async fn until(&self, number: i64, wanted: impl Fn(&RunDetail) -> bool) -> RunDetail {
         let path = format!("/api/v1/runs/{number}");
         self.api
@@ -141,6 +147,16 @@ async fn an_image_is_submitted_tested_by_a_runner_and_kept_by_the_server() {
     assert!(runner.says("took run 1"), "it was not done by whoever asked");
     let of_it: Vec<RunSummary> = site.api.get("/api/v1/runs?image=ipxe").await.expect(200).json();
     assert_eq!(of_it.len(), 1);
+    let listed = site.ask(&["image", "list"]).await;
+    assert!(listed.stdout_text().contains("ipxe   pass"), "{}", said(&listed));
+    let digest = assay_model::Sha256::of(&std::fs::read(IMAGE).expect("it is there")).to_string();
+    let shown = site.ask(&["image", "show", "ipxe"]).await;
+    for part in ["ipxe\n", &digest, "1    pass"] {
+        assert!(shown.stdout_text().contains(part), "{part}: {}", said(&shown));
+    }
+    let unknown = site.ask(&["image", "show", "../hosts"]).await;
+    assert_eq!(unknown.code(), Some(2), "{}", said(&unknown));
+    assert!(said(&unknown).contains("there is no image `../hosts`"), "{}", said(&unknown));
     let verified =
         Cmd::new(PROGRAM).arg("verify").arg(site.path("out/bundle.tar")).run().await.expect("it ran");
     assert_eq!(verified.code(), Some(0), "{}", said(&verified));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use assay_model::view::ArtifactView;
-use assay_model::{RunView, StageName, bytes};
+use assay_model::{RunView, StageName, bytes, text};
 use assay_pipelines::image::ImageSpec;
 use assay_pipelines::image::evidence::{
     Booted, DiskAfter, Identified, Installed, Joined, Noted, Outcome, Prepared, Rebooted, Volume, Watched,
@@ -19,6 +19,8 @@ use super::format::duration;
 const MAX_REQUESTS: usize = 100;
 /// Most lines of the network's ledger, of noted lines and of names.
 const MAX_LINES: usize = 200;
+/// Longest line of a text from evidence, in characters, and most lines of one.
+const MAX_TEXT: (usize, usize) = (500, 200);
 
 /// All of it.
 #[derive(Default)]
@@ -26,7 +28,6 @@ pub(super) struct ImageParts {
     /// What was tested.
     pub(super) facts: Vec<(&'static str, String)>,
     pub(super) sha256: Option<String>,
-    /// The address of the image's own page.
     pub(super) film: Vec<Frame>,
     pub(super) machines: Vec<MachineModel>,
     pub(super) disks: Vec<DiskModel>,
@@ -205,7 +206,29 @@ impl Told {
 
 fn read<E: DeserializeOwned>(evidence: &[(StageName, Value)], stage: &str) -> Option<E> {
     let (_, value) = evidence.iter().find(|(name, _)| name == stage)?;
-    serde_json::from_value(value.clone()).ok()
+    let mut value = value.clone();
+    clean(&mut value);
+    serde_json::from_value(value).ok()
+}
+
+/// Makes every text safe to show, whoever chose it: nothing repaints, turns the line around or fills the page.
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(said) => {
+            let (longest, most) = MAX_TEXT;
+            let lines: Vec<_> = said.lines().take(most).map(|line| indented(line, longest)).collect();
+            *said = lines.join("\n");
+        }
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        Value::Object(fields) => fields.values_mut().for_each(clean),
+        _ => {}
+    }
+}
+
+/// A cleaned line with its indentation: a payload's structure is in it.
+fn indented(line: &str, longest: usize) -> String {
+    let indent = line.len() - line.trim_start_matches(' ').len();
+    format!("{}{}", " ".repeat(indent.min(longest)), text::clean_to(line, longest))
 }
 
 fn facts(spec: Option<&ImageSpec>, told: &Told) -> Vec<(&'static str, String)> {
@@ -215,7 +238,10 @@ fn facts(spec: Option<&ImageSpec>, told: &Told) -> Vec<(&'static str, String)> {
         let machine = &spec.profile.machine;
         let firmware = serde_json::to_value(machine.firmware).ok();
         let firmware = firmware.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
-        out.push(("Machine", format!("{firmware}, {} processors, {} MiB", machine.cpus, machine.memory.mib())));
+        out.push((
+            "Machine",
+            format!("{firmware}, {} processors, {} MiB", machine.cpus, machine.memory.mib()),
+        ));
         out.push(("Seed", spec.seed.to_string()));
     }
     if let Some(prepared) = &told.prepared {
@@ -356,7 +382,8 @@ fn noted(noted: &Noted) -> NotedModel {
 
 fn names(watched: &Watched) -> Vec<String> {
     let told = watched.names.iter().take(MAX_LINES);
-    told.map(|seen| format!("{} ({}, {}, {})", seen.name, seen.by, seen.channel, seconds(seen.at_s))).collect()
+    told.map(|seen| format!("{} ({}, {}, {})", seen.name, seen.by, seen.channel, seconds(seen.at_s)))
+        .collect()
 }
 
 fn ended(outcome: &Outcome) -> Option<String> {

@@ -16,6 +16,8 @@ use crate::state::App;
 const TOO_SHORT_S: f64 = 0.2;
 /// The chart's height and the width of one of its bars, in its own units.
 const CHART: (f64, f64) = (120.0, 26.0);
+/// Colours of stages in the style sheet.
+const HUES: usize = 10;
 
 #[derive(Template)]
 #[template(path = "images.html", blocks = ["state"])]
@@ -26,25 +28,25 @@ struct ImagesPage {
 }
 
 /// An image in the list.
-pub(super) struct ImageLine {
-    pub(super) name: String,
-    pub(super) badge: Badge,
-    pub(super) run: i64,
-    pub(super) when: When,
+struct ImageLine {
+    name: String,
+    badge: Badge,
+    run: i64,
+    when: When,
     /// What it waits for, what is going on, or what went wrong.
-    pub(super) detail: String,
-    pub(super) digest: Option<String>,
-    pub(super) volume: String,
-    pub(super) trend: Trend,
+    detail: String,
+    digest: Option<String>,
+    volume: String,
+    trend: Trend,
     /// For the order: what needs eyes first.
     rank: u8,
 }
 
 /// The latest runs as a small strip, oldest first.
-pub(super) struct Trend {
-    pub(super) marks: Vec<(&'static str, &'static str)>,
+struct Trend {
+    marks: Vec<(&'static str, &'static str)>,
     /// The same in words.
-    pub(super) words: String,
+    words: String,
 }
 
 #[derive(Template)]
@@ -118,21 +120,27 @@ async fn gather(app: &App, shell: Shell) -> Result<ImagesPage, PageError> {
 }
 
 /// Every image as it stands in lists, with what needs eyes first.
-pub(super) async fn lines(app: &App) -> Result<Vec<ImageLine>, PageError> {
+async fn lines(app: &App) -> Result<Vec<ImageLine>, PageError> {
     let now = app.engine.now();
-    let mut lines: Vec<ImageLine> =
-        api::images(app).await?.iter().filter_map(|image: &Image| line(&image.name, &image.tests, now)).collect();
+    let mut lines: Vec<ImageLine> = api::images(app)
+        .await?
+        .iter()
+        .filter_map(|image: &Image| line(&image.name, &image.tests, now))
+        .collect();
     lines.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
     Ok(lines)
 }
 
 /// `2 failed · 1 running · 5 passed`.
-pub(super) fn counts(lines: &[ImageLine]) -> String {
+fn counts(lines: &[ImageLine]) -> String {
     let of = |rank: u8| lines.iter().filter(|line| line.rank == rank).count();
     let words =
         [(0, "failed"), (1, "being tested"), (2, "queued"), (3, "without a clean verdict"), (4, "passed")];
-    let told: Vec<String> =
-        words.into_iter().filter(|(rank, _)| of(*rank) > 0).map(|(rank, word)| format!("{} {word}", of(rank))).collect();
+    let told: Vec<String> = words
+        .into_iter()
+        .filter(|(rank, _)| of(*rank) > 0)
+        .map(|(rank, word)| format!("{} {word}", of(rank)))
+        .collect();
     told.join(" · ")
 }
 
@@ -182,13 +190,12 @@ fn trend(tests: &[ImageTest]) -> Trend {
 /// A pass is green only when it is a whole one.
 fn badge(test: &ImageTest) -> Badge {
     let run = &test.run;
-    let partly = !test.whole && !run.overridden;
     Badge::run(&RunFacts {
         state: run.state,
         result: run.result,
         overridden: run.overridden,
-        muted: false,
-        left_out: partly,
+        muted: test.checks_off,
+        left_out: test.stages_left_out,
         profile: &run.profile,
         stage: run.stage.as_deref(),
     })
@@ -217,9 +224,10 @@ pub(super) async fn one(
     let none = || crate::error::ApiError::not_found(format!("older run of {name}"));
     let line = line(&history.name, &history.tests, now).ok_or_else(none)?;
     let stages = stages(&history.tests);
-    let file = history.tests.iter().find_map(|test| test.image.as_ref()).map(|file| {
-        (file.sha256.to_string(), bytes(file.bytes), file.volume.clone().unwrap_or_default())
-    });
+    let file =
+        history.tests.iter().find_map(|test| test.image.as_ref()).map(|file| {
+            (file.sha256.to_string(), bytes(file.bytes), file.volume.clone().unwrap_or_default())
+        });
     finished(&ImagePage {
         shell: Shell::new(&operator, "images"),
         chart: chart(&history.tests, &stages),
@@ -307,7 +315,7 @@ fn chart(tests: &[ImageTest], stages: &[String]) -> Option<Chart> {
             let Some(took) = took.filter(|took| *took >= TOO_SHORT_S) else { continue };
             let part = took / longest * height;
             y -= part;
-            parts.push(Part { y, height: part, hue });
+            parts.push(Part { y, height: part, hue: hue % HUES });
         }
         let word = if test.run.result == Some(RunResult::Pass) { "passed" } else { "failed" };
         bars.push(Bar {
@@ -319,7 +327,8 @@ fn chart(tests: &[ImageTest], stages: &[String]) -> Option<Chart> {
         });
     }
     let drawn = |hue: usize| bars.iter().any(|bar| bar.parts.iter().any(|part| part.hue == hue));
-    let legend = stages.iter().cloned().enumerate().filter(|(hue, _)| drawn(*hue)).collect();
+    let legend = stages.iter().enumerate().map(|(hue, name)| (hue % HUES, name.clone()));
+    let legend = legend.filter(|(hue, _)| drawn(*hue)).collect();
     Some(Chart {
         width: bars.len() as f64 * width,
         height,

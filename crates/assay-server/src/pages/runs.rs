@@ -59,8 +59,7 @@ pub(super) async fn page(
     let state: Option<RunState> = wanted.state.as_deref().and_then(|s| s.parse().ok());
     let before: Option<i64> = wanted.before.as_deref().and_then(|n| n.parse().ok());
     let pipeline: Option<Pipeline> = wanted.kind.as_deref().and_then(|k| k.parse().ok());
-    let filter =
-        RunFilter { state, pipeline, limit: PAGE, before_number: before, ..RunFilter::default() };
+    let filter = RunFilter { state, pipeline, limit: PAGE, before_number: before, ..RunFilter::default() };
     let rows = lines(&app, filter).await?;
     let next = (rows.len() == PAGE as usize).then(|| rows.last()).flatten().map(|last| {
         let state = state.map_or_else(String::new, |s| format!("&state={s}"));

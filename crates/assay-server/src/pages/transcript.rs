@@ -73,7 +73,8 @@ pub(super) async fn page(
 
 fn is_text(name: &str) -> bool {
     let path = std::path::Path::new(name);
-    path.extension().is_some_and(|end| ["txt", "json", "log"].iter().any(|text| end.eq_ignore_ascii_case(text)))
+    path.extension()
+        .is_some_and(|end| ["txt", "json", "log"].iter().any(|text| end.eq_ignore_ascii_case(text)))
 }
 
 /// Lines that mean something, with what they mean, from all that was watched in the run.
@@ -131,9 +132,13 @@ mod tests {
 
     #[test]
     fn lines_have_their_time_and_what_they_were_taken_for_once() {
-        let line = |at: &str, text: &str, mark: Option<&str>| (at.into(), text.into(), mark.map(str::to_owned));
+        let line =
+            |at: &str, text: &str, mark: Option<&str>| (at.into(), text.into(), mark.map(str::to_owned));
         assert_eq!(
-            told("    0.468 GRUB\n   19.457 login:\n   20.001 login:\nno time\n", &[("login:", "rung login")]),
+            told(
+                "    0.468 GRUB\n   19.457 login:\n   20.001 login:\nno time\n",
+                &[("login:", "rung login")]
+            ),
             [
                 line("0.468", "GRUB", None),
                 line("19.457", "login:", Some("rung login")),
@@ -151,7 +156,10 @@ mod tests {
         assert_eq!((shown.len(), cut), (MAX_LINES, true));
         let (shown, cut) = lines(&[b'y'; MAX_BYTES + 1], &[]);
         assert_eq!((shown[0].text.chars().count() <= MAX_LINE + 1, cut), (true, true));
-        assert!(lines(&[0xff, 0, b'\n'], &[]).0[0].text.chars().all(|c| !c.is_control()), "bytes of any kind");
+        assert!(
+            lines(&[0xff, 0, b'\n'], &[]).0[0].text.chars().all(|c| !c.is_control()),
+            "bytes of any kind"
+        );
     }
 
     #[test]
