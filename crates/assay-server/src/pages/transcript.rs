@@ -83,8 +83,13 @@ fn known<'a>(evidence: impl Iterator<Item = &'a Value>) -> Vec<(String, String)>
     for value in evidence {
         let Some(watched) = value.get("watched") else { continue };
         let Ok(watched) = serde_json::from_value::<Watched>(watched.clone()) else { continue };
-        out.extend(watched.phases.into_iter().map(|phase| (phase.line, format!("phase {}", phase.name))));
-        out.extend(watched.noted.into_iter().map(|noted| (noted.line, noted.code)));
+        out.extend(
+            watched
+                .phases
+                .into_iter()
+                .map(|phase| (phase.line, format!("phase {}", text::clean(&phase.name)))),
+        );
+        out.extend(watched.noted.into_iter().map(|noted| (noted.line, text::clean(&noted.code))));
         out.extend(watched.rungs.into_iter().map(|rung| (rung.line, format!("rung {}", rung.rung))));
     }
     out.retain(|(line, _)| !line.trim().is_empty());
