@@ -26,19 +26,15 @@ pub(crate) async fn clear(benches: &Path) {
         }
         let folder = entry.path();
         for pid in naming(&folder) {
-            match Detached::of(pid) {
-                Ok(process) => match process.stop(GRACE).await {
-                    Ok(_) => info!(
-                        process.pid = pid,
-                        "ended what an earlier runner had left: {}",
-                        folder.display()
-                    ),
-                    Err(why) => {
-                        warn!(process.pid = pid, "an earlier runner's machine cannot be ended: {why}")
-                    }
-                },
-                // It ended by itself meanwhile.
-                Err(_) => {}
+            // It may have ended by itself meanwhile.
+            let Ok(process) = Detached::of(pid) else { continue };
+            match process.stop(GRACE).await {
+                Ok(_) => {
+                    info!(process.pid = pid, "ended what an earlier runner had left: {}", folder.display());
+                }
+                Err(why) => {
+                    warn!(process.pid = pid, "an earlier runner's machine cannot be ended: {why}");
+                }
             }
         }
         if let Err(why) = std::fs::remove_dir_all(&folder) {

@@ -519,8 +519,8 @@ fn transcripts(artifacts: &[ArtifactView]) -> Vec<(String, String)> {
     let mut out: Vec<(String, String)> = Vec::new();
     for artifact in artifacts {
         let name = &artifact.name;
-        let readable = name.ends_with(".txt") || name == "control-plane.json";
-        if readable && out.iter().all(|(known, _)| known != name) {
+        let text = std::path::Path::new(name).extension().is_some_and(|end| end == "txt");
+        if (text || name == "control-plane.json") && out.iter().all(|(known, _)| known != name) {
             out.push((name.clone(), bytes(artifact.bytes)));
         }
     }

@@ -214,10 +214,16 @@ async fn what_a_guest_says_is_text_on_every_page_of_its_image() {
     test.stage(5, joined(), &[], panicked()).await;
 
     let run = format!("/runs/{}", test.number);
-    let text = format!("{run}/files/installer-serial.txt");
-    for path in
-        ["/images", "/images/state", "/images/x", "/runs?kind=image", &run, &format!("{run}/state"), &text]
-    {
+    let transcript = format!("{run}/files/installer-serial.txt");
+    for path in [
+        "/images",
+        "/images/state",
+        "/images/x",
+        "/runs?kind=image",
+        &run,
+        &format!("{run}/state"),
+        &transcript,
+    ] {
         let html = site.html(path).await;
         for markup in ["<script>alert", "<img src=x", "onerror=alert(2)>\""] {
             assert!(!html.contains(markup), "{path}: {html}");
@@ -237,7 +243,7 @@ async fn what_a_guest_says_is_text_on_every_page_of_its_image() {
         assert!(html.contains(part), "{part}: {html}");
     }
     assert!(!html.contains("Boot script fetched"), "no machine was booted over a network");
-    let html = site.html(&text).await;
+    let html = site.html(&transcript).await;
     assert!(html.contains("id=\"L1\" class=\"hit\"") && html.contains("<b>phase &#60;script&#62;"), "{html}");
     assert!(html.contains("0.468</span>") && html.contains("said without a time"), "{html}");
 
@@ -250,8 +256,8 @@ async fn what_a_guest_says_is_text_on_every_page_of_its_image() {
     };
     let expected = |kind: &str, shown: &str| (kind.to_owned(), shown.to_owned());
     assert_eq!(header("installer-screen-01-failure.png").await, expected("image/png", "inline"));
-    let text = expected("text/plain; charset=utf-8", "attachment");
-    assert_eq!(header("installer-screen-02-page.png").await, text);
+    let file = expected("text/plain; charset=utf-8", "attachment");
+    assert_eq!(header("installer-screen-02-page.png").await, file);
     for path in ["/images/y", "/images/x%2Fy", &format!("{run}/files/no.txt"), &format!("{run}/files/a.png")]
     {
         assert_eq!(site.get(path).await.status(), StatusCode::NOT_FOUND, "{path}");
