@@ -13,7 +13,7 @@ fn test(number: i64, state: RunState, result: Option<RunResult>, seconds: &[(&st
         "created_at": 1_000_000, "started_at": null, "completed_at": null, "sealed": false, "seconds": null,
         "waiting": null, "hold_until": null, "unfinished_business": false,
     });
-    let stage = |(name, took): &(&str, f64)| ImageStage {
+    let passed = |(name, took): &(&str, f64)| ImageStage {
         name: (*name).to_owned(),
         verdict: Some(Verdict::Pass),
         seconds: Some(*took),
@@ -26,7 +26,7 @@ fn test(number: i64, state: RunState, result: Option<RunResult>, seconds: &[(&st
         code: (result == Some(RunResult::Fail)).then(|| "PhaseTimeout".to_owned()),
         step: None,
         seconds: None,
-        stages: seconds.iter().map(stage).collect(),
+        stages: seconds.iter().map(passed).collect(),
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
         assert_eq!((shown.len(), cut), (MAX_LINES, false));
         let (shown, cut) = lines("x\n".repeat(MAX_LINES + 1).as_bytes(), &[]);
         assert_eq!((shown.len(), cut), (MAX_LINES, true));
-        let (shown, cut) = lines(&[b'y'; MAX_BYTES + 1], &[]);
+        let (shown, cut) = lines(&vec![b'y'; MAX_BYTES + 1], &[]);
         assert_eq!((shown[0].text.chars().count() <= MAX_LINE + 1, cut), (true, true));
         assert!(
             lines(&[0xff, 0, b'\n'], &[]).0[0].text.chars().all(|c| !c.is_control()),
