@@ -173,7 +173,8 @@ impl Engine {
         if run.created.pipeline == Pipeline::Host && stage.plan.name == "Inventory" {
             judgement.findings.extend(self.twins(run, evidence.digest).await?);
         }
-        self.close(run, judgement.mute(&run.created.muted)).await
+        let seen = self.image_seen(run, name, evidence.digest).await?;
+        self.close_with(run, judgement.mute(&run.created.muted), seen.into_iter().collect()).await
     }
 
     /// Parts of this machine that another one under test claims as well: one of the two reads a wrong number, or both
@@ -227,10 +228,18 @@ impl Engine {
     }
 
     async fn close(&self, run: &RunView, judgement: Judgement) -> Result<(), EngineError> {
+        self.close_with(run, judgement, Vec::new()).await
+    }
+
+    async fn close_with(
+        &self,
+        run: &RunView,
+        judgement: Judgement,
+        mut writes: Vec<Write>,
+    ) -> Result<(), EngineError> {
         let Some((stage, attempt)) = run.open_attempt() else { return Ok(()) };
         let plan = &stage.plan;
         let mut events = self.bind(run).await?;
-        let mut writes = Vec::new();
         if judgement.verdict.blocks(plan.required) {
             writes.push(notify(
                 run,
@@ -368,7 +377,7 @@ impl Engine {
     }
 
     /// The evidence of the stages that were judged so far, of each its latest.
-    async fn earlier(&self, run: &RunView) -> Result<Vec<(StageName, Value)>, EngineError> {
+    pub(crate) async fn earlier(&self, run: &RunView) -> Result<Vec<(StageName, Value)>, EngineError> {
         let mut earlier = Vec::new();
         for stage in &run.stages {
             let latest = stage.attempts.iter().rev().find_map(|a| match (&a.outcome, &a.evidence) {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::order::RunOptions;
-use assay_model::{Pipeline, RunId, RunView, StageName, StagePlan, TargetId};
+use assay_model::{Pipeline, RunId, RunView, Sha256, StageName, StagePlan, TargetId, text};
+use assay_pipelines::image::evidence::{Inspected, Prepared};
 use assay_pipelines::image::{self, ImageSpec};
-use assay_store::CreateError;
+use assay_store::{CreateError, ImageSeen, Write};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{Engine, EngineError};
@@ -68,6 +70,50 @@ impl Engine {
         self.wake.notify_one();
         Ok(run)
     }
+
+    /// The evidence of the stages as far as there is any, of each its latest: what pages show. Evidence that retention
+    /// has thrown away is left out.
+    pub async fn evidence(&self, run: &RunView) -> Vec<(StageName, Value)> {
+        let mut found = Vec::new();
+        for stage in &run.stages {
+            let latest = stage.attempts.iter().rev().find_map(|attempt| attempt.evidence.as_ref());
+            let Some(evidence) = latest.filter(|evidence| evidence.problem.is_none()) else { continue };
+            if let Ok(value) = self.json(evidence.digest).await
+                && !value.is_null()
+            {
+                found.push((stage.plan.name.clone(), value));
+            }
+        }
+        found
+    }
+
+    /// Which image it is, once a stage has found out.
+    pub(crate) async fn image_seen(
+        &self,
+        run: &RunView,
+        stage: &str,
+        evidence: Sha256,
+    ) -> Result<Option<Write>, EngineError> {
+        if run.created.pipeline != Pipeline::Image || !["Prepare", "Inspect"].contains(&stage) {
+            return Ok(None);
+        }
+        let now = self.json(evidence).await?;
+        let (prepared, inspected) = if stage == "Prepare" {
+            (read::<Prepared>(&now), None)
+        } else {
+            let earlier = self.earlier(run).await?;
+            let prepared = earlier.iter().find(|(name, _)| name == "Prepare");
+            (prepared.and_then(|(_, value)| read::<Prepared>(value)), read::<Inspected>(&now))
+        };
+        let volume = inspected.map(|inspected| text::clean_to(&inspected.volume_id, 64));
+        let whole = run.created.muted.is_empty() && run.created.options.left_out.is_empty();
+        Ok(prepared
+            .map(|image| Write::Image(ImageSeen { digest: image.sha256, bytes: image.bytes, volume, whole })))
+    }
+}
+
+fn read<E: DeserializeOwned>(value: &Value) -> Option<E> {
+    serde_json::from_value(value.clone()).ok()
 }
 
 /// The plan, and the stages of the pipeline that are not in it.

@@ -11,6 +11,7 @@
 
 pub mod act;
 pub mod agents;
+pub mod changes;
 pub mod clock;
 mod deaths;
 pub mod decide;

@@ -10,6 +10,7 @@ mod client;
 mod console;
 mod images;
 mod iperf;
+mod leftovers;
 mod power;
 mod provision;
 mod work;
@@ -122,6 +123,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     let power = Power::open(&settings)?;
     let client = Client::new(&settings.server, &settings.token)?;
     power.bring_up().await?;
+    if let Some(benches) = &settings.benches {
+        leftovers::clear(&benches.folder).await;
+    }
     let machines = match &settings.network {
         None => None,
         Some(network) => Some(Arc::new(Machines {

@@ -16,9 +16,10 @@ use uuid::Uuid;
 
 use crate::db::{self, Batch, values};
 use crate::error::{Doing as _, StoreError, StoreErrorKind};
+use crate::images::ImageSeen;
 use crate::kill::Moment;
 use crate::projection::Written;
-use crate::{Store, bulk, outbox, projection, tokens};
+use crate::{Store, bulk, images, outbox, projection, tokens};
 
 pub(crate) const APPEND: &str = "append to a run's journal";
 const CREATE: &str = "create a run";
@@ -79,6 +80,8 @@ pub enum Write {
         /// What sinks are told.
         payload: Value,
     },
+    /// Says which image the run tests.
+    Image(ImageSeen),
 }
 
 /// What was committed.
@@ -419,6 +422,7 @@ async fn apply(tx: &DatabaseTransaction, run: RunId, at: Micros, write: Write) -
         Write::RunnerToken { hash, runner } => tokens::put_runner_token(tx, run, hash, &runner).await,
         Write::VoidTokens => tokens::void(tx, run).await,
         Write::Notify { id, event, payload } => outbox::put(tx, run, at, &id, &event, &payload).await,
+        Write::Image(seen) => images::put(tx, run, seen).await,
     }
 }
 

@@ -131,7 +131,7 @@ struct OpenRow {
 }
 
 #[derive(FromQueryResult)]
-struct Row {
+pub(crate) struct Row {
     number: i64,
     id: Uuid,
     target_id: Uuid,
@@ -151,7 +151,7 @@ struct Row {
 }
 
 impl Row {
-    fn decode(self) -> Result<RunRow, StoreError> {
+    pub(crate) fn decode(self) -> Result<RunRow, StoreError> {
         let unreadable =
             |why: String| StoreError::unreadable(LIST, "run", format!("run {}: {why}", self.number));
         let result = match self.result.as_deref() {

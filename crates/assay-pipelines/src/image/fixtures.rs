@@ -207,6 +207,7 @@ impl Seen {
     pub(super) fn spec(&self) -> ImageSpec {
         ImageSpec {
             image: PathBuf::from("small.iso"),
+            sha256: None,
             profile: self.profile.clone(),
             folder: PathBuf::from("."),
             cell: BTreeMap::new(),

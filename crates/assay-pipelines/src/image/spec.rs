@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use assay_model::Sha256;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,6 +15,9 @@ use super::Profile;
 pub struct ImageSpec {
     /// The image's file, on the runner.
     pub image: PathBuf,
+    /// Its digest, where who asks has the file as well: a runner whose file is another one tests nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// What it is held to.
     pub profile: Profile,
     /// The folder that files named in the profile are relative to, on the runner.

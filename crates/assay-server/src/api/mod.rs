@@ -38,4 +38,5 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
+pub(crate) use images::{history as image_history, images};
 pub(crate) use notify::{status as notifications, test as test_sinks};

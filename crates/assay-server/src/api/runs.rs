@@ -23,6 +23,8 @@ use crate::wire::JsonBody;
 
 /// Most disks in one permit.
 const MAX_DISKS: usize = 256;
+/// How a picture begins.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Most runs in one answer.
 const MAX_LIST: u32 = 500;
 
@@ -185,10 +187,15 @@ async fn artifact(
     };
     let digest = digest.ok_or_else(|| ApiError::not_found(format!("artifact `{name}` in run {number}")))?;
     let bytes = app.engine.artifacts().get(digest).await?;
-    // Text a machine chose: never let a browser take it for a page.
-    let disposition = format!("attachment; filename=\"{name}\"");
-    let is_json = std::path::Path::new(&name).extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
-    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
+    // Text a machine chose: never let a browser take it for a page. A picture is drawn, not run.
+    let ends =
+        |end: &str| std::path::Path::new(&name).extension().is_some_and(|e| e.eq_ignore_ascii_case(end));
+    let (shown, kind) = match () {
+        () if ends("png") && bytes.starts_with(PNG) => ("inline", "image/png"),
+        () if ends("json") => ("attachment", "application/json"),
+        () => ("attachment", "text/plain; charset=utf-8"),
+    };
+    let disposition = format!("{shown}; filename=\"{name}\"");
     Ok(([(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, disposition)], bytes).into_response())
 }
 

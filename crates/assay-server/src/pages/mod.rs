@@ -7,6 +7,8 @@ mod assets;
 mod fleet;
 mod format;
 mod hosts;
+mod image_model;
+mod images;
 mod notify;
 mod run;
 mod run_model;
@@ -14,6 +16,7 @@ mod runs;
 mod session;
 mod shell;
 mod stage_model;
+mod transcript;
 
 use axum::Router;
 use axum::extract::Request;
@@ -34,12 +37,16 @@ pub(crate) fn routes() -> Router<App> {
         .route("/hosts/{name}/edit", get(hosts::edit))
         .route("/hosts/{name}/remove", post(hosts::remove))
         .route("/hosts/{name}/vet", post(hosts::vet))
+        .route("/images", get(images::page))
+        .route("/images/state", get(images::fragment))
+        .route("/images/{name}", get(images::one))
         .route("/runs", get(runs::page))
         .route("/runs/{number}", get(run::page))
         .route("/runs/{number}/state", get(run::fragment))
         .route("/runs/{number}/decide", post(run::decide))
         .route("/runs/{number}/report", get(run::report))
         .route("/runs/{number}/log.txt", get(run::log))
+        .route("/runs/{number}/files/{name}", get(transcript::page))
         .route("/notifications", get(notify::page))
         .route("/notifications/test", post(notify::test))
         .route("/logout", post(session::sign_out))

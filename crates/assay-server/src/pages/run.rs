@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use askama::Template;
 use assay_api::operator::Decide;
 use assay_model::host::spec::Limits;
-use assay_model::{DecisionKind, RunView, text};
+use assay_model::{DecisionKind, Pipeline, RunView, text};
 use axum::Form;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::image_model::ImageParts;
 use super::run_model::{Now, RunModel};
 use super::shell::{PageError, Shell, Signed, page as finished, see_other};
 use crate::api::{decided, detail};
@@ -32,6 +33,8 @@ const LOG_PAGE: u32 = 200;
 struct RunPage {
     shell: Shell,
     run: RunModel,
+    /// What only a run of an image has.
+    image: Option<ImageParts>,
     /// Where the live stream goes on from what is on the page.
     cursor: String,
     /// The temperature that the host may not exceed, for the chart.
@@ -128,8 +131,13 @@ async fn drawn(app: &App, shell: Shell, number: &str) -> Result<RunPage, PageErr
     let mut events = app.engine.store().events_after(run.id, from, JOURNAL_LINES).await?;
     // What came in since the run was read belongs to the next picture.
     events.retain(|e| e.seq <= run.seq);
+    let image = match run.created.pipeline {
+        Pipeline::Image => Some(ImageParts::of(&run, &app.engine.evidence(&run).await)),
+        Pipeline::Host => None,
+    };
     Ok(RunPage {
         shell,
+        image,
         cursor: cursor(&run),
         max_temp_c: max_temp(&run),
         now_ms: now.at.0 / 1000,
@@ -149,7 +157,7 @@ fn max_temp(run: &RunView) -> u32 {
     told.and_then(|t| u32::try_from(t).ok()).unwrap_or_else(|| Limits::default().max_temp_c)
 }
 
-async fn find(app: &App, number: &str) -> Result<std::sync::Arc<RunView>, ApiError> {
+pub(super) async fn find(app: &App, number: &str) -> Result<std::sync::Arc<RunView>, ApiError> {
     let number = number.parse().map_err(|_| {
         ApiError::not_found(format!("run `{}`", text::clean(number)))
             .hint("runs have whole numbers: /runs/12")

@@ -2,7 +2,7 @@
 
 use assay_model::event::{Event, PowerAction};
 use assay_model::text::plural;
-use assay_model::{DecisionKind, Finding, Micros, RunState, RunView, Severity};
+use assay_model::{DecisionKind, Finding, Micros, Pipeline, RunState, RunView, Severity};
 
 use super::format::{self, When};
 use super::shell::{Badge, RunFacts};
@@ -22,6 +22,9 @@ pub(super) struct Now {
 pub(super) struct RunModel {
     pub(super) number: i64,
     pub(super) target: String,
+    /// Its own page, and what leads to it.
+    pub(super) target_page: String,
+    pub(super) kind: &'static str,
     pub(super) badge: Badge,
     /// One sentence under the badge: what is going on, or what to do.
     pub(super) headline: String,
@@ -132,6 +135,8 @@ impl RunModel {
         Self {
             number: run.created.number,
             target: run.created.target.name.clone(),
+            target_page: format::target_page(run.created.pipeline, &run.created.target.name),
+            kind: run.created.pipeline.as_str(),
             badge: Badge::run(&facts(run)),
             headline: headline(run, now),
             open,
@@ -261,15 +266,18 @@ fn boot(run: &RunView) -> Vec<BootStep> {
             format!("{} in the queue", format::duration(at.since(run.created_at).as_seconds()))
         }),
     }];
-    let power = run.power.iter().rfind(|p| p.action == PowerAction::Cycle);
-    let (done, bad, detail) = match power.map(|p| &p.outcome) {
-        None => (false, false, String::new()),
-        Some(None) => (false, false, "asked".to_owned()),
-        Some(Some((ok, message))) => (*ok, !*ok, message.clone()),
-    };
-    steps.push(BootStep { done, bad, label: "Power".to_owned(), detail });
-    steps.push(step("Boot script fetched", run.boot_served_at));
-    steps.push(step("Agent enrolled", run.enrolled.as_ref().map(|e| e.at)));
+    // An image's machines are the runner's own: there is nothing to switch on and nobody who would have to come.
+    if run.created.pipeline == Pipeline::Host {
+        let power = run.power.iter().rfind(|p| p.action == PowerAction::Cycle);
+        let (done, bad, detail) = match power.map(|p| &p.outcome) {
+            None => (false, false, String::new()),
+            Some(None) => (false, false, "asked".to_owned()),
+            Some(Some((ok, message))) => (*ok, !*ok, message.clone()),
+        };
+        steps.push(BootStep { done, bad, label: "Power".to_owned(), detail });
+        steps.push(step("Boot script fetched", run.boot_served_at));
+        steps.push(step("Agent enrolled", run.enrolled.as_ref().map(|e| e.at)));
+    }
     let first = run.stages.first().and_then(|s| s.attempts.first()).map(|a| a.started_at);
     steps.push(step("First stage", first));
     let never_came = run.failed_stage() == Some(assay_model::view::BOOT);

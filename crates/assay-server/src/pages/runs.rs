@@ -2,7 +2,7 @@
 
 use askama::Template;
 use assay_api::operator::RunSummary;
-use assay_model::{Micros, RunState};
+use assay_model::{Micros, Pipeline, RunState};
 use assay_store::RunFilter;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -23,6 +23,7 @@ struct RunsPage {
     shell: Shell,
     rows: Vec<RunLine>,
     states: Vec<(&'static str, bool)>,
+    kinds: [(&'static str, &'static str, bool); 3],
     /// Where the next page begins.
     next: Option<String>,
     filtered: bool,
@@ -32,6 +33,8 @@ struct RunsPage {
 pub(super) struct RunLine {
     pub(super) number: i64,
     pub(super) target: String,
+    /// Its own page.
+    pub(super) target_page: String,
     pub(super) badge: Badge,
     pub(super) profile: String,
     pub(super) when: When,
@@ -43,6 +46,7 @@ pub(super) struct RunLine {
 #[derive(Deserialize)]
 pub(super) struct Wanted {
     state: Option<String>,
+    kind: Option<String>,
     before: Option<String>,
 }
 
@@ -54,18 +58,25 @@ pub(super) async fn page(
     // Anything else than a state or a number is as good as nothing: the list is shown whole.
     let state: Option<RunState> = wanted.state.as_deref().and_then(|s| s.parse().ok());
     let before: Option<i64> = wanted.before.as_deref().and_then(|n| n.parse().ok());
-    let filter = RunFilter { state, limit: PAGE, before_number: before, ..RunFilter::default() };
+    let pipeline: Option<Pipeline> = wanted.kind.as_deref().and_then(|k| k.parse().ok());
+    let filter = RunFilter { state, pipeline, limit: PAGE, before_number: before, ..RunFilter::default() };
     let rows = lines(&app, filter).await?;
     let next = (rows.len() == PAGE as usize).then(|| rows.last()).flatten().map(|last| {
         let state = state.map_or_else(String::new, |s| format!("&state={s}"));
-        format!("/runs?before={}{state}", last.number)
+        let kind = pipeline.map_or_else(String::new, |k| format!("&kind={k}"));
+        format!("/runs?before={}{state}{kind}", last.number)
     });
     finished(&RunsPage {
         shell: Shell::new(&operator, "runs"),
         rows,
         states: RunState::ALL.into_iter().map(|s| (s.as_str(), state == Some(s))).collect(),
+        kinds: [
+            ("", "all", pipeline.is_none()),
+            ("host", "machines", pipeline == Some(Pipeline::Host)),
+            ("image", "images", pipeline == Some(Pipeline::Image)),
+        ],
         next,
-        filtered: state.is_some() || before.is_some(),
+        filtered: state.is_some() || pipeline.is_some() || before.is_some(),
     })
 }
 
@@ -92,6 +103,7 @@ fn line(run: &RunSummary, badge: Badge, started: Option<Micros>, now: Micros) ->
     RunLine {
         number: run.number,
         target: run.target.clone(),
+        target_page: format::target_page(run.pipeline, &run.target),
         badge,
         profile: run.profile.clone(),
         when: When::new(run.created_at, now),

@@ -17,6 +17,7 @@ mod m0005_side;
 mod m0006_deliveries;
 mod m0007_stages;
 mod m0008_targets;
+mod m0009_images;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_deliveries::STEP),
             Box::new(m0007_stages::STEP),
             Box::new(m0008_targets::STEP),
+            Box::new(m0009_images::STEP),
         ]
     }
 }

@@ -7,6 +7,7 @@ mod access;
 mod bulk;
 mod concurrency;
 mod crash;
+mod images;
 mod journal;
 mod migrations;
 mod outbox;
@@ -72,6 +73,7 @@ on_both! {
     bulk::bulk_rows_are_bound_to_the_chain,
     bulk::a_bad_row_fails_alone,
     bulk::retention_drops_whole_days,
+    images::names_stay_and_what_is_behind_them_changes,
     migrations::a_filled_database_is_carried_over,
     migrations::a_newer_database_is_refused,
 }

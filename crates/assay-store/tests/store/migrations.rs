@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 7] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 9] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -66,6 +66,12 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 7] {
             ("INSERT INTO checkpoints VALUES ($1, 'Storage', 1, 3, 1, '{\"pass\":2}')", vec![run.0.into()]),
             ("INSERT INTO pins VALUES ($1, 'ada', 1)", vec![run.0.into()]),
         ],
+        // It renames a column, which the rows above have.
+        vec![],
+        vec![(
+            "INSERT INTO image_runs VALUES ($1, $2, 4096, 'MY_INSTALLER', $3)",
+            vec![run.0.into(), hash(), true.into()],
+        )],
     ]
 }
 
@@ -100,6 +106,8 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     let checkpoint = store.checkpoint(run, &"Storage".into()).await.expect("read").expect("there");
     assert_eq!((checkpoint.generation, checkpoint.state), (3, json!({"pass": 2})));
     assert_eq!(store.pins().await.expect("read")[0].by, "ada");
+    let image = store.image_of(run).await.expect("read").expect("there");
+    assert_eq!((image.digest, image.volume.as_deref()), (Sha256::of(b"x"), Some("MY_INSTALLER")));
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);

@@ -260,6 +260,7 @@ pub(crate) fn verdict_words(run: &RunSummary) -> String {
         (_, Some(RunResult::Pass), true) => "pass, overridden".to_owned(),
         (_, Some(RunResult::Pass), false) => "pass".to_owned(),
         (_, Some(RunResult::Fail), _) => format!("fail{at}"),
+        (RunState::Completed, None, _) => "no verdict".to_owned(),
         (state, None, _) => state.to_string(),
     }
 }
@@ -277,7 +278,7 @@ pub(crate) fn print_list(runs: &[RunSummary]) {
             ]
         })
         .collect();
-    ui::table(&["RUN", "HOST", "STATE", "VERDICT", "ASKED FOR"], &rows);
+    ui::table(&["RUN", "TARGET", "STATE", "VERDICT", "ASKED FOR"], &rows);
 }
 
 pub(crate) fn print_detail(detail: &RunDetail) {

@@ -44,6 +44,7 @@ impl Test {
         progress(&format!("guests run by {}", self.accel_words()));
 
         let image = self.spec.image.clone();
+        readable(&image)?;
         let fingerprint =
             blocking(move || Fingerprint::of(&image)).await?.map_err(|error| error.to_string())?;
         let sha256: Sha256 = fingerprint
@@ -52,6 +53,13 @@ impl Test {
             .unwrap_or_default()
             .parse()
             .map_err(|error| format!("the image's digest: {error}"))?;
+        if let Some(wanted) = self.spec.sha256.filter(|wanted| *wanted != sha256) {
+            return Err(format!(
+                "{} on the runner's machine is another image than the one that was to be tested (SHA-256 {sha256}, not \
+                 {wanted}); copy it there again",
+                self.spec.image.display()
+            ));
+        }
         if let Some(join) = self.profile().join.clone() {
             self.stand_in(&join).await?;
         }
@@ -292,6 +300,19 @@ impl Test {
             laid.served = Some(Arc::new(served.map_err(|error| error.to_string())?));
         }
         Ok(())
+    }
+}
+
+/// Whoever asks may be on another machine, and have the image there.
+fn readable(image: &Path) -> Result<(), String> {
+    match std::fs::File::open(image).and_then(|file| file.metadata()) {
+        Ok(file) if file.is_file() => Ok(()),
+        Ok(_) => Err(format!("{} on the runner's machine is not a file", image.display())),
+        Err(why) => Err(format!(
+            "the image cannot be read on the runner's machine: {}: {why}; put it there, or name the path that it has \
+             there, or let the machine that has it be the runner (--agents, --runner-token)",
+            image.display()
+        )),
     }
 }
 

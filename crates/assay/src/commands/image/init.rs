@@ -52,6 +52,7 @@ impl Init {
         let local = Local::start(scratch.path(), &[]).await?;
         let spec = ImageSpec {
             image,
+            sha256: None,
             profile,
             folder: scratch.path().to_owned(),
             cell: std::collections::BTreeMap::new(),

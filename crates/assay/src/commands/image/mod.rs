@@ -1,6 +1,7 @@
 //! `assay image`: installer images, tested end to end.
 
 mod control_plane;
+mod history;
 mod init;
 mod local;
 mod out;
@@ -25,6 +26,10 @@ pub(crate) enum Image {
     PowerCuts(power_cuts::Cuts),
     /// Write a first profile by watching an image boot
     Init(init::Init),
+    /// All images that a server has tested, each with its latest run
+    List(history::List),
+    /// One image: its runs, and what changed when the image did
+    Show(history::Show),
     /// Run the stand-in control plane alone, to point machines at by hand
     ControlPlane(control_plane::ControlPlane),
 }
@@ -35,6 +40,8 @@ impl Image {
             Self::Test(test) => test.run().await,
             Self::PowerCuts(cuts) => cuts.run().await,
             Self::Init(init) => init.run().await,
+            Self::List(list) => list.run().await,
+            Self::Show(show) => show.run().await,
             Self::ControlPlane(alone) => alone.run().await,
         }
     }

@@ -228,6 +228,7 @@ async fn one(
 ) -> Result<RunDetail> {
     let spec = ImageSpec {
         image: iso.to_owned(),
+        sha256: None,
         profile: entry.profile.clone(),
         folder: std::path::absolute(&places.images)?,
         cell: BTreeMap::new(),

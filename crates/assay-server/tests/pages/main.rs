@@ -1,6 +1,8 @@
 //! The pages over a real server and a real store: signing in, looking, deciding; and what must be refused.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod images;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
