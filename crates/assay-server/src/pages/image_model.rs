@@ -395,6 +395,7 @@ fn ended(outcome: &Outcome) -> Option<String> {
             format!("{waited_for} did not come within {}; the last line: {line}", duration(*limit_s))
         }
         Outcome::Ended { code, detail } => format!("{code}: {detail}"),
+        Outcome::PowerCut => "its power was cut, as the profile wants it".to_owned(),
         Outcome::RunnerFault { why } => format!("the runner failed: {why}"),
     })
 }
