@@ -7,7 +7,8 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 mod boot;
-pub mod cuts;
+#[cfg(feature = "bench")]
+mod cuts;
 pub mod evidence;
 mod faults;
 #[cfg(test)]

@@ -131,7 +131,10 @@ pub(super) fn runner_fault(watched: &Watched) -> Option<&str> {
 /// What it comes to when a machine stops because it was given no time: where it is emulated in software, the runner has
 /// failed and nobody knows anything of the image. Elsewhere this says nothing, and the same line is a failure by another
 /// pattern.
-#[cfg_attr(not(feature = "bench"), expect(dead_code, reason = "machines are watched by a runner alone"))]
+#[cfg_attr(
+    not(any(feature = "bench", test)),
+    expect(dead_code, reason = "machines are watched by a runner alone")
+)]
 pub(super) fn starved(emulated: bool, code: &str, said: &str, next_step: &str) -> Option<Outcome> {
     let why = || {
         format!(

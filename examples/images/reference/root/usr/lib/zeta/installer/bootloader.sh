@@ -6,12 +6,14 @@ LOADER=/usr/lib/zeta/bootloader
 
 install_bootloader() {
     bios=$(partition "$boot_disk" 1)
+    mkdir -p "$TARGET/boot/efi/EFI/BOOT" "$TARGET/boot/grub"
+    put boot/grub/grub.cfg "$(write_menu)"
+    dd if=$LOADER/core.img of="$bios" bs=64k 2>/dev/null || die "boot loader in $bios"
+    # What the firmware starts comes last: before it, a cut in power leaves a disk with nothing to boot.
+    sync
+    cp $LOADER/BOOTX64.EFI "$TARGET/boot/efi/EFI/BOOT/BOOTX64.EFI" || die "boot loader for UEFI"
     # 440 bytes of code; the partition table of the same sector stays.
     dd if=$LOADER/boot.img of="/dev/$boot_disk" bs=440 count=1 conv=notrunc 2>/dev/null || die "boot sector of /dev/$boot_disk"
-    dd if=$LOADER/core.img of="$bios" bs=64k 2>/dev/null || die "boot loader in $bios"
-    mkdir -p "$TARGET/boot/efi/EFI/BOOT" "$TARGET/boot/grub"
-    cp $LOADER/BOOTX64.EFI "$TARGET/boot/efi/EFI/BOOT/BOOTX64.EFI" || die "boot loader for UEFI"
-    put boot/grub/grub.cfg "$(write_menu)"
     say "boot loader on /dev/$boot_disk for BIOS and UEFI"
 }
 
