@@ -9,6 +9,8 @@ use regex::{Regex, RegexSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dialog;
+
 /// What a prompt asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +108,10 @@ static PROMPTS: &[(PromptKind, bool, &str)] = {
     ]
 };
 
+/// newt's line at the lower edge, which says what the keys do.
+static KEYS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?i)^\s*<tab>.*<(?:space|enter)>").expect("the pattern is tested"));
+
 static SET: LazyLock<RegexSet> = LazyLock::new(|| {
     RegexSet::new(PROMPTS.iter().map(|(_, _, pattern)| *pattern)).expect("the patterns are tested")
 });
@@ -120,6 +126,9 @@ const LONGEST: usize = 400;
 
 /// How many finished lines above the last are looked at for a dialog.
 pub(crate) const DIALOG_LINES: usize = 8;
+
+/// How many lines above a prompt are looked at for what it belongs to.
+pub(crate) const QUESTION_LINES: usize = 40;
 
 /// What the machine waits for: `open` is the unfinished line, `last` the finished lines before it, latest first.
 pub(crate) fn waits_for<'a>(open: &'a str, last: &[&'a str]) -> Option<(PromptKind, &'a str)> {
@@ -136,6 +145,39 @@ pub(crate) fn waits_for<'a>(open: &'a str, last: &[&'a str]) -> Option<(PromptKi
     }
     let dialog = |line: &&&str| classify(line.trim_start(), false) == Some(PromptKind::Dialog);
     last.iter().take(DIALOG_LINES).find(dialog).map(|line| (PromptKind::Dialog, line.trim()))
+}
+
+/// What a prompt of Debian's installer in its text form asks, which stands above it: a title with a line of dashes below,
+/// then the text, then `Prompt: '?' for help>` or `[Press enter to continue]`, which are the same for every question.
+/// `last` are the finished lines, latest first. `None` for any other prompt.
+pub(crate) fn question(prompt: &str, last: &[&str]) -> Option<String> {
+    if !prompt.starts_with("Prompt: ") && prompt != "[Press enter to continue]" {
+        return None;
+    }
+    let is_dashes = |line: &&str| line.len() >= 4 && line.bytes().all(|byte| byte == b'-');
+    let last = &last[..last.len().min(QUESTION_LINES)];
+    let dashes = last.iter().map(|line| line.trim()).position(|line| is_dashes(&line))?;
+    let title = last.get(dashes + 1)?.trim();
+    let mut paragraphs: Vec<String> = Vec::new();
+    let mut begins = true;
+    for line in last[..dashes].iter().rev().map(|line| line.trim()) {
+        match paragraphs.last_mut() {
+            _ if line.is_empty() || line == prompt => {}
+            Some(text) if !begins => {
+                text.push(' ');
+                text.push_str(line);
+            }
+            _ => paragraphs.push(line.to_owned()),
+        }
+        // Error messages have a heading of their own.
+        begins = line.is_empty() || line.starts_with("!! ");
+    }
+    Some(dialog::told(title, &paragraphs, prompt))
+}
+
+/// Whether a prompt is no more than the line that says what the keys do.
+pub(crate) fn explains_keys(prompt: &str) -> bool {
+    KEYS.is_match(prompt)
 }
 
 fn classify(line: &str, open: bool) -> Option<PromptKind> {

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use crate::armed::Shown;
 use crate::console::waiting;
+use crate::dialog::{self, Windows};
 use crate::judge::{Judge, Passage, sighting};
 use crate::ladder::Rung;
 use crate::line::{Line, Source};
 use crate::marker::Marker;
 use crate::printk;
-use crate::prompt;
+use crate::prompt::{self, PromptKind};
 use crate::quiet::Quiet;
 use crate::row::{MAX_LINE, Row};
 use crate::screen::Screen;
@@ -238,10 +239,18 @@ impl ScreenReader {
         let Some((open, above)) = self.lines.split_last() else { return };
         let above: Vec<&str> = above.iter().rev().map(|line| line.text.as_str()).collect();
         // A dialog's buttons and help line may stand anywhere in the lower part.
-        let found = prompt::waits_for(&open.text, &above);
-        if let Some((kind, prompt)) = found {
-            out.push(sighting(self.text(&open.text, open.number), waiting(kind, prompt)));
+        let Some((kind, prompt)) = prompt::waits_for(&open.text, &above) else { return };
+        let mut what = waiting(kind, prompt);
+        if kind == PromptKind::Dialog {
+            let rows: Vec<&str> = self.lines.iter().map(|line| line.text.as_str()).collect();
+            match dialog::windows(&rows) {
+                Windows::Asks(asks) => what = waiting(kind, &asks),
+                // Installers leave the line that explains the keys standing while they work.
+                Windows::Silent if prompt::explains_keys(prompt) => return,
+                Windows::Silent | Windows::None => {}
+            }
         }
+        out.push(sighting(self.text(&open.text, open.number), what));
     }
 }
 

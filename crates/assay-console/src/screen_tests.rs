@@ -126,3 +126,33 @@ fn any_screens_at_all() {
     }
     assert!(reader.tail(10).len() == 1);
 }
+
+#[test]
+fn a_window_is_told_by_what_it_asks_and_work_in_one_is_not_a_prompt() {
+    let keys = "<Tab> moves; <Space> selects; <Enter> activates buttons";
+    let mut reader = reader(&[]);
+    let rows = [
+        "┌──────┤ [!] Configure the network ├──────┐",
+        "│ Name server addresses:                  │",
+        "│ _______________________________________ │",
+        "│   <Go Back>                <Continue>   │",
+        "└─────────────────────────────────────────┘",
+        "",
+        keys,
+    ];
+    reader.push(s(1), &Screen::from_rows(80, rows));
+    assert_eq!(
+        names(&reader.tick(s(31))),
+        ["stuck: [!] Configure the network: Name server addresses: <Go Back> <Continue>"]
+    );
+    let rows = [
+        "┌────┤ Loading additional components ├────┐",
+        "│ ██████████                         23%  │",
+        "│ Retrieving partman-auto                 │",
+        "└─────────────────────────────────────────┘",
+        "",
+        keys,
+    ];
+    reader.push(s(40), &Screen::from_rows(80, rows));
+    assert_eq!(names(&reader.tick(s(100))), [""; 0]);
+}
