@@ -22,18 +22,22 @@ impl Font {
     /// What consoles with cells of 8 by 16 pixels are drawn with: `video_bios`, the 256 glyphs that text modes and
     /// boot loaders use, as [`Font::from_vga`] takes them; Linux's own font, which is not quite the same; and
     /// Debian's. One font for all of them does no harm, because no two of their glyphs look alike and mean different
-    /// characters. Without `video_bios` most of Linux's font is missing, since it shares those glyphs.
+    /// characters.
     ///
     /// # Errors
     /// [`FontError::Size`] if `video_bios` is not 4096 bytes.
-    pub fn of_consoles(video_bios: Option<&[u8]>) -> Result<Self, FontError> {
-        match video_bios {
-            Some(bytes) if bytes.len() != 256 * HEIGHT => {
-                Err(FontError::Size { glyphs: 256, width: WIDTH, height: bytes.len() / 256 })
-            }
-            Some(bytes) => Ok(Self::from_vga(bytes)?.and(&BUNDLED)),
-            None => Ok(BUNDLED.clone()),
+    pub fn of_consoles(video_bios: &[u8]) -> Result<Self, FontError> {
+        if video_bios.len() == 256 * HEIGHT {
+            Ok(Self::from_vga(video_bios)?.and(&BUNDLED))
+        } else {
+            Err(FontError::Size { glyphs: 256, width: WIDTH, height: video_bios.len() / 256 })
         }
+    }
+
+    /// The bundled ones alone, for where no video BIOS is at hand. Most of Linux's font is missing then, since it
+    /// shares those glyphs.
+    pub fn bundled() -> Self {
+        BUNDLED.clone()
     }
 }
 
@@ -78,16 +82,16 @@ mod tests {
         // A video BIOS whose `A` is like no other.
         let mut bios = vec![0; 4096];
         bios[usize::from(b'A') * 16..][..16].copy_from_slice(&[0xaa; 16]);
-        let font = Font::of_consoles(Some(&bios)).unwrap();
+        let font = Font::of_consoles(&bios).unwrap();
         assert_eq!(font.character(&[0xaa; 16]), Some('A'));
         let of =
             |file: &str, wanted: char| file.lines().filter_map(glyph).find(|(_, c)| *c == wanted).unwrap().0;
         assert_ne!(of(LINUX, 'w'), of(FIXED, 'w'));
         for file in [LINUX, FIXED] {
             assert_eq!(font.character(&of(file, 'w')), Some('w'));
-            assert_eq!(Font::of_consoles(None).unwrap().character(&of(file, 'w')), Some('w'));
+            assert_eq!(Font::bundled().character(&of(file, 'w')), Some('w'));
         }
-        let error = Font::of_consoles(Some(&bios[1..])).unwrap_err().to_string();
+        let error = Font::of_consoles(&bios[1..]).unwrap_err().to_string();
         assert_eq!(error, "256 glyphs of 8×15 are not a console font; check the file");
     }
 }

@@ -301,7 +301,7 @@ impl Console {
             .transcript
             .lines()
             .rev()
-            .filter(|line| line.source != Source::Kernel)
+            .filter(|line| line.source != Source::Kernel && !prompt::is_status(&line.text))
             .take(QUESTION_LINES)
             .map(|line| line.text.as_str())
             .collect();

@@ -10,7 +10,7 @@ use regex::Regex;
 /// The longest answer, in characters: what a finding has room for.
 const LONGEST: usize = 190;
 
-/// How much of the last paragraph, which is the question itself where there are several, is kept at least.
+/// How long the last paragraph may be, in characters, to be kept whole: where there are several, it is the question itself.
 const QUESTION: usize = 70;
 
 static BUTTON: LazyLock<Regex> = LazyLock::new(|| {
@@ -132,7 +132,7 @@ fn is_drawn(c: char) -> bool {
     ('\u{2500}'..='\u{259f}').contains(&c) || c == char::REPLACEMENT_CHARACTER
 }
 
-/// Title, text and buttons in one line. Where there is no room for all of the text, its beginning and its last paragraph.
+/// Title, text and buttons in one line. Where there is no room for all of the text, its beginning and its question.
 pub(crate) fn told(title: &str, paragraphs: &[String], buttons: &str) -> String {
     let title = if title.is_empty() { String::new() } else { format!("{title}: ") };
     let text = paragraphs.join(" ");
@@ -140,7 +140,8 @@ pub(crate) fn told(title: &str, paragraphs: &[String], buttons: &str) -> String 
     let text = if text.chars().count() <= room {
         text
     } else {
-        let last = paragraphs.last().filter(|_| paragraphs.len() > 1);
+        let is_question = |last: &&String| paragraphs.len() > 1 && last.chars().count() <= QUESTION;
+        let last = paragraphs.last().filter(is_question);
         let question = last.map_or_else(String::new, |last| first(last, QUESTION.min(room / 2)));
         let beginning = first(&text, room.saturating_sub(question.chars().count() + 1));
         format!("{beginning} {question}")

@@ -8,7 +8,7 @@ fn asks(screen: &str) -> String {
 }
 
 /// Debian's installer on a network without a name server, narrowed; the frame is drawn by its framebuffer terminal.
-const NAME_SERVERS: &str = "\
+const NAME_SERVERS: &str = "
   ┌───────────────────────────┤ [!!] Configure the network ├───────────────────────────┐
   │                                                                                    │▒
   │ The name servers are used to look up host names on the network. Please enter the   │▒
@@ -32,7 +32,7 @@ fn the_title_the_beginning_of_the_text_and_the_question() {
     assert_eq!(
         asks(NAME_SERVERS),
         "[!!] Configure the network: The name servers are used to look up host names on the network. Please enter the IP \
-         addresses (not host n… Name server addresses: <Go Back> <Continue>"
+         addresses (not host names) of up… Name server addresses: <Go Back> <Continue>"
     );
 }
 
@@ -62,7 +62,7 @@ fn a_short_window_is_told_whole() {
     assert_eq!(
         asks(dialog),
         "FAI - Fully Automatic Installation: Select your FAI profile Simple My first FAI installation Xfce Xfce \
-         desktop, LVM partitioning <  OK  > <Cancel> < Help >"
+         desktop, LVM partitioning < OK > <Cancel> < Help >"
     );
 }
 

@@ -81,7 +81,7 @@ static PROMPTS: &[(PromptKind, bool, &str)] = {
         ),
         (Confirm, false, r"(?i)\b(?:continue|proceed|sure|confirm|overwrite|erase|wipe)\b.{0,60}\? *$"),
         // The text frontend of Debian's installer.
-        (Choice, false, r"^Prompt: .*> *$"),
+        (Choice, true, r"^Prompt: .*> *$"),
         (Choice, true, r"(?i)^\s*(?:please )?(?:select|choose|enter|type|specify|which)\b.{0,100}[:?>] *$"),
         (
             Choice,
@@ -107,6 +107,11 @@ static PROMPTS: &[(PromptKind, bool, &str)] = {
         (Choice, false, r"\? *$"),
     ]
 };
+
+/// The status line of GNU screen, in which Debian's installer runs on a serial port: it is drawn after the prompt, again each
+/// minute.
+static STATUS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\[ *\(\d+\*\w[^\]]*\]\[[^\]]*\]\s*$").expect("the pattern is tested"));
 
 /// newt's line at the lower edge, which says what the keys do.
 static KEYS: LazyLock<Regex> =
@@ -172,7 +177,24 @@ pub(crate) fn question(prompt: &str, last: &[&str]) -> Option<String> {
         // Error messages have a heading of their own.
         begins = line.is_empty() || line.starts_with("!! ");
     }
+    // What is to be entered is named on a line of its own, below the text without a space between.
+    if let Some(field) =
+        last[..dashes].iter().map(|line| line.trim()).find(|line| !line.is_empty() && *line != prompt)
+        && field.ends_with([':', '?'])
+        && let Some(text) = paragraphs.last_mut()
+        && text.len() > field.len()
+        && text.ends_with(field)
+    {
+        text.truncate(text.len() - field.len());
+        text.truncate(text.trim_end().len());
+        paragraphs.push(field.to_owned());
+    }
     Some(dialog::told(title, &paragraphs, prompt))
+}
+
+/// Whether a line is a terminal multiplexer's own.
+pub(crate) fn is_status(line: &str) -> bool {
+    STATUS.is_match(line)
 }
 
 /// Whether a prompt is no more than the line that says what the keys do.
@@ -273,5 +295,35 @@ mod tests {
             waits_for("", &["", "   <Yes>    <No>", "Format the disk?"]),
             Some((PromptKind::Dialog, "<Yes>    <No>"))
         );
+    }
+
+    #[test]
+    fn a_multiplexers_status_line_is_not_the_installers() {
+        let drawn = "[           (1*installer)  2 shell  3 shell  4- log           ][ Nov 21 23:34 ]";
+        assert!(is_status(drawn));
+        for line in
+            ["[ OK ] Started (1*) foo", "[Press enter to continue]", "[  12.3] usb (1*2)", "[ (1 of 2) ][ ]"]
+        {
+            assert!(!is_status(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_question_in_plain_lines_has_a_title_a_text_and_a_field() {
+        let text = |prompt: &str, above: &str| question(prompt, &above.lines().rev().collect::<Vec<_>>());
+        let asked = "Partition disks\n---------------\n\nWrite the changes to disks?\n  1: Yes  2: No [*]\n";
+        assert_eq!(
+            text("Prompt: '?' for help, default=2> ", asked).as_deref(),
+            Some(
+                "Partition disks: Write the changes to disks? 1: Yes  2: No [*] Prompt: '?' for help, default=2>"
+            )
+        );
+        // No title, no question: whoever draws no line of dashes is not Debian's installer.
+        assert_eq!(text("Prompt: '?' for help> ", "Partition disks\n\nWhat now?"), None);
+        assert_eq!(text("[Press enter to continue]", "----\n"), None, "dashes and no title");
+        assert_eq!(text("Password: ", asked), None);
+        let endless = "x".repeat(100_000);
+        let told = text("Prompt: > ", &format!("{endless}\n----\n{endless}")).unwrap_or_default();
+        assert!(told.len() < 101_000);
     }
 }

@@ -62,7 +62,7 @@ impl ScreenReader {
     /// Takes the screen as it was at the time `at`, and returns what is new on it.
     pub fn push(&mut self, at: Duration, screen: &Screen) -> Vec<Sighting> {
         let mut out = self.tick(at);
-        let texts = screen.lines();
+        let texts = without_cursor(screen.lines());
         if texts.len() == self.lines.len()
             && texts.iter().zip(&self.lines).all(|(text, line)| *text == line.text)
         {
@@ -252,6 +252,22 @@ impl ScreenReader {
         }
         out.push(sighting(self.text(&open.text, open.number), what));
     }
+}
+
+/// A framebuffer console's cursor is a cell that cannot be read, and it blinks: where it is the only such cell, it is left out.
+/// Else a prompt would never stand still.
+fn without_cursor(mut lines: Vec<String>) -> Vec<String> {
+    const UNREADABLE: char = char::REPLACEMENT_CHARACTER;
+    let mut cells = lines.iter_mut().filter(|line| line.contains(UNREADABLE));
+    let (Some(line), None) = (cells.next(), cells.next()) else { return lines };
+    if line.matches(UNREADABLE).count() == 1 {
+        *line = line.replace(UNREADABLE, " ");
+        line.truncate(line.trim_end().len());
+    }
+    while lines.last().is_some_and(|line| line.trim().is_empty()) {
+        lines.pop();
+    }
+    lines
 }
 
 /// Finds the lines of the screen before in the one after; those that are gone are handed to `gone`.

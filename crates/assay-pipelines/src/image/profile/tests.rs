@@ -109,6 +109,7 @@ cpus = 4
 memory = "512MiB"
 clock = "1970-01-01T00:00:00"
 watchdog = true
+progress-port = 4711
 
 [[machine.disk]]
 name = "A"
@@ -128,6 +129,8 @@ fault = { what = "pulled", after = "installed" }
 mac = "52:54:00:aa:bb:cc"
 model = "e1000e"
 network = "none"
+
+[[machine.nic]]
 
 [medium]
 as = "usb"
@@ -238,6 +241,11 @@ fn each_rule_refuses_and_names_the_place() {
         (around("[machine]\nmemory = \"63MiB\"", ""), "machine.memory = \"63MiB\": at least 64MiB"),
         (around("", &"[[machine.nic]]\n".repeat(17)), "more than 16 disks or network ports"),
         (around("[machine]\nclock = \"1970\"", ""), "machine.clock = \"1970\": a time such as"),
+        (around("[machine]\nprogress-port = 443", ""), "machine.progress-port = 443: a port beside"),
+        (
+            around("[machine]\nprogress-port = 4711", "[[machine.nic]]\nnetwork = \"open\"\n"),
+            "machine.progress-port: it is on an isolated network",
+        ),
         (around("[machine]\narch = \"aarch64\"", ""), "machine.firmware: an aarch64 machine has no BIOS"),
         (disk("name = \"a b\""), "machine.disk \"a b\": a disk's name is its serial number"),
         (disk("name = \"\""), "machine.disk \"\": a disk's name"),
