@@ -13,6 +13,9 @@ const LONGEST: usize = 190;
 /// How long the last paragraph may be, in characters, to be kept whole: where there are several, it is the question itself.
 const QUESTION: usize = 70;
 
+/// How many frames of a screen are looked at: what a machine draws may be nothing but corners.
+const MAX_FRAMES: usize = 64;
+
 static BUTTON: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"<\s*[A-Za-z][A-Za-z ]{0,18}?\s*>|\[\s*(?:OK|Yes|No|Cancel|Continue|Go Back)\s*\]")
         .expect("the pattern is tested")
@@ -47,21 +50,18 @@ impl Frame {
 /// onto larger ones, and what they cover has no corners any more.
 pub(crate) fn windows(rows: &[&str]) -> Windows {
     let rows: Vec<Vec<char>> = rows.iter().map(|row| row.chars().collect()).collect();
-    let mut any = false;
-    let mut best: Option<(usize, String)> = None;
+    let mut frames: Vec<Frame> = Vec::new();
     for (top, row) in rows.iter().enumerate() {
-        for frame in frames_from(&rows, top, row) {
-            any = true;
-            let Some(asks) = asks(&rows, &frame) else { continue };
-            if best.as_ref().is_none_or(|(area, _)| frame.area() < *area) {
-                best = Some((frame.area(), asks));
-            }
+        if frames.len() < MAX_FRAMES {
+            frames.extend(frames_from(&rows, top, row));
         }
     }
-    match best {
-        Some((_, asks)) => Windows::Asks(asks),
-        None if any => Windows::Silent,
-        None => Windows::None,
+    frames.truncate(MAX_FRAMES);
+    frames.sort_by_key(Frame::area);
+    match frames.iter().find_map(|frame| asks(&rows, frame)) {
+        Some(asks) => Windows::Asks(asks),
+        None if frames.is_empty() => Windows::None,
+        None => Windows::Silent,
     }
 }
 

@@ -109,6 +109,12 @@ fn any_rows_at_all() {
     ] {
         windows(rows);
     }
+    let corners = ["┌┐".repeat(500), "└┘".repeat(500)].concat();
+    assert_eq!(windows(&vec![corners.as_str(); 500]), Windows::None, "beside each other, not below");
+    let (above, below) = ("┌┐".repeat(500), "└┘".repeat(500));
+    let mut rows = vec![above.as_str(); 499];
+    rows.push(&below);
+    assert_eq!(windows(&rows), Windows::Silent, "and soon told");
     let long = "x".repeat(5000);
     let told = told(&long, &[long.clone(), long.clone()], "<OK>");
     assert!(told.chars().count() < 5100, "a title is never longer than a row of the screen");

@@ -126,6 +126,11 @@ static WORKING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\[[ *]{6}\]|^A (?:start|stop) job is running").expect("the pattern is tested")
 });
 
+/// GRUB has left its menu.
+static BOOTING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?:Booting [`']|Booting a command list|EFI stub: )").expect("the pattern is tested")
+});
+
 /// The longest line that is a prompt, in bytes.
 const LONGEST: usize = 400;
 
@@ -148,8 +153,11 @@ pub(crate) fn waits_for<'a>(open: &'a str, last: &[&'a str]) -> Option<(PromptKi
     {
         return Some((kind, line.trim()));
     }
-    let dialog = |line: &&&str| classify(line.trim_start(), false) == Some(PromptKind::Dialog);
-    last.iter().take(DIALOG_LINES).find(dialog).map(|line| (PromptKind::Dialog, line.trim()))
+    let dialog = |line: &&str| classify(line.trim_start(), false) == Some(PromptKind::Dialog);
+    let at = last.iter().take(DIALOG_LINES).position(dialog)?;
+    // On a serial port a boot menu still stands above what its entry says.
+    let is_over = last[..at].iter().any(|line| BOOTING.is_match(line)) || BOOTING.is_match(open);
+    (!is_over).then(|| (PromptKind::Dialog, last[at].trim()))
 }
 
 /// What a prompt of Debian's installer in its text form asks, which stands above it: a title with a line of dashes below,
@@ -295,6 +303,25 @@ mod tests {
             waits_for("", &["", "   <Yes>    <No>", "Format the disk?"]),
             Some((PromptKind::Dialog, "<Yes>    <No>"))
         );
+    }
+
+    #[test]
+    fn a_boot_menu_is_no_prompt_any_more_once_an_entry_boots() {
+        let menu =
+            ["      Press enter to boot the selected OS", "      Use the ^ and v keys to select an entry."];
+        assert!(waits_for("", &menu).is_some());
+        // GRUB under UEFI without a video module, and a kernel that is quiet from there on.
+        let booting = [
+            "Booting in blind mode",
+            "error: no suitable video mode found.",
+            "  Booting `Install'",
+            menu[0],
+            menu[1],
+        ];
+        assert_eq!(waits_for("", &booting), None);
+        assert_eq!(waits_for("  Booting `Install'", &menu), None);
+        // What only speaks of booting is not it.
+        assert!(waits_for("", &["Booting takes a minute.", menu[1]]).is_some());
     }
 
     #[test]

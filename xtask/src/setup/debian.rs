@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 50] = [
+const PACKAGES: [&str; 53] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -22,6 +22,7 @@ const PACKAGES: [&str; 50] = [
     "cpio",
     "cryptsetup-bin",
     "curl",
+    "debian-installer-12-netboot-amd64",
     "dmidecode",
     "dnsmasq-base",
     "dosfstools",
@@ -33,7 +34,9 @@ const PACKAGES: [&str; 50] = [
     "gdisk",
     "git",
     "grub-common",
+    "grub-efi-amd64-bin",
     "grub-pc-bin",
+    "grub-rescue-pc",
     "iperf3",
     "ipmitool",
     "iproute2",
