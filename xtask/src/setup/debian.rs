@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 53] = [
+const PACKAGES: [&str; 59] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -26,13 +26,17 @@ const PACKAGES: [&str; 53] = [
     "dmidecode",
     "dnsmasq-base",
     "dosfstools",
+    "dpkg-dev",
     "e2fsprogs",
+    "etcd-server",
     "ethtool",
     "fdisk",
     "fio",
     "gcc",
     "gdisk",
     "git",
+    "golang-1.19-go",
+    "golang-github-modern-go-reflect2-dev",
     "grub-common",
     "grub-efi-amd64-bin",
     "grub-pc-bin",
@@ -43,6 +47,7 @@ const PACKAGES: [&str; 53] = [
     "ipxe",
     "libc6-dev",
     "lvm2",
+    "make",
     "mdadm",
     "memtest86+",
     "mmdebstrap",
@@ -55,6 +60,7 @@ const PACKAGES: [&str; 53] = [
     "postgresql-15",
     "python3-aiosmtpd",
     "python3-venv",
+    "rsync",
     "sg3-utils",
     "smartmontools",
     "squashfs-tools",
