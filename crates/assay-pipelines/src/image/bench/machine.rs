@@ -152,6 +152,8 @@ impl Machine {
                     Heed::Nothing => {}
                     Heed::Done(phase) => {
                         self.phase_seen(phase, over, &sighting, phase_began, read_at);
+                        // It went on, so what stood on another channel was no prompt, or is answered.
+                        self.standing.clear();
                         let written: u64 = self.written().await.values().sum();
                         if let Some(seen) = self.watched.phases.last_mut() {
                             seen.written = Some(written);

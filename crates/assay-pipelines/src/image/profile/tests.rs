@@ -185,6 +185,21 @@ fault = [{ on = "register", what = "500", times = 2 }]
 }
 
 #[test]
+fn the_profiles_of_other_peoples_media_read_and_stay_the_same() {
+    let profiles = [
+        include_str!("../../../../../examples/images/debian-netboot.toml"),
+        include_str!("../../../../../examples/images/fai.toml"),
+        include_str!("../../../../../examples/images/grub-rescue.toml"),
+        include_str!("../../../../../examples/images/ipxe.toml"),
+        include_str!("../../../../../examples/images/memtest86plus.toml"),
+    ];
+    for text in profiles {
+        let profile = Profile::from_toml(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
+    }
+}
+
+#[test]
 fn a_slip_of_the_pen_is_answered_with_the_place_and_the_nearest_word() {
     let rows = [
         ("nmae = \"x\"\n", "nmae = \"x\"", "did you mean `name`?"),
