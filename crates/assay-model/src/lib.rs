@@ -14,6 +14,7 @@ pub mod ids;
 pub mod journal;
 pub mod mac;
 pub mod pipeline;
+pub mod power_cuts;
 pub mod report;
 pub mod sensor;
 pub mod sentence;

@@ -15,6 +15,7 @@ mod page;
 mod words;
 
 use assay_model::host::inventory::Inventory;
+use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_model::{Event, Micros, RunView};
 
@@ -61,6 +62,12 @@ pub struct LastRed {
 /// `report.html`: one file, complete in itself, without script and without requests.
 pub fn html(view: &RunView, report: &Report, extras: &Extras) -> String {
     page::render(view, report, extras)
+}
+
+/// `power-cuts.html`: every moment of one installation in which the power could have gone. One file, which links to the
+/// transcripts beside it (`artifacts/`).
+pub fn power_cuts_html(cuts: &PowerCuts) -> String {
+    page::power_cuts::render(cuts)
 }
 
 /// `report.json`: pretty, keys in the order of the contract, a newline at the end.

@@ -6,6 +6,7 @@
 mod check;
 mod flow;
 mod machine;
+mod power;
 mod read;
 mod reconcile;
 mod units;
@@ -18,6 +19,7 @@ pub use flow::{Channel, ConsoleRules, Ends, Phase, Reply, Within};
 pub use machine::{
     Architecture, Bus, Connection, DiskFault, DiskHolds, DiskRole, DiskSpec, Firmware, MachineSpec, NicSpec,
 };
+pub use power::PowerCutSpec;
 pub use read::ProfileError;
 pub use reconcile::{Cluster, ReconcileSpec, When};
 pub use units::{BadUnit, Size, Span};
@@ -58,6 +60,9 @@ pub struct Profile {
     /// How the installation ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub install: InstallSpec,
+    /// When the power is cut while it installs, and what may be found after a cut.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub power_cut: PowerCutSpec,
     /// What the installed system has to reach.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reboot: RebootSpec,
@@ -180,6 +185,9 @@ pub struct InstallSpec {
     /// comes after it must not be work any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success: Option<String>,
+    /// What must become of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expect: InstallExpect,
     /// What the machine does after the last phase.
     pub ends: Ends,
     /// How long it may take for that.
@@ -188,8 +196,20 @@ pub struct InstallSpec {
 
 impl Default for InstallSpec {
     fn default() -> Self {
-        Self { success: None, ends: Ends::Any, timeout: Span::seconds(60) }
+        Self { success: None, expect: InstallExpect::Installed, ends: Ends::Any, timeout: Span::seconds(60) }
     }
+}
+
+/// What must become of an installation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InstallExpect {
+    /// It succeeds.
+    #[default]
+    Installed,
+    /// It ends with a line that the profile names under `fail`, and never says that it succeeded: there is something
+    /// wrong with this machine.
+    Refused,
 }
 
 /// What the installed system has to reach, booted from its disks alone.
