@@ -1,7 +1,7 @@
 //! Bytes in, lines out: takes terminal sequences away and kernel messages apart.
 //!
 //! `vte` reads the sequences, also ones that a chunk cuts in two. Two rows are written at the same time: the one
-//! that programs write, and the kernel's message, which may come anywhere in it (see [`printk`](crate::printk)).
+//! that programs write, and the kernel's message, which may come anywhere in it (see [`printk`]).
 //! After the message the program's row goes on where it was.
 //!
 //! Sequences that place the cursor on another line of the terminal end the row: full-screen programs and firmware

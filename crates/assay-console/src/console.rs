@@ -9,7 +9,7 @@ use crate::judge::{Judge, Passage, sighting};
 use crate::ladder::Rung;
 use crate::line::{Line, Source};
 use crate::marker::Marker;
-use crate::prompt::{self, DIALOG_LINES, PromptKind};
+use crate::prompt::{self, DIALOG_LINES, PromptKind, QUESTION_LINES};
 use crate::quiet::Quiet;
 use crate::sighting::{Sighting, What};
 use crate::transcript::Transcript;
@@ -301,14 +301,17 @@ impl Console {
             .transcript
             .lines()
             .rev()
-            .filter(|line| line.source != Source::Kernel)
-            .take(DIALOG_LINES)
+            .filter(|line| line.source != Source::Kernel && !prompt::is_status(&line.text))
+            .take(QUESTION_LINES)
             .map(|line| line.text.as_str())
             .collect();
         let part = if part.trim().is_empty() { &open } else { &part };
-        let found = prompt::waits_for(part, &last).or_else(|| prompt::waits_for(&open, &last));
+        let near = &last[..last.len().min(DIALOG_LINES)];
+        let found = prompt::waits_for(part, near).or_else(|| prompt::waits_for(&open, near));
         if let Some((kind, prompt)) = found {
-            out.push(sighting(self.text_of_open(&open), waiting(kind, prompt)));
+            let asks = prompt::question(prompt, &last);
+            let what = waiting(kind, asks.as_deref().unwrap_or(prompt));
+            out.push(sighting(self.text_of_open(&open), what));
         }
     }
 

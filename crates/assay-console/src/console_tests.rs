@@ -253,3 +253,30 @@ fn a_sighting_as_evidence() {
     let schema = serde_json::to_value(schemars::schema_for!(Sighting)).unwrap();
     assert_eq!(schema["properties"]["at_ms"]["type"], "integer");
 }
+
+#[test]
+fn a_prompt_of_debians_installer_is_told_by_its_question() {
+    let mut console = Console::new(Watch { stuck_after: Some(s(20)), ..Watch::default() });
+    let asked = "Configuring the network with DHCP  ... 4%... 100%\r\nConfigure the network\r\n---------------------\r\n\r\n\
+                 The name servers are used to look up host names on the network. Please enter \r\nthe IP addresses (not host \
+                 names) of up to 3 name servers, separated by spaces.\r\nName server addresses:\r\nPrompt: '?' for help, \
+                 default=> ";
+    console.push(s(1), asked.as_bytes());
+    let stuck = |seen: Vec<Sighting>| match seen.into_iter().map(|sighting| sighting.what).next_back() {
+        Some(What::StuckPrompt { prompt, .. }) => prompt,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        stuck(console.tick(s(30))),
+        "Configure the network: The name servers are used to look up host names on the network. Please enter the IP addresses \
+         (not host names)… Name server addresses: Prompt: '?' for help, default=>"
+    );
+    // As the installer writes it on a serial port, where it runs in a terminal multiplexer with a status line.
+    let failed = include_bytes!("../tests/debian-installer-mirror.raw");
+    console.push(s(40), failed);
+    assert_eq!(
+        stuck(console.tick(s(70))),
+        "Choose a mirror of the Debian archive: !! ERROR: Bad archive mirror An error has been detected while trying to use the \
+         specified Debian archive mirror. Possible r… [Press enter to continue]"
+    );
+}

@@ -101,6 +101,30 @@ impl Font {
         }
     }
 
+    /// This font, and those glyphs of `other` that it does not have. Glyphs of another size are left out.
+    #[must_use]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        if (self.width, self.height) == (other.width, other.height) {
+            for (rows, c) in &other.glyphs {
+                self.glyphs.entry(rows.clone()).or_insert(*c);
+            }
+        }
+        self
+    }
+
+    /// Glyphs of `width` by `height` pixels with their characters. The first of two that look alike counts.
+    pub(crate) fn from_glyphs(
+        width: usize,
+        height: usize,
+        glyphs: impl Iterator<Item = (Box<[u64]>, char)>,
+    ) -> Self {
+        let mut font = Self { width, height, glyphs: HashMap::new() };
+        glyphs.for_each(|(rows, c)| {
+            font.glyphs.entry(rows).or_insert(c);
+        });
+        font
+    }
+
     /// Pixels in a glyph's row.
     pub fn width(&self) -> usize {
         self.width

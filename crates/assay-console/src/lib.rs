@@ -16,10 +16,12 @@
 //! what is only known because nothing came for a while.
 
 mod armed;
+mod bundled;
 pub mod catalogue;
 mod clean;
 mod console;
 mod cp437;
+mod dialog;
 mod font;
 mod guard;
 mod judge;

@@ -9,6 +9,8 @@ use regex::{Regex, RegexSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dialog;
+
 /// What a prompt asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -79,7 +81,7 @@ static PROMPTS: &[(PromptKind, bool, &str)] = {
         ),
         (Confirm, false, r"(?i)\b(?:continue|proceed|sure|confirm|overwrite|erase|wipe)\b.{0,60}\? *$"),
         // The text frontend of Debian's installer.
-        (Choice, false, r"^Prompt: .*> *$"),
+        (Choice, true, r"^Prompt: .*> *$"),
         (Choice, true, r"(?i)^\s*(?:please )?(?:select|choose|enter|type|specify|which)\b.{0,100}[:?>] *$"),
         (
             Choice,
@@ -106,6 +108,15 @@ static PROMPTS: &[(PromptKind, bool, &str)] = {
     ]
 };
 
+/// The status line of GNU screen, in which Debian's installer runs on a serial port: it is drawn after the prompt, again each
+/// minute.
+static STATUS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\[ *\(\d+\*\w[^\]]*\]\[[^\]]*\]\s*$").expect("the pattern is tested"));
+
+/// newt's line at the lower edge, which says what the keys do.
+static KEYS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?i)^\s*<tab>.*<(?:space|enter)>").expect("the pattern is tested"));
+
 static SET: LazyLock<RegexSet> = LazyLock::new(|| {
     RegexSet::new(PROMPTS.iter().map(|(_, _, pattern)| *pattern)).expect("the patterns are tested")
 });
@@ -115,11 +126,19 @@ static WORKING: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\[[ *]{6}\]|^A (?:start|stop) job is running").expect("the pattern is tested")
 });
 
+/// GRUB has left its menu.
+static BOOTING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?:Booting [`']|Booting a command list|EFI stub: )").expect("the pattern is tested")
+});
+
 /// The longest line that is a prompt, in bytes.
 const LONGEST: usize = 400;
 
 /// How many finished lines above the last are looked at for a dialog.
 pub(crate) const DIALOG_LINES: usize = 8;
+
+/// How many lines above a prompt are looked at for what it belongs to.
+pub(crate) const QUESTION_LINES: usize = 40;
 
 /// What the machine waits for: `open` is the unfinished line, `last` the finished lines before it, latest first.
 pub(crate) fn waits_for<'a>(open: &'a str, last: &[&'a str]) -> Option<(PromptKind, &'a str)> {
@@ -134,8 +153,61 @@ pub(crate) fn waits_for<'a>(open: &'a str, last: &[&'a str]) -> Option<(PromptKi
     {
         return Some((kind, line.trim()));
     }
-    let dialog = |line: &&&str| classify(line.trim_start(), false) == Some(PromptKind::Dialog);
-    last.iter().take(DIALOG_LINES).find(dialog).map(|line| (PromptKind::Dialog, line.trim()))
+    let dialog = |line: &&str| classify(line.trim_start(), false) == Some(PromptKind::Dialog);
+    let at = last.iter().take(DIALOG_LINES).position(dialog)?;
+    // On a serial port a boot menu still stands above what its entry says.
+    let is_over = last[..at].iter().any(|line| BOOTING.is_match(line)) || BOOTING.is_match(open);
+    (!is_over).then(|| (PromptKind::Dialog, last[at].trim()))
+}
+
+/// What a prompt of Debian's installer in its text form asks, which stands above it: a title with a line of dashes below,
+/// then the text, then `Prompt: '?' for help>` or `[Press enter to continue]`, which are the same for every question.
+/// `last` are the finished lines, latest first. `None` for any other prompt.
+pub(crate) fn question(prompt: &str, last: &[&str]) -> Option<String> {
+    if !prompt.starts_with("Prompt: ") && prompt != "[Press enter to continue]" {
+        return None;
+    }
+    let is_dashes = |line: &&str| line.len() >= 4 && line.bytes().all(|byte| byte == b'-');
+    let last = &last[..last.len().min(QUESTION_LINES)];
+    let dashes = last.iter().map(|line| line.trim()).position(|line| is_dashes(&line))?;
+    let title = last.get(dashes + 1)?.trim();
+    let mut paragraphs: Vec<String> = Vec::new();
+    let mut begins = true;
+    for line in last[..dashes].iter().rev().map(|line| line.trim()) {
+        match paragraphs.last_mut() {
+            _ if line.is_empty() || line == prompt => {}
+            Some(text) if !begins => {
+                text.push(' ');
+                text.push_str(line);
+            }
+            _ => paragraphs.push(line.to_owned()),
+        }
+        // Error messages have a heading of their own.
+        begins = line.is_empty() || line.starts_with("!! ");
+    }
+    // What is to be entered is named on a line of its own, below the text without a space between.
+    if let Some(field) =
+        last[..dashes].iter().map(|line| line.trim()).find(|line| !line.is_empty() && *line != prompt)
+        && field.ends_with([':', '?'])
+        && let Some(text) = paragraphs.last_mut()
+        && text.len() > field.len()
+        && text.ends_with(field)
+    {
+        text.truncate(text.len() - field.len());
+        text.truncate(text.trim_end().len());
+        paragraphs.push(field.to_owned());
+    }
+    Some(dialog::told(title, &paragraphs, prompt))
+}
+
+/// Whether a line is a terminal multiplexer's own.
+pub(crate) fn is_status(line: &str) -> bool {
+    STATUS.is_match(line)
+}
+
+/// Whether a prompt is no more than the line that says what the keys do.
+pub(crate) fn explains_keys(prompt: &str) -> bool {
+    KEYS.is_match(prompt)
 }
 
 fn classify(line: &str, open: bool) -> Option<PromptKind> {
@@ -231,5 +303,54 @@ mod tests {
             waits_for("", &["", "   <Yes>    <No>", "Format the disk?"]),
             Some((PromptKind::Dialog, "<Yes>    <No>"))
         );
+    }
+
+    #[test]
+    fn a_boot_menu_is_no_prompt_any_more_once_an_entry_boots() {
+        let menu =
+            ["      Press enter to boot the selected OS", "      Use the ^ and v keys to select an entry."];
+        assert!(waits_for("", &menu).is_some());
+        // GRUB under UEFI without a video module, and a kernel that is quiet from there on.
+        let booting = [
+            "Booting in blind mode",
+            "error: no suitable video mode found.",
+            "  Booting `Install'",
+            menu[0],
+            menu[1],
+        ];
+        assert_eq!(waits_for("", &booting), None);
+        assert_eq!(waits_for("  Booting `Install'", &menu), None);
+        // What only speaks of booting is not it.
+        assert!(waits_for("", &["Booting takes a minute.", menu[1]]).is_some());
+    }
+
+    #[test]
+    fn a_multiplexers_status_line_is_not_the_installers() {
+        let drawn = "[           (1*installer)  2 shell  3 shell  4- log           ][ Nov 21 23:34 ]";
+        assert!(is_status(drawn));
+        for line in
+            ["[ OK ] Started (1*) foo", "[Press enter to continue]", "[  12.3] usb (1*2)", "[ (1 of 2) ][ ]"]
+        {
+            assert!(!is_status(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_question_in_plain_lines_has_a_title_a_text_and_a_field() {
+        let text = |prompt: &str, above: &str| question(prompt, &above.lines().rev().collect::<Vec<_>>());
+        let asked = "Partition disks\n---------------\n\nWrite the changes to disks?\n  1: Yes  2: No [*]\n";
+        assert_eq!(
+            text("Prompt: '?' for help, default=2> ", asked).as_deref(),
+            Some(
+                "Partition disks: Write the changes to disks? 1: Yes  2: No [*] Prompt: '?' for help, default=2>"
+            )
+        );
+        // No title, no question: whoever draws no line of dashes is not Debian's installer.
+        assert_eq!(text("Prompt: '?' for help> ", "Partition disks\n\nWhat now?"), None);
+        assert_eq!(text("[Press enter to continue]", "----\n"), None, "dashes and no title");
+        assert_eq!(text("Password: ", asked), None);
+        let endless = "x".repeat(100_000);
+        let told = text("Prompt: > ", &format!("{endless}\n----\n{endless}")).unwrap_or_default();
+        assert!(told.len() < 101_000);
     }
 }

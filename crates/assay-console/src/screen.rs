@@ -93,7 +93,8 @@ impl Screen {
         &self.rows
     }
 
-    /// The lines: a row that fills the whole width goes on in the next. Blank rows at the end are left out.
+    /// The lines: a row that fills the whole width goes on in the next, unless it ends in line drawing, as frames do that
+    /// are as wide as the screen. Blank rows at the end are left out.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         let mut goes_on = false;
@@ -102,7 +103,8 @@ impl Screen {
                 Some(line) if goes_on => line.push_str(row),
                 _ => lines.push(row.clone()),
             }
-            goes_on = row.chars().count() >= self.columns;
+            let is_drawn = row.ends_with(|c: char| ('\u{2500}'..='\u{259f}').contains(&c));
+            goes_on = row.chars().count() >= self.columns && !is_drawn;
         }
         while lines.last().is_some_and(|line| line.trim().is_empty()) {
             lines.pop();
@@ -139,5 +141,8 @@ mod tests {
     fn a_full_row_goes_on_in_the_next() {
         let screen = Screen::from_rows(10, ["Installati", "on complet", "e", "next", "", ""]);
         assert_eq!(screen.lines(), ["Installation complete", "next"]);
+        // memtest86+ divides its screen with lines from edge to edge.
+        let screen = Screen::from_rows(10, ["─────┬────", "CPU: │ Tim", "e:", "│ a frame │"]);
+        assert_eq!(screen.lines(), ["─────┬────", "CPU: │ Time:", "│ a frame │"]);
     }
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use crate::armed::Shown;
 use crate::console::waiting;
+use crate::dialog::{self, Windows};
 use crate::judge::{Judge, Passage, sighting};
 use crate::ladder::Rung;
 use crate::line::{Line, Source};
 use crate::marker::Marker;
 use crate::printk;
-use crate::prompt;
+use crate::prompt::{self, PromptKind};
 use crate::quiet::Quiet;
 use crate::row::{MAX_LINE, Row};
 use crate::screen::Screen;
@@ -61,7 +62,7 @@ impl ScreenReader {
     /// Takes the screen as it was at the time `at`, and returns what is new on it.
     pub fn push(&mut self, at: Duration, screen: &Screen) -> Vec<Sighting> {
         let mut out = self.tick(at);
-        let texts = screen.lines();
+        let texts = without_cursor(screen.lines());
         if texts.len() == self.lines.len()
             && texts.iter().zip(&self.lines).all(|(text, line)| *text == line.text)
         {
@@ -238,11 +239,35 @@ impl ScreenReader {
         let Some((open, above)) = self.lines.split_last() else { return };
         let above: Vec<&str> = above.iter().rev().map(|line| line.text.as_str()).collect();
         // A dialog's buttons and help line may stand anywhere in the lower part.
-        let found = prompt::waits_for(&open.text, &above);
-        if let Some((kind, prompt)) = found {
-            out.push(sighting(self.text(&open.text, open.number), waiting(kind, prompt)));
+        let Some((kind, prompt)) = prompt::waits_for(&open.text, &above) else { return };
+        let mut what = waiting(kind, prompt);
+        if kind == PromptKind::Dialog {
+            let rows: Vec<&str> = self.lines.iter().map(|line| line.text.as_str()).collect();
+            match dialog::windows(&rows) {
+                Windows::Asks(asks) => what = waiting(kind, &asks),
+                // Installers leave the line that explains the keys standing while they work.
+                Windows::Silent if prompt::explains_keys(prompt) => return,
+                Windows::Silent | Windows::None => {}
+            }
         }
+        out.push(sighting(self.text(&open.text, open.number), what));
     }
+}
+
+/// A framebuffer console's cursor is a cell that cannot be read, and it blinks: where it is the only such cell, it is left out.
+/// Else a prompt would never stand still.
+fn without_cursor(mut lines: Vec<String>) -> Vec<String> {
+    const UNREADABLE: char = char::REPLACEMENT_CHARACTER;
+    let mut cells = lines.iter_mut().filter(|line| line.contains(UNREADABLE));
+    let (Some(line), None) = (cells.next(), cells.next()) else { return lines };
+    if line.matches(UNREADABLE).count() == 1 {
+        *line = line.replace(UNREADABLE, " ");
+        line.truncate(line.trim_end().len());
+    }
+    while lines.last().is_some_and(|line| line.trim().is_empty()) {
+        lines.pop();
+    }
+    lines
 }
 
 /// Finds the lines of the screen before in the one after; those that are gone are handed to `gone`.

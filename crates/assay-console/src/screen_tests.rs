@@ -126,3 +126,65 @@ fn any_screens_at_all() {
     }
     assert!(reader.tail(10).len() == 1);
 }
+
+#[test]
+fn a_window_is_told_by_what_it_asks_and_work_in_one_is_not_a_prompt() {
+    let keys = "<Tab> moves; <Space> selects; <Enter> activates buttons";
+    let mut reader = reader(&[]);
+    let rows = [
+        "┌──────┤ [!] Configure the network ├──────┐",
+        "│ Name server addresses:                  │",
+        "│ _______________________________________ │",
+        "│   <Go Back>                <Continue>   │",
+        "└─────────────────────────────────────────┘",
+        "",
+        keys,
+    ];
+    reader.push(s(1), &Screen::from_rows(80, rows));
+    assert_eq!(
+        names(&reader.tick(s(31))),
+        ["stuck: [!] Configure the network: Name server addresses: <Go Back> <Continue>"]
+    );
+    let rows = [
+        "┌────┤ Loading additional components ├────┐",
+        "│ ██████████                         23%  │",
+        "│ Retrieving partman-auto                 │",
+        "└─────────────────────────────────────────┘",
+        "",
+        keys,
+    ];
+    reader.push(s(40), &Screen::from_rows(80, rows));
+    assert_eq!(names(&reader.tick(s(100))), [""; 0]);
+}
+
+#[test]
+fn a_cursor_that_blinks_does_not_keep_a_prompt_from_standing_still() {
+    let mut reader = reader(&[]);
+    // Every other second it is drawn: a line below a blank, which no font has.
+    let shown = ["Erase all disks? [y/N] ", "Erase all disks? [y/N] \u{fffd}"];
+    let mut seen = Vec::new();
+    for second in 1..40 {
+        seen.extend(names(&reader.push(s(second), &Screen::from_rows(80, [shown[second as usize % 2]]))));
+    }
+    assert_eq!(seen, ["stuck: Erase all disks? [y/N]"]);
+    reader.push(s(31), &Screen::from_rows(80, ["Erase all disks? [y/N] y", "\u{fffd}"]));
+    assert_eq!(reader.tail(5).len(), 1, "a cursor is no line");
+    // Two cells that cannot be read are a text that cannot be read.
+    reader.push(s(32), &Screen::from_rows(80, ["Erase all disks? [y/N] y", "\u{fffd}\u{fffd}"]));
+    assert_eq!(reader.tail(1)[0].text, "\u{fffd}\u{fffd}");
+}
+
+#[test]
+fn a_boot_menu_without_buttons_is_a_prompt_all_the_same() {
+    let rows = [
+        "                  GNU GRUB  version 2.06",
+        " ┌────────────────────────────────────────┐",
+        " │*Install                                │",
+        " └────────────────────────────────────────┘",
+        "  Use the ↑ and ↓ keys to select which entry is highlighted.",
+    ];
+    let mut reader = reader(&[]);
+    reader.push(s(1), &Screen::from_rows(80, rows));
+    let seen = names(&reader.tick(s(31)));
+    assert_eq!(seen, ["stuck: Use the ↑ and ↓ keys to select which entry is highlighted."]);
+}

@@ -47,6 +47,6 @@ pub use qmp::{Qmp, QmpEvent};
 pub use smbios::{MemoryTable, memory_tables};
 pub use vm::{
     Arch, Attempt, AttemptKind, GATE, Gate, MediumKind, PROGRESS_PORT, Pixels, ServedDisk, ShutdownLimits,
-    ShutdownRung, Sleep, Vm, VmBus, VmDisk, VmEvent, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork,
-    VmNic, VmSpec, egress, vga_font,
+    ShutdownRung, Sleep, ToldPort, Vm, VmBus, VmDisk, VmEvent, VmFiles, VmFirmware, VmImage, VmMedium,
+    VmNetwork, VmNic, VmSpec, egress, vga_font,
 };

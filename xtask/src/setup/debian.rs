@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 56] = [
+const PACKAGES: [&str; 59] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -22,6 +22,7 @@ const PACKAGES: [&str; 56] = [
     "cpio",
     "cryptsetup-bin",
     "curl",
+    "debian-installer-12-netboot-amd64",
     "dmidecode",
     "dnsmasq-base",
     "dosfstools",
@@ -37,7 +38,9 @@ const PACKAGES: [&str; 56] = [
     "golang-1.19-go",
     "golang-github-modern-go-reflect2-dev",
     "grub-common",
+    "grub-efi-amd64-bin",
     "grub-pc-bin",
+    "grub-rescue-pc",
     "iperf3",
     "ipmitool",
     "iproute2",

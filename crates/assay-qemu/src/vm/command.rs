@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::spec::{Arch, Gate, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmNetwork, VmNic, VmSpec};
+use super::spec::{Arch, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmNetwork, VmNic, VmSpec};
 use crate::Accel;
 
 /// The address of the stand-in control plane on an isolated network.
@@ -62,6 +62,9 @@ impl Places {
     }
     pub(super) fn progress(&self) -> PathBuf {
         self.sockets.join("progress")
+    }
+    pub(super) fn told(&self) -> PathBuf {
+        self.sockets.join("told")
     }
     pub(super) fn tpm(&self) -> PathBuf {
         self.sockets.join("tpm")
@@ -307,13 +310,16 @@ impl Arguments {
     fn nic(&mut self, nic: &VmNic, places: &Places) {
         let (id, mac, model) = (&nic.id, nic.mac, &nic.model);
         match &nic.network {
-            VmNetwork::Isolated { gate } => {
+            VmNetwork::Isolated { gate, told } => {
                 let mut net = format!("user,id=net-{id},restrict=on");
                 if let Some(gate) = gate {
-                    net.push_str(&forward(gate, &gate.plain, 80));
+                    net.push_str(&forward(&gate.relay, &gate.plain, 80));
                     if let Some(tls) = &gate.tls {
-                        net.push_str(&forward(gate, tls, 443));
+                        net.push_str(&forward(&gate.relay, tls, 443));
                     }
+                }
+                if let Some(told) = told {
+                    net.push_str(&forward(&told.relay, &places.told(), told.port));
                 }
                 self.pair("-netdev", &net);
             }
@@ -343,9 +349,9 @@ impl Arguments {
     }
 }
 
-fn forward(gate: &Gate, socket: &Path, port: u16) -> String {
+fn forward(relay: &[String], socket: &Path, port: u16) -> String {
     let words: Vec<String> =
-        gate.relay.iter().cloned().chain([socket.display().to_string()]).map(|word| quoted(&word)).collect();
+        relay.iter().cloned().chain([socket.display().to_string()]).map(|word| quoted(&word)).collect();
     format!(",guestfwd=tcp:{GATE}:{port}-cmd:{}", escape(&words.join(" ")))
 }
 
@@ -375,7 +381,8 @@ mod tests {
 
     use super::super::run::command_line;
     use super::super::spec::{
-        Arch, Gate, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic, VmSpec,
+        Arch, Gate, MediumKind, ToldPort, VmBus, VmDisk, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic,
+        VmSpec,
     };
     use crate::Accel;
 
@@ -419,7 +426,7 @@ mod tests {
                 id: "nic0".to_owned(),
                 mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
                 model: "virtio-net-pci".to_owned(),
-                network: VmNetwork::Isolated { gate: Some(gate) },
+                network: VmNetwork::Isolated { gate: Some(gate), told: None },
                 hold: None,
             }],
             watchdog: false,
@@ -476,6 +483,13 @@ mod tests {
             [
                 r"user,id=net-nic0,restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:'/usr/bin/assay'\''s' 'relay' '/run/gate/plain'"
             ]
+        );
+        let mut told = spec();
+        let port = ToldPort { port: 4711, relay: vec!["assay".to_owned(), "relay".to_owned()] };
+        told.nics[0].network = VmNetwork::Isolated { gate: None, told: Some(port) };
+        assert_eq!(
+            values(&command_line(&told, &emulated()), "-netdev"),
+            ["user,id=net-nic0,restrict=on,guestfwd=tcp:10.0.2.100:4711-cmd:'assay' 'relay' '/run/vm/told'"]
         );
     }
 

@@ -13,6 +13,7 @@ mod served;
 mod shutdown;
 mod sleep;
 mod spec;
+mod told;
 mod tpm;
 
 pub use command::{GATE, PROGRESS_PORT};
@@ -23,5 +24,5 @@ pub use served::ServedDisk;
 pub use shutdown::{Rung as ShutdownRung, ShutdownLimits};
 pub use sleep::Sleep;
 pub use spec::{
-    Arch, Gate, MediumKind, VmBus, VmDisk, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic, VmSpec,
+    Arch, Gate, MediumKind, ToldPort, VmBus, VmDisk, VmFirmware, VmImage, VmMedium, VmNetwork, VmNic, VmSpec,
 };

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::command::{Places, arguments, firmware_images};
-use super::spec::VmSpec;
-use super::{screen, tpm};
+use super::spec::{VmNetwork, VmNic, VmSpec};
+use super::{screen, told, tpm};
 use crate::error::io_error;
 use crate::{Accel, QemuError, Qmp, QmpEvent};
 
@@ -107,6 +107,8 @@ impl Vm {
         let listeners = [places.qmp(), places.serial(), places.progress()].map(|path| listen(&path));
         let [qmp, serial, progress] = listeners;
         let (qmp, serial, progress) = (qmp?, serial?, progress?);
+        let is_told = |nic: &VmNic| matches!(nic.network, VmNetwork::Isolated { told: Some(_), .. });
+        let told = spec.nics.iter().any(is_told).then(|| listen(&places.told())).transpose()?;
 
         let arguments = arguments(spec, &places, accel, resume);
         let command = Cmd::new(spec.arch.qemu()).args(arguments);
@@ -147,6 +149,9 @@ impl Vm {
         tasks.spawn(read(serial_reader, sender.clone(), VmEvent::Serial));
         tasks.spawn(read(progress_reader, sender.clone(), VmEvent::Progress));
         tasks.spawn(relay(qmp.events(), sender.clone()));
+        if let Some(listener) = told {
+            tasks.spawn(told::listen(listener, sender.clone()));
+        }
         tasks.spawn(screen::watch(places.screen(), sender.clone()));
         tasks.spawn(supervise(child, ending, sender));
         Ok(Self {

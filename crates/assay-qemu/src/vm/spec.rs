@@ -117,6 +117,8 @@ pub enum VmNetwork {
     Isolated {
         /// Where the stand-in is.
         gate: Option<Gate>,
+        /// A port of that address on which the machine may say how far it is.
+        told: Option<ToldPort>,
     },
     /// A way out through the host's own network: for installers that fetch their packages.
     Open,
@@ -133,6 +135,15 @@ pub struct Gate {
     /// Port 443.
     pub tls: Option<PathBuf>,
     /// Program and arguments; the socket is added as the last one.
+    pub relay: Vec<String>,
+}
+
+/// A TCP port that takes a line a connection, for [`VmEvent::Progress`](crate::VmEvent::Progress).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldPort {
+    /// Its number.
+    pub port: u16,
+    /// Program and arguments, as in [`Gate::relay`].
     pub relay: Vec<String>,
 }
 

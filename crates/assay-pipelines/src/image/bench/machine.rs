@@ -65,8 +65,8 @@ pub(super) struct Machine {
     accel: String,
     readers: BTreeMap<Over, Console>,
     screen: ScreenReader,
-    /// The font of graphics modes and that of the text mode; none where no font is installed.
-    fonts: Option<[Font; 2]>,
+    /// What graphics modes and the text mode are drawn with.
+    fonts: [Font; 2],
     /// The rows of the screen as they were read last, without a cursor.
     drawn: Vec<String>,
     /// Phases whose markers were seen.
@@ -183,6 +183,8 @@ impl Machine {
                     Heed::Nothing => {}
                     Heed::Done(phase) => {
                         self.phase_seen(phase, over, &sighting, phase_began, read_at);
+                        // It went on, so what stood on another channel was no prompt, or is answered.
+                        self.standing.clear();
                         let written: u64 = self.written().await.values().sum();
                         if let Some(seen) = self.watched.phases.last_mut() {
                             seen.written = Some(written);
@@ -524,9 +526,14 @@ enum Next {
 }
 
 fn stalled(standing: &Sighting, now: Duration) -> Outcome {
-    let code = if matches!(standing.what, What::IdleShell { .. }) { "IdleShell" } else { "StuckPrompt" };
+    let (code, asks) = match &standing.what {
+        What::IdleShell { prompt, .. } => ("IdleShell", prompt),
+        // A window on the screen is told by its title and its text, not by the line that its prompt was seen in.
+        What::StuckPrompt { prompt, .. } => ("StuckPrompt", prompt),
+        _ => ("StuckPrompt", &standing.text),
+    };
     let seconds = now.saturating_sub(standing.at).as_secs_f64();
-    Outcome::Stalled { code: code.to_owned(), line: cut(&standing.text), seconds }
+    Outcome::Stalled { code: code.to_owned(), line: cut(asks), seconds }
 }
 
 /// How guests are run, for people.

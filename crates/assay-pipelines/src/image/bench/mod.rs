@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use assay_model::{Clock, Micros, RunId, Sha256, StageName};
 use assay_qemu::{
-    Accel, Arch, Gate, MediumKind, Vm, VmBus, VmDisk, VmFiles, VmFirmware, VmImage, VmMedium, VmNetwork,
-    VmNic, VmSpec,
+    Accel, Arch, Gate, MediumKind, ToldPort, Vm, VmBus, VmDisk, VmFiles, VmFirmware, VmImage, VmMedium,
+    VmNetwork, VmNic, VmSpec,
 };
 use assay_standin::StandIn;
 use serde::Serialize;
@@ -231,6 +231,7 @@ impl Test {
         let machine = &self.profile().machine;
         let seed = self.spec.seed.wrapping_add(number.wrapping_mul(7919));
         let digest = Sha256::of(format!("{} {number}", self.run).as_bytes());
+        let told = machine.progress_port.map(|port| ToldPort { port, relay: self.settings.relay.clone() });
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&digest.0[..16]);
         VmSpec {
@@ -260,7 +261,9 @@ impl Test {
                     mac,
                     model: nic.model,
                     network: match nic.network {
-                        Connection::Isolated => VmNetwork::Isolated { gate: self.gate.clone() },
+                        Connection::Isolated => {
+                            VmNetwork::Isolated { gate: self.gate.clone(), told: told.clone() }
+                        }
                         Connection::Open => VmNetwork::Open,
                         Connection::None => VmNetwork::Unplugged,
                     },

@@ -6,8 +6,8 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::{
-    Bus, Cluster, DiskFault, DiskRole, Firmware, InstallExpect, JoinBy, MediumAs, Profile, ProfileError,
-    Within,
+    Bus, Cluster, Connection, DiskFault, DiskRole, Firmware, InstallExpect, JoinBy, MediumAs, Profile,
+    ProfileError, Within,
 };
 use crate::image::STAGES;
 
@@ -126,6 +126,19 @@ impl Profile {
             && !Regex::new(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$").is_ok_and(|r| r.is_match(clock))
         {
             return problem(format!("machine.clock = {clock:?}: a time such as 1970-01-01T00:00:00"));
+        }
+        if let Some(port) = machine.progress_port {
+            if [0, 80, 443].contains(&port) {
+                return problem(format!(
+                    "machine.progress-port = {port}: a port beside those of the control plane, 80 and 443"
+                ));
+            }
+            if machine.all_nics(0).iter().all(|(_, nic)| nic.network != Connection::Isolated) {
+                return problem(
+                    "machine.progress-port: it is on an isolated network; give the machine a nic with one"
+                        .to_owned(),
+                );
+            }
         }
         if machine.arch == super::Architecture::Aarch64 && machine.firmware == Firmware::Bios {
             return problem(

@@ -29,6 +29,10 @@ pub struct MachineSpec {
     /// Whether it has a watchdog (i6300esb) whose bite ends the run.
     #[serde(skip_serializing_if = "is_default")]
     pub watchdog: bool,
+    /// A TCP port of 10.0.2.100 on its isolated networks, where an installer tells of its progress, one line a connection (FAI:
+    /// 4711). They come over the out-of-band channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress_port: Option<u16>,
     /// Disks, in the order in which the firmware finds them. One of 8 GiB behind virtio without any.
     #[serde(rename = "disk", skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskSpec>,
@@ -47,6 +51,7 @@ impl Default for MachineSpec {
             memory: Size(2 << 30),
             clock: None,
             watchdog: false,
+            progress_port: None,
             disks: Vec::new(),
             nics: Vec::new(),
         }

@@ -109,6 +109,7 @@ cpus = 4
 memory = "512MiB"
 clock = "1970-01-01T00:00:00"
 watchdog = true
+progress-port = 4711
 
 [[machine.disk]]
 name = "A"
@@ -134,6 +135,8 @@ mac = "52:54:00:aa:bb:cc"
 model = "e1000e"
 network = "none"
 delay-ms = 200
+
+[[machine.nic]]
 
 [medium]
 as = "usb"
@@ -198,6 +201,21 @@ fault = [{ on = "register", what = "500", times = 2 }]
     let pulled = Some(DiskFault::Pulled { after: "installed".into() });
     assert_eq!(profile.machine.disks[1].fault, pulled);
     assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
+}
+
+#[test]
+fn the_profiles_of_other_peoples_media_read_and_stay_the_same() {
+    let profiles = [
+        include_str!("../../../../../examples/images/debian-netboot.toml"),
+        include_str!("../../../../../examples/images/fai.toml"),
+        include_str!("../../../../../examples/images/grub-rescue.toml"),
+        include_str!("../../../../../examples/images/ipxe.toml"),
+        include_str!("../../../../../examples/images/memtest86plus.toml"),
+    ];
+    for text in profiles {
+        let profile = Profile::from_toml(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
+    }
 }
 
 #[test]
@@ -269,6 +287,11 @@ fn each_rule_refuses_and_names_the_place() {
             "[power-cut] cuts an installation that is to succeed",
         ),
         (around("[machine]\nclock = \"1970\"", ""), "machine.clock = \"1970\": a time such as"),
+        (around("[machine]\nprogress-port = 443", ""), "machine.progress-port = 443: a port beside"),
+        (
+            around("[machine]\nprogress-port = 4711", "[[machine.nic]]\nnetwork = \"open\"\n"),
+            "machine.progress-port: it is on an isolated network",
+        ),
         (around("[machine]\narch = \"aarch64\"", ""), "machine.firmware: an aarch64 machine has no BIOS"),
         (disk("name = \"a b\""), "machine.disk \"a b\": a disk's name is its serial number"),
         (disk("name = \"\""), "machine.disk \"\": a disk's name"),

@@ -89,11 +89,11 @@ pub(super) fn watch(profile: &Profile) -> Result<Watch, String> {
     Ok(Watch { markers, stuck_after: Some(Duration::from_secs(3)), silent_after: None, ..Watch::default() })
 }
 
-/// The fonts that consoles are drawn with.
-pub(super) fn fonts() -> Option<[Font; 2]> {
-    let font = Font::from_vga(&vga_font()?).ok()?;
+/// What consoles are drawn with: in graphics modes, and in the text mode.
+pub(super) fn fonts() -> [Font; 2] {
+    let font = vga_font().and_then(|bios| Font::of_consoles(&bios).ok()).unwrap_or_else(Font::bundled);
     let wide = font.nine_wide();
-    Some([font, wide])
+    [font, wide]
 }
 
 impl Machine {
@@ -131,9 +131,8 @@ impl Machine {
     async fn look(&mut self, at: Duration, read_at: Instant) {
         /// What a PC's text mode measures in pixels: 80 by 25 cells of 9 by 16.
         const TEXT_MODE: (usize, usize) = (720, 400);
-        let Some(fonts) = &self.fonts else { return };
         let Ok(picture) = self.vm.screen().await else { return };
-        let font = if (picture.width, picture.height) == TEXT_MODE { &fonts[1] } else { &fonts[0] };
+        let font = if (picture.width, picture.height) == TEXT_MODE { &self.fonts[1] } else { &self.fonts[0] };
         let Ok(pixels) = Pixels::new(picture.width, picture.height, picture.rgb) else { return };
         let screen = Screen::from_pixels(&pixels, font);
         // A cursor blinks for ever, and is no sign of life.

@@ -99,6 +99,8 @@ impl Machine {
             }
             What::Rung { rung, .. } => {
                 if self.highest() < Some(*rung) {
+                    // A boot menu on a serial port stays there when the kernel speaks on the screen.
+                    self.standing.clear();
                     self.watched.rungs.push(RungSeen { rung: *rung, at_s, line });
                 }
                 Heed::Nothing
