@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use assay_media::MediaError;
-use assay_media::prove::Fingerprint;
 use assay_media::stage::{BackupPlace, Stick, append_esp, stage_files};
 use assay_model::Sha256;
 use assay_process::Cmd;
@@ -40,21 +39,13 @@ impl Test {
         }
         progress(&format!("guests run by {}", self.accel_words()));
 
-        let image = self.spec.image.clone();
-        let fingerprint =
-            blocking(move || Fingerprint::of(&image)).await?.map_err(|error| error.to_string())?;
-        let sha256: Sha256 = fingerprint
-            .sha256
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error| format!("the image's digest: {error}"))?;
+        let image = self.settings.digests.of(&self.spec.image).await?;
         if let Some(join) = self.profile().join.clone() {
             self.stand_in(&join).await?;
         }
         let mut prepared = Prepared {
-            bytes: fingerprint.bytes,
-            sha256,
+            bytes: image.bytes,
+            sha256: image.sha256,
             medium: String::new(),
             stick_bytes: None,
             flash: None,

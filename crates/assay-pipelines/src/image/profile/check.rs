@@ -68,7 +68,9 @@ impl Profile {
         self.check_medium()?;
         self.check_phases()?;
         self.check_expectations()?;
-        self.check_expressions()
+        self.check_expressions()?;
+        self.check_quarantine()?;
+        self.check_matrix()
     }
 
     fn check_machine(&self) -> Result<(), ProfileError> {
@@ -321,7 +323,7 @@ impl Profile {
     }
 }
 
-fn is_name(name: &str, most: usize) -> bool {
+pub(super) fn is_name(name: &str, most: usize) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     !name.is_empty() && name.len() <= most && plain
 }

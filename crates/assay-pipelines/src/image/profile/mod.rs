@@ -6,6 +6,8 @@
 mod check;
 mod flow;
 mod machine;
+mod matrix;
+mod quarantine;
 mod read;
 mod units;
 
@@ -17,6 +19,8 @@ pub use flow::{Channel, ConsoleRules, Ends, Phase, Reply, Within};
 pub use machine::{
     Architecture, Bus, Connection, DiskFault, DiskHolds, DiskRole, DiskSpec, Firmware, MachineSpec, NicSpec,
 };
+pub use matrix::{Axis, AxisValue, BadSelection, Case, CaseRules, Cover, MAX_CASES, Selection, merge};
+pub use quarantine::Quarantine;
 pub use read::ProfileError;
 pub use units::{BadUnit, Size, Span};
 
@@ -68,6 +72,15 @@ pub struct Profile {
     /// How it registers, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinSpec>,
+    /// What is tried in several ways: each value is a difference to this profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matrix: Vec<Axis>,
+    /// Which combinations of these are run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cases: CaseRules,
+    /// Failures that are known, for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantine: Vec<Quarantine>,
 }
 
 /// How the image becomes a medium.
