@@ -35,6 +35,9 @@ pub struct Matrix {
     pub axes: Vec<MatrixAxis>,
     /// The cases, in the order of the axes.
     pub cases: Vec<MatrixCase>,
+    /// Cases of the profile that were not asked for, and are not in this report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_asked: Vec<String>,
     /// The quarantine, entry by entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantine: Vec<QuarantineEntry>,
@@ -387,6 +390,7 @@ mod tests {
             ended_at: String::new(),
             axes: Vec::new(),
             cases,
+            not_asked: Vec::new(),
             quarantine: Vec::new(),
         }
     }

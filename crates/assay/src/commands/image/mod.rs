@@ -1,8 +1,13 @@
 //! `assay image`: installer images, tested end to end.
 
+mod case;
 mod control_plane;
+mod earlier;
+mod grid;
 mod init;
+mod known;
 mod local;
+mod matrix;
 mod out;
 mod relay;
 mod test;

@@ -1,0 +1,192 @@
+//! One case of a matrix, from its request to a try in the report: what came out, and where its evidence lies.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use assay_api::operator::{RunDetail, RunSummary, TestImage};
+use assay_model::matrix::{MatrixTry, TryVerdict};
+use assay_model::report::Report;
+use assay_model::{EventBody, Micros, RunResult, RunState, Severity, Sha256, Verdict, sentence};
+use assay_pipelines::image::profile::Case;
+use assay_pipelines::image::{ImageSpec, LAST, Profile, STAGES};
+use serde_json::Value;
+
+use super::out;
+use crate::client::Client;
+use crate::commands::run::Live;
+use crate::ui;
+
+/// What all cases have in common.
+pub(super) struct Common {
+    pub(super) image: PathBuf,
+    /// The folder of the profile.
+    pub(super) folder: PathBuf,
+    /// The matrix's own folder.
+    pub(super) out: PathBuf,
+    pub(super) runner: String,
+    pub(super) muted: Vec<String>,
+    pub(super) seed: Option<u32>,
+    /// How many machines run at once.
+    pub(super) jobs: u64,
+}
+
+/// A digest of what the image is held to in a case: its profile, and the files that this names.
+pub(super) fn held_to(profile: &Profile, folder: &Path) -> Result<Sha256> {
+    let mut all = serde_json::to_vec(profile)?;
+    let files = profile.medium.files.iter().filter_map(|file| file.from.as_ref());
+    for name in files.chain(profile.join.iter().filter_map(|join| join.schema.as_ref())) {
+        let path = folder.join(name);
+        let content = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        all.extend_from_slice(Sha256::of(&content).to_string().as_bytes());
+    }
+    Ok(Sha256::of(&all))
+}
+
+/// Where a try's evidence lies, from the matrix's folder.
+pub(super) fn folder_of(case: &str, number: u32) -> String {
+    format!("cases/{case}/{number}")
+}
+
+/// What a case's history goes by.
+pub(super) fn target_name(case: &Case) -> String {
+    spec(case, Path::new(""), Path::new(""), 0).target_name()
+}
+
+fn spec(case: &Case, image: &Path, folder: &Path, seed: u32) -> ImageSpec {
+    let (image, folder) = (image.to_owned(), folder.to_owned());
+    ImageSpec { image, profile: case.profile.clone(), folder, cell: case.cell(), seed }
+}
+
+/// Queues a case.
+pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Result<RunSummary> {
+    let seed = common.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
+    let spec = spec(case, &common.image, &common.folder, seed);
+    let asked = TestImage {
+        spec: serde_json::to_value(&spec)?,
+        runner: Some(common.runner.clone()),
+        muted: common.muted.clone(),
+    };
+    client.post("/api/v1/images/runs", &asked).await.with_context(|| format!("case {}", case.name))
+}
+
+/// Follows a queued run to its sealed verdict, a line for each stage, and fetches its evidence.
+pub(super) async fn finish(
+    client: &Client,
+    common: &Common,
+    case: &Case,
+    run: &RunSummary,
+    number: u32,
+) -> Result<(MatrixTry, Report)> {
+    let mut live = Live::open(client, run.number).await?;
+    let mut began: Option<Micros> = None;
+    loop {
+        let Some(event) = live.next().await else {
+            anyhow::bail!("the run's events ended before its verdict")
+        };
+        let event = event?;
+        if event.kind != "journal" {
+            continue;
+        }
+        let at: Micros = serde_json::from_value(event.data["at"].clone()).unwrap_or_default();
+        let body: EventBody = serde_json::from_value(event.data).context("a journal event does not read")?;
+        match &body {
+            EventBody::StageStarted { .. } => {
+                began.get_or_insert(at);
+            }
+            EventBody::StageJudged { .. } | EventBody::AttemptLost { .. } => {
+                let since = at.since(*began.get_or_insert(at)).as_seconds();
+                ui::say(&format!("{}  {since:7.1} s  {}", case.name, sentence::of(&body)));
+            }
+            EventBody::Sealed(_) => break,
+            _ => {}
+        }
+    }
+    let folder = folder_of(&case.name, number);
+    let path = common.out.join(&folder);
+    if path.exists() {
+        // What lies there is of another matrix: the numbers of this one's tries go on from those that it knows.
+        std::fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
+    }
+    let detail = out::keep(client, run.number, &path).await?;
+    Ok((tried(case, number, folder, &detail, &common.muted), detail.report))
+}
+
+/// A finished run as a try.
+pub(super) fn tried(
+    case: &Case,
+    number: u32,
+    folder: String,
+    detail: &RunDetail,
+    muted: &[String],
+) -> MatrixTry {
+    let report = &detail.report;
+    let failed = report.stages.iter().find(|stage| Some(&stage.name) == report.run.failed_stage.as_ref());
+    let verdict = match (report.run.state, report.run.result) {
+        // A failure that an operator waived is none that we let pass.
+        (_, Some(RunResult::Pass)) if report.run.overridden => TryVerdict::Fail,
+        (_, Some(RunResult::Pass)) => TryVerdict::Pass,
+        (RunState::FailedHolding, _) | (_, Some(RunResult::Fail)) => {
+            match failed.and_then(|stage| stage.verdict) {
+                Some(Verdict::Unverified) => TryVerdict::Unverified,
+                _ => TryVerdict::Fail,
+            }
+        }
+        (_, None) => TryVerdict::NoVerdict,
+    };
+    // Those of the stage that failed come first; the others are beside it.
+    let of_stage = |stage: &Option<assay_model::StageName>| {
+        stage.as_ref().is_some_and(|name| failed.is_some_and(|failed| failed.name == name.as_str()))
+    };
+    let critical = report.findings.iter().filter(|finding| finding.severity == Severity::Critical);
+    let (first, others): (Vec<_>, Vec<_>) = critical.partition(|finding| of_stage(&finding.stage));
+    let mut known = BTreeSet::new();
+    let codes = first.iter().chain(&others).map(|finding| finding.code.clone());
+    let codes = codes.filter(|code| known.insert(code.clone())).collect();
+    let message = match (failed, verdict) {
+        (Some(stage), _) => stage.message.clone(),
+        (None, TryVerdict::Pass) => {
+            let last = report
+                .stages
+                .iter()
+                .rev()
+                .find(|stage| stage.verdict == Some(Verdict::Pass) && stage.name != LAST);
+            last.map_or_else(String::new, |stage| format!("{}: {}", stage.name, stage.message))
+        }
+        (None, _) => report.run.state.to_string(),
+    };
+    let seconds: f64 = report.stages.iter().filter_map(|stage| stage.seconds).sum();
+    MatrixTry {
+        number,
+        folder,
+        run: report.run.id.clone(),
+        verdict,
+        stage: report.run.failed_stage.clone(),
+        codes,
+        message: assay_model::text::clean_to(&message, 400),
+        next_step: first.first().or(others.first()).map(|finding| finding.next_step.clone()),
+        seconds: (seconds > 0.0).then_some(seconds),
+        started_at: report.run.started_at.clone(),
+        earlier: false,
+        until: shortened(&case.profile),
+        from_phase: None,
+        muted: muted.to_vec(),
+        unverified: report.unverified.len(),
+    }
+}
+
+/// The stage after which a profile's run stops, where it leaves any out.
+fn shortened(profile: &Profile) -> Option<String> {
+    let until = profile.until.clone()?;
+    let names: Vec<_> = STAGES.iter().map(|stage| stage.plan().name.0).filter(|name| name != LAST).collect();
+    (names.last() != Some(&until)).then_some(until)
+}
+
+/// The last picture of the screen among a try's files.
+pub(super) fn last_picture(out: &Path, one: &MatrixTry) -> Option<Vec<u8>> {
+    let folder = out.join(&one.folder);
+    let report: Value = serde_json::from_slice(&std::fs::read(folder.join("report.json")).ok()?).ok()?;
+    let names = report["artifacts"].as_array()?.iter().filter_map(|artifact| artifact["name"].as_str());
+    let last = names.filter(|name| name.ends_with(".png") && !name.contains('/')).next_back()?;
+    std::fs::read(folder.join("artifacts").join(last)).ok()
+}
