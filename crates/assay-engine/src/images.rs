@@ -72,8 +72,7 @@ impl Engine {
 
 /// The plan, and the stages of the pipeline that are not in it.
 fn plan(spec: &ImageSpec) -> Result<(Vec<StagePlan>, Vec<StageName>), EngineError> {
-    let all: Vec<StagePlan> =
-        image::STAGES.iter().map(|stage| image::planned(*stage, &spec.profile)).collect();
+    let all: Vec<StagePlan> = image::STAGES.iter().map(|stage| image::planned(*stage, spec)).collect();
     let Some(until) = &spec.profile.until else { return Ok((all, Vec::new())) };
     let Some(last) = all.iter().position(|stage| stage.name == until.as_str()) else {
         return Err(EngineError::Invalid(format!("there is no stage `{until}`")));

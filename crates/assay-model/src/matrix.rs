@@ -102,9 +102,6 @@ pub struct MatrixTry {
     /// The last stage that was run, where later ones were left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// The phase at whose end it began, from a snapshot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_phase: Option<String>,
     /// Codes of checks that were switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub muted: Vec<String>,
@@ -261,7 +258,6 @@ impl MatrixTry {
     /// Why a pass of it speaks for less than the whole pipeline.
     pub fn limits(&self) -> Vec<String> {
         let mut limits = Vec::new();
-        limits.extend(self.from_phase.as_ref().map(|phase| format!("from the snapshot after {phase}")));
         limits.extend(self.until.as_ref().map(|stage| format!("up to {stage} alone")));
         if !self.muted.is_empty() {
             limits.push("checks muted".to_owned());
@@ -362,7 +358,6 @@ mod tests {
             started_at: None,
             earlier: false,
             until: None,
-            from_phase: None,
             muted: Vec::new(),
             unverified: 0,
         }
@@ -423,8 +418,6 @@ mod tests {
         assert_eq!(one.word(), "pass");
         one.tries[0].until = Some("Boot".into());
         assert_eq!(one.word(), "pass, up to Boot alone");
-        one.tries[0].from_phase = Some("installed".into());
-        assert_eq!(one.word(), "pass, from the snapshot after installed, up to Boot alone");
         one.tries[0].muted = vec!["IdleShell".into()];
         one.tries.insert(0, tried(1, TryVerdict::Fail));
         assert!(one.word().starts_with("flaky, ") && one.word().ends_with("checks muted"), "{}", one.word());

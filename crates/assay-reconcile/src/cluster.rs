@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use kube::{
     Client,
     api::{
@@ -133,7 +133,7 @@ impl Cluster {
         found(self.client.request::<Value>(built(request)?).await).map(|_| ())
     }
 
-    /// See [`follow`].
+    /// Looks at one object now and whenever it changes, until `look` breaks off or `limit` has passed (`None` then).
     pub(crate) async fn follow<T>(
         &self,
         kind: &Kind,
@@ -142,10 +142,15 @@ impl Cluster {
         mut look: impl FnMut(Option<&Value>) -> ControlFlow<T>,
     ) -> Result<Option<T>, kube::Error> {
         let namespace = kind.scoped(&key.namespace);
-        follow(&self.client, &kind.resource, namespace, &key.name, limit, async |object| {
-            Ok(look(object.as_ref()))
-        })
-        .await
+        let mut object = Following::new(&self.client, &kind.resource, namespace, &key.name);
+        let followed = async {
+            loop {
+                if let ControlFlow::Break(value) = look(object.next().await?.as_ref()) {
+                    return Ok(value);
+                }
+            }
+        };
+        tokio::time::timeout(limit, followed).await.map_or(Ok(None), |result| result.map(Some))
     }
 }
 
@@ -181,45 +186,57 @@ impl Kind {
     }
 }
 
-/// Looks at one object now and whenever it changes, until `look` breaks off or `limit` has passed (`None` then).
-/// An object that is not there is looked at as `None`.
-pub(crate) async fn follow<T>(
-    client: &Client,
-    resource: &ApiResource,
-    namespace: Option<&str>,
-    name: &str,
-    limit: Duration,
-    mut look: impl AsyncFnMut(Option<Value>) -> Result<ControlFlow<T>, kube::Error>,
-) -> Result<Option<T>, kube::Error> {
-    let path = DynamicObject::url_path(resource, namespace);
-    let followed = async {
-        // A watch ends by itself now and then, and at once when the server has forgotten where it was to start.
+/// One object, now and whenever it changes.
+pub(crate) struct Following<'a> {
+    client: &'a Client,
+    resource: &'a ApiResource,
+    path: String,
+    name: &'a str,
+    events: Option<BoxStream<'static, kube::Result<WatchEvent<Value>>>>,
+    asked: bool,
+}
+
+impl<'a> Following<'a> {
+    pub(crate) fn new(
+        client: &'a Client,
+        resource: &'a ApiResource,
+        namespace: Option<&str>,
+        name: &'a str,
+    ) -> Self {
+        let path = DynamicObject::url_path(resource, namespace);
+        Self { client, resource, path, name, events: None, asked: false }
+    }
+
+    /// The object as it is, the first time; then as it is after its next change. One that is not there is `None`.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>, kube::Error> {
         loop {
-            let params = WatchParams::default().fields(&format!("metadata.name={name}"));
-            let list = ListParams::default().fields(&format!("metadata.name={name}"));
-            let list: Value = client.request(built(Request::new(path.as_str()).list(&list))?).await?;
-            let object = list.pointer("/items/0").cloned().map(|item| named(resource, item));
-            if let ControlFlow::Break(value) = look(object).await? {
-                return Ok(value);
-            }
-            let watch = Request::new(path.as_str()).watch(&params, text(&list, "/metadata/resourceVersion"));
-            let mut events = client.request_events::<Value>(built(watch)?).await?.boxed();
-            while let Some(event) = events.next().await {
-                let object = match event {
-                    Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Some(object),
-                    Ok(WatchEvent::Deleted(_)) => None,
-                    Ok(WatchEvent::Bookmark(_)) => continue,
-                    Ok(WatchEvent::Error(_)) | Err(_) => break,
-                };
-                if let ControlFlow::Break(value) = look(object).await? {
-                    return Ok(value);
+            // A watch ends by itself now and then, and at once when the server has forgotten where it was to start.
+            let Some(events) = &mut self.events else { return self.begin().await };
+            match events.next().await {
+                Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                    return Ok(Some(object));
                 }
+                Some(Ok(WatchEvent::Deleted(_))) => return Ok(None),
+                Some(Ok(WatchEvent::Bookmark(_))) => {}
+                Some(Ok(WatchEvent::Error(_)) | Err(_)) | None => self.events = None,
             }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Option<Value>, kube::Error> {
+        if self.asked {
             // A server that ends every watch at once is not to be asked without a pause.
             tokio::time::sleep(BREATH).await;
         }
-    };
-    tokio::time::timeout(limit, followed).await.map_or(Ok(None), |result| result.map(Some))
+        self.asked = true;
+        let field = format!("metadata.name={}", self.name);
+        let list = ListParams::default().fields(&field);
+        let list: Value = self.client.request(built(Request::new(self.path.as_str()).list(&list))?).await?;
+        let params = WatchParams::default().fields(&field);
+        let watch = Request::new(self.path.as_str()).watch(&params, text(&list, "/metadata/resourceVersion"));
+        self.events = Some(self.client.request_events::<Value>(built(watch)?).await?.boxed());
+        Ok(list.pointer("/items/0").cloned().map(|item| named(self.resource, item)))
+    }
 }
 
 /// The items of a list, each with what it is: in a list they do not say, or say that they are metadata.

@@ -14,30 +14,46 @@
 //! "As Argo CD does" is said with the page of its documentation or the function of its code where it matters; read were
 //! the 2.x and 3.x series of argo-cd, with its gitops-engine.
 
+#![cfg_attr(
+    not(feature = "cluster"),
+    expect(dead_code, reason = "what the reconciler alone uses is compiled, and tested, without it, too")
+)]
+
+#[cfg(feature = "cluster")]
 mod api_server;
 mod application;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod compare;
+#[cfg(feature = "cluster")]
+mod define;
 mod expected;
 mod glob;
 mod health;
+#[cfg(feature = "cluster")]
 mod live;
 mod object;
 mod oracle;
 mod plan;
+#[cfg(feature = "cluster")]
 mod reconciler;
 mod source;
 pub mod status;
 mod tracking;
 
+#[cfg(feature = "cluster")]
 pub use api_server::{ApiServer, ApiServerError, ApiServerFiles, Timings};
 pub use application::{Application, ApplicationError, Automated};
 pub use compare::{Difference, Rules, compare};
+#[cfg(feature = "cluster")]
+pub use define::{DefineError, define};
 pub use expected::{Expected, ExpectedError};
 pub use glob::{Glob, GlobError};
-pub use live::{LiveApplication, LiveError, Refresh, objects, pruned_fields};
+#[cfg(feature = "cluster")]
+pub use live::{LiveApplication, LiveError, Refresh, Waited, connect, objects, pruned_fields, version};
 pub use object::ObjectKey;
 pub use oracle::{Code, Expectation, Observation, Operation, Reason, Verdict, judge};
+#[cfg(feature = "cluster")]
 pub use reconciler::{ReconcileError, Reconciler};
 pub use source::{Manifest, Source, SourceError, Tree};
 pub use tracking::{INSTANCE_LABEL, TRACKING_ANNOTATION, Tracking};

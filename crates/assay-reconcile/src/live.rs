@@ -1,19 +1,21 @@
 //! A real Argo CD, and the objects of a real cluster: reads them and waits for them, and changes nothing but one annotation.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{path::Path, time::Duration};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use kube::{
-    Client,
+    Client, Config,
     api::{Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
     core::{GroupVersionKind, Request},
     discovery::ApiResource,
 };
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Code, Difference, Expectation, Expected, Observation, Rules, Verdict,
-    cluster::{AT_ONCE, Cluster, follow, refusal},
+    cluster::{AT_ONCE, Cluster, Following, refusal},
     compare::compare,
     object::{ObjectKey, is_addressable, text},
     oracle::{REFRESH, Reason, judge},
@@ -25,6 +27,15 @@ pub struct LiveApplication {
     client: Client,
     namespace: String,
     name: String,
+}
+
+/// What waiting came to.
+#[derive(Clone, Debug)]
+pub struct Waited<T> {
+    /// The verdict of the last look.
+    pub verdict: Verdict,
+    /// The last two looks at most, oldest first, each with what was kept of it.
+    pub looks: Vec<(Observation, T)>,
 }
 
 /// How thoroughly Argo CD is to look again.
@@ -49,6 +60,36 @@ pub struct LiveError {
     pub source: Box<kube::Error>,
 }
 
+/// A client of a cluster: that of a kubeconfig file, or of the one that `kubectl` would use here.
+///
+/// # Errors
+/// Why there is none, for people.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, String> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let named = |error: &dyn std::fmt::Display| {
+                format!("{}: {error}; is it the cluster's kubeconfig?", path.display())
+            };
+            let read = Kubeconfig::read_from(path).map_err(|error| named(&error))?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(read, &options).await.map_err(|error| named(&error))?
+        }
+        None => Config::infer().await.map_err(|error| {
+            format!("no cluster is configured here ({error}); name its kubeconfig in the profile, or in KUBECONFIG")
+        })?,
+    };
+    Client::try_from(config).map_err(|error| format!("the cluster's kubeconfig cannot be used: {error}"))
+}
+
+/// The version of a cluster's API server, such as `v1.31.4`.
+///
+/// # Errors
+/// [`LiveError`].
+pub async fn version(client: &Client) -> Result<String, LiveError> {
+    let version = client.apiserver_version().await.map_err(while_("asking for its version"))?;
+    Ok(version.git_version)
+}
+
 impl LiveApplication {
     /// The Application `name` in `namespace` (`argocd`, mostly). Nothing is asked yet.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
@@ -60,17 +101,9 @@ impl LiveApplication {
     /// # Errors
     /// [`LiveError`].
     pub async fn get(&self) -> Result<Option<Value>, LiveError> {
-        let look = async |application| Ok(ControlFlow::Break(application));
-        let read = follow(
-            &self.client,
-            &resource(),
-            Some(&self.namespace),
-            &self.name,
-            Duration::from_mins(1),
-            look,
-        )
-        .await;
-        Ok(read.map_err(while_("reading the Application"))?.flatten())
+        let resource = resource();
+        let mut application = Following::new(&self.client, &resource, Some(&self.namespace), &self.name);
+        application.next().await.map_err(while_("reading the Application"))
     }
 
     /// Has Argo CD reconcile now instead of within its period (two to three minutes by default).
@@ -82,63 +115,53 @@ impl LiveApplication {
     }
 
     /// Waits, by watching, until the Application is as expected, and says what it came to. Each time it was reconciled
-    /// its objects are compared anew with `differences`; once they are right, a refresh is requested for
-    /// the second look. When `limit` has passed, the verdict is that of the last look.
+    /// its objects are looked at anew with `look_at_objects`, which says what they differ in, and keeps what it likes;
+    /// once they are right, a refresh is requested for the second look. When `limit` has passed, the verdict is that of
+    /// the last look.
     ///
     /// # Errors
-    /// [`LiveError`]; those of `differences` count as well.
-    pub async fn wait(
+    /// [`LiveError`]; those of `look_at_objects` count as well.
+    pub async fn wait<'a, T>(
         &self,
         expectation: &Expectation,
         limit: Duration,
-        mut differences: impl AsyncFnMut() -> Result<Vec<Difference>, LiveError>,
-    ) -> Result<Verdict, LiveError> {
-        let mut observations: Vec<Observation> = Vec::new();
-        let mut verdict = self.not_there();
-        let mut failed = None;
-        let look = async |application: Option<Value>| {
-            let Some(application) = application else {
-                observations.clear();
-                verdict = self.not_there();
-                return Ok(ControlFlow::Continue(()));
+        mut look_at_objects: impl FnMut() -> BoxFuture<'a, Result<(Vec<Difference>, T), LiveError>>,
+    ) -> Result<Waited<T>, LiveError> {
+        let resource = resource();
+        let mut followed = Following::new(&self.client, &resource, Some(&self.namespace), &self.name);
+        let mut waited = Waited { verdict: self.not_there(), looks: Vec::new() };
+        let until = Instant::now() + limit;
+        loop {
+            let Ok(application) = timeout_at(until, followed.next()).await else { return Ok(waited) };
+            let Some(application) = application.map_err(while_("watching the Application"))? else {
+                waited = Waited { verdict: self.not_there(), looks: Vec::new() };
+                continue;
             };
             let pending = !text(&application, REFRESH_POINTER).is_empty();
-            if pending && !observations.is_empty() {
+            if pending && !waited.looks.is_empty() {
                 // The status is the one that was seen before; the next one counts.
-                return Ok(ControlFlow::Continue(()));
+                continue;
             }
-            let differences = match differences().await {
-                Ok(differences) => differences,
-                Err(error) => {
-                    failed = Some(error);
-                    return Ok(ControlFlow::Break(()));
-                }
-            };
-            let same_reconciliation = observations
+            let (differences, objects) = look_at_objects().await?;
+            let looks = &mut waited.looks;
+            let same_reconciliation = looks
                 .last()
-                .is_some_and(|last| reconciled_at(&last.application) == reconciled_at(&application));
+                .is_some_and(|(last, _)| reconciled_at(&last.application) == reconciled_at(&application));
             if same_reconciliation {
-                observations.pop();
+                looks.pop();
             }
-            observations.push(Observation { application, differences });
+            looks.push((Observation { application, differences }, objects));
             // Only two are ever looked at.
-            observations.drain(..observations.len().saturating_sub(2));
-            verdict = judge(expectation, &observations);
-            if verdict.ok {
-                return Ok(ControlFlow::Break(()));
+            looks.drain(..looks.len().saturating_sub(2));
+            let seen: Vec<Observation> = looks.iter().map(|(seen, _)| seen.clone()).collect();
+            waited.verdict = judge(expectation, &seen);
+            if waited.verdict.ok {
+                return Ok(waited);
             }
             // Right, and only to be confirmed.
-            if !pending && verdict.reasons.iter().all(|reason| reason.code == Code::NotStable) {
-                self.request_refresh(Refresh::Normal).await?;
+            if !pending && waited.verdict.reasons.iter().all(|reason| reason.code == Code::NotStable) {
+                self.request_refresh(Refresh::Normal).await.map_err(while_("requesting a refresh"))?;
             }
-            Ok(ControlFlow::Continue(()))
-        };
-        let followed =
-            follow(&self.client, &resource(), Some(&self.namespace), &self.name, limit, look).await;
-        followed.map_err(while_("watching the Application"))?;
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(verdict),
         }
     }
 
@@ -189,9 +212,12 @@ pub async fn objects(
 /// [`LiveError`].
 pub async fn pruned_fields(client: &Client, expected: &Expected) -> Result<Vec<Difference>, LiveError> {
     let cluster = Cluster::discover(client).await.map_err(while_("asking for its kinds"))?;
-    let stored =
-        stream::iter(&expected.objects).map(|object| would_be_stored(&cluster, object, &expected.namespace));
-    let stored: Vec<Option<Value>> = stored.buffered(AT_ONCE).try_collect().await?;
+    let tries: Vec<_> = expected
+        .objects
+        .iter()
+        .map(|object| would_be_stored(&cluster, object, &expected.namespace).boxed())
+        .collect();
+    let stored: Vec<Option<Value>> = stream::iter(tries).buffered(AT_ONCE).try_collect().await?;
     let stored: Vec<Value> = stored.into_iter().flatten().collect();
     let mut differences = compare(expected, &stored, &Rules::default());
     // Defaults and objects that were there before add fields; only what goes missing is asked for.

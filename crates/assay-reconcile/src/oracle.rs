@@ -44,7 +44,7 @@ pub enum Operation {
 pub struct Observation {
     /// The whole Application.
     pub application: Value,
-    /// [`crate::compare`] of the expected with the live objects.
+    /// [`crate::compare()`] of the expected with the live objects.
     pub differences: Vec<Difference>,
 }
 
@@ -218,7 +218,11 @@ fn unstable(expectation: &Expectation, before: Option<&Observation>, last: &Obse
     }
     let at = |observation: &Observation, pointer: &str| text(&observation.application, pointer).to_owned();
     let reconciled = "/status/reconciledAt";
-    if at(last, reconciled).is_empty() || at(last, reconciled) == at(before, reconciled) {
+    let (now, then) = (at(last, reconciled), at(before, reconciled));
+    if now.is_empty() || then.is_empty() {
+        return Some(reason(Code::NotStable, "an observation does not say which reconciliation it is of"));
+    }
+    if now == then {
         return Some(reason(Code::NotStable, "both observations are of the same reconciliation"));
     }
     let started = "/status/operationState/startedAt";

@@ -18,7 +18,7 @@ use std::{
 };
 
 use assay_model::clock::Clock;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -453,22 +453,29 @@ async fn apply_all(
     definitions: &[&Value],
     objects: Vec<&Value>,
 ) -> Result<Vec<ResourceResult>, ReconcileError> {
-    let applied = stream::iter(objects).map(|object| async move {
-        let Some(kind) = kind_of(cluster, definitions, object) else {
-            return Ok(result(object, "SyncFailed", "its kind is not served"));
-        };
-        if !is_addressable(object) {
-            let message = format!("{} is not a name that an object can have", ObjectKey::of(object));
-            return Ok(result(object, "SyncFailed", &message));
-        }
-        let is_new = cluster.kind(text(object, "/apiVersion"), text(object, "/kind")).is_none();
-        let applied = apply(cluster, &kind, object, is_new).await?;
-        if is_definition(object) && applied.status == "Synced" {
-            return established(cluster, &kind, object, applied).await;
-        }
-        Ok(applied)
-    });
-    applied.buffered(AT_ONCE).try_collect().await
+    let applied: Vec<_> =
+        objects.into_iter().map(|object| apply_one(cluster, definitions, object).boxed()).collect();
+    stream::iter(applied).buffered(AT_ONCE).try_collect().await
+}
+
+async fn apply_one(
+    cluster: &Cluster,
+    definitions: &[&Value],
+    object: &Value,
+) -> Result<ResourceResult, ReconcileError> {
+    let Some(kind) = kind_of(cluster, definitions, object) else {
+        return Ok(result(object, "SyncFailed", "its kind is not served"));
+    };
+    if !is_addressable(object) {
+        let message = format!("{} is not a name that an object can have", ObjectKey::of(object));
+        return Ok(result(object, "SyncFailed", &message));
+    }
+    let is_new = cluster.kind(text(object, "/apiVersion"), text(object, "/kind")).is_none();
+    let applied = apply(cluster, &kind, object, is_new).await?;
+    if is_definition(object) && applied.status == "Synced" {
+        return established(cluster, &kind, object, applied).await;
+    }
+    Ok(applied)
 }
 
 /// Applies one object. Of a kind `is_new`, the server may not know for some milliseconds after it has said that it does.

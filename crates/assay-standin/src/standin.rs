@@ -266,6 +266,16 @@ impl StandIn {
         self.files(&self.state.repository.default_branch, "").await
     }
 
+    /// Moves the default branch to a commit that the repository has: back to an earlier one, or forth again.
+    ///
+    /// # Errors
+    /// [`StandInError::NoSuchRef`], [`StandInError::Git`].
+    pub async fn move_to(&self, commit: &str) -> Result<(), StandInError> {
+        let repository = &self.state.repository;
+        let _change = repository.change().await;
+        repository.move_default(commit).await
+    }
+
     /// Merges the open pull request of `branch` into the default branch: by moving it, or with a commit that joins both.
     ///
     /// # Errors

@@ -10,11 +10,11 @@ use crate::client::ClientError;
 /// Sets up logging: daemons talk, commands are quiet unless asked.
 pub(crate) fn logging(verbose: bool, daemon: bool) {
     let default = if verbose {
-        "debug,hyper=info,sqlx=warn,rustls=info,reqwest=info"
+        "debug,hyper=info,sqlx=warn,rustls=info,reqwest=info,kube_client=warn"
     } else if daemon {
-        "info,sqlx=warn"
+        "info,sqlx=warn,kube_client=off"
     } else {
-        "warn,sqlx=error"
+        "warn,sqlx=error,kube_client=off"
     };
     let filter = EnvFilter::try_from_env("ASSAY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()

@@ -471,6 +471,46 @@ pub struct Registration {
     pub leaks: Vec<String>,
 }
 
+/// Evidence of `Reconcile`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Reconciled {
+    /// The cluster: what was asked, in which version.
+    pub server: String,
+    /// Why there was none to ask: nothing is verified then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<String>,
+    /// The machine's name, as its registration's place in the tree has it.
+    pub host: String,
+    /// Where objects that name no namespace go.
+    pub namespace: String,
+    /// What the cluster made of the tree, with the machine in it and after it was taken out again.
+    pub passes: Vec<ReconcilePass>,
+}
+
+/// What a cluster made of one commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReconcilePass {
+    /// The commit.
+    pub revision: String,
+    /// The manifests in the tree at that commit, below the Application's path.
+    pub files: BTreeMap<String, String>,
+    /// The last looks at the cluster, oldest first: one is no proof that it lasts.
+    pub looks: Vec<ReconcileLook>,
+    /// Fields that the server says it would drop from these manifests, object and JSON Pointer.
+    pub dropped: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A look at a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReconcileLook {
+    /// The whole Application.
+    pub application: Value,
+    /// Its namespace's objects of the kinds that the tree has.
+    pub objects: Vec<Value>,
+}
+
 /// A round trip out of the tree again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deregistered {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::evidence::{
     BootEntry, Booted, Deregistered, DiskAfter, DiskBefore, FileSeen, Identified, Inspected, Installed,
-    Joined, NameSeen, OtherMachine, Outcome, PhaseSeen, Prepared, Rebooted, Registration, RungSeen, Staged,
-    Volume, Watched,
+    Joined, NameSeen, OtherMachine, Outcome, PhaseSeen, Prepared, Rebooted, ReconcileLook, ReconcilePass,
+    Reconciled, Registration, RungSeen, Staged, Volume, Watched,
 };
 use super::{ImageInput, ImageSpec, Profile, stage};
 
@@ -111,6 +111,10 @@ macs = ["/mac"]
 [join.fields]
 "/name" = "{host}"
 "/maintainer" = "{operator}"
+
+[reconcile]
+application = "application.yaml"
+definitions = ["crd.yaml"]
 "#;
 
 /// The name of the first machine.
@@ -132,6 +136,7 @@ pub(super) struct Seen {
     pub(super) rebooted: Rebooted,
     pub(super) identified: Identified,
     pub(super) joined: Joined,
+    pub(super) reconciled: Reconciled,
     pub(super) record: Value,
 }
 
@@ -147,6 +152,7 @@ impl Seen {
             rebooted: Rebooted { watched: first_boot(HOST), egress: Vec::new() },
             identified: Identified { others: vec![other("node-00a1b3")], repaired: Some(other(HOST)) },
             joined: joined(),
+            reconciled: reconciled(),
             record: json!({
                 "chain_ok": true, "events": 40, "artifacts": 12, "missing_artifacts": [], "altered_artifacts": []
             }),
@@ -166,6 +172,7 @@ impl Seen {
             "Reboot" => sent(&self.rebooted),
             "Identify" => sent(&self.identified),
             "Join" => sent(&self.joined),
+            "Reconcile" => sent(&self.reconciled),
             "Reporting" => self.record.clone(),
             other => panic!("there is no stage {other}"),
         }
@@ -193,14 +200,19 @@ impl Seen {
         evidence: &Value,
         earlier: &[(StageName, Value)],
     ) -> Judgement {
-        let spec = ImageSpec {
+        stage(name).expect("a stage").judge(&ImageInput::new(&self.spec(), evidence, earlier))
+    }
+
+    /// The image that was tested.
+    pub(super) fn spec(&self) -> ImageSpec {
+        ImageSpec {
             image: PathBuf::from("small.iso"),
             profile: self.profile.clone(),
             folder: PathBuf::from("."),
             cell: BTreeMap::new(),
+            main: false,
             seed: 7,
-        };
-        stage(name).expect("a stage").judge(&ImageInput::new(&spec, evidence, earlier))
+        }
     }
 
     /// The watched machine of a stage that watches one.
@@ -573,5 +585,52 @@ fn joined() -> Joined {
         macs: vec!["52:54:00:00:00:07".into()],
         began: "2026-01-02T03:04:00Z".into(),
         ended: "2026-01-02T03:06:00Z".into(),
+    }
+}
+
+/// What is registered of a machine.
+fn node(host: &str) -> Value {
+    json!({
+        "apiVersion": "small.example/v1", "kind": "Node", "metadata": {"name": host},
+        "spec": {"gpu": "no", "network": {"mac": "52:54:00:00:00:07"}},
+    })
+}
+
+/// Another machine was there before; the first one comes, and goes.
+fn reconciled() -> Reconciled {
+    let pass = |revision: char, hosts: &[&str]| {
+        let revision = revision.to_string().repeat(40);
+        let place = |host: &str| format!("maintainers/operator/cluster-nodes/{host}/node.yaml");
+        let live = |host: &&str| {
+            let mut node = node(host);
+            node["metadata"]["namespace"] = json!("small");
+            node
+        };
+        let look = |minute: u32| ReconcileLook {
+            application: json!({"status": {
+                "sync": {"status": "Synced", "revision": revision},
+                "health": {"status": "Healthy"},
+                "operationState": {
+                    "phase": "Succeeded", "startedAt": "2026-01-02T03:07:00Z", "finishedAt": "2026-01-02T03:07:01Z",
+                    "syncResult": {"revision": revision},
+                },
+                "reconciledAt": format!("2026-01-02T03:{minute:02}:00Z"),
+            }}),
+            objects: hosts.iter().map(live).collect(),
+        };
+        ReconcilePass {
+            files: hosts.iter().map(|host| (place(host), node(host).to_string())).collect(),
+            looks: vec![look(8), look(9)],
+            dropped: Vec::new(),
+            seconds: 1.5,
+            revision: revision.clone(),
+        }
+    };
+    Reconciled {
+        server: "kube-apiserver v1.20.2".into(),
+        absent: None,
+        host: HOST.into(),
+        namespace: "small".into(),
+        passes: vec![pass('a', &[HOST, "node-0a1b2c"]), pass('b', &["node-0a1b2c"])],
     }
 }

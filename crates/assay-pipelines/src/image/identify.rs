@@ -10,7 +10,7 @@ use regex::Regex;
 use super::evidence::{DiskAfter, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
 use super::outcome::{outcome, runner_fault};
 use super::profile::{ContentSpec, IdentifySpec, Profile};
-use super::{ImageInput, ImageStage, judged};
+use super::{ImageInput, ImageSpec, ImageStage, judged};
 
 /// Who the machine is.
 pub(crate) struct Identify;
@@ -20,8 +20,8 @@ impl ImageStage for Identify {
         StagePlan { name: StageName::from("Identify"), owner: Owner::Agent, required: true, timeout_s: 60 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        profile
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        spec.profile
             .identify
             .as_ref()
             .map(drop)

@@ -12,7 +12,7 @@ use assay_model::{
 use super::evidence::{DiskAfter, Installed, Outcome};
 use super::outcome::{runner_fault, told};
 use super::profile::{DiskHolds, DiskRole, DiskSpec, Ends, Profile, Within};
-use super::{ImageInput, ImageStage, judged};
+use super::{ImageInput, ImageSpec, ImageStage, judged};
 
 /// What an installer may still write after it has said that it is done: journals, logs, unmounting.
 const AFTERTHOUGHT: u64 = 16 << 20;
@@ -25,8 +25,8 @@ impl ImageStage for Install {
         StagePlan { name: StageName::from("Install"), owner: Owner::Agent, required: true, timeout_s: 60 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        let asked = profile.phases.iter().any(|phase| phase.stage == Within::Install);
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        let asked = spec.profile.phases.iter().any(|phase| phase.stage == Within::Install);
         if asked { Ok(()) } else { Err("the profile names no phase of an installation") }
     }
 

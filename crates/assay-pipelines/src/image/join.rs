@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::evidence::{Installed, Joined, Rebooted, Registration};
 use super::profile::{JoinBy, JoinExpect, JoinSpec, Profile};
-use super::{ImageInput, ImageStage, judged};
+use super::{ImageInput, ImageSpec, ImageStage, judged};
 
 /// What it registered.
 pub(crate) struct Join;
@@ -22,8 +22,8 @@ impl ImageStage for Join {
         StagePlan { name: StageName::from("Join"), owner: Owner::Agent, required: true, timeout_s: 120 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        profile
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        spec.profile
             .join
             .as_ref()
             .map(drop)

@@ -18,6 +18,7 @@ mod outcome;
 mod prepare;
 pub mod profile;
 mod reboot;
+mod reconcile;
 mod reporting;
 mod spec;
 
@@ -32,7 +33,7 @@ pub use spec::ImageSpec;
 pub const LAST: &str = "Reporting";
 
 /// The stages in the order in which they run.
-pub static STAGES: [&dyn ImageStage; 8] = [
+pub static STAGES: [&dyn ImageStage; 9] = [
     &prepare::Prepare,
     &inspect::Inspect,
     &boot::Boot,
@@ -40,6 +41,7 @@ pub static STAGES: [&dyn ImageStage; 8] = [
     &reboot::Reboot,
     &identify::Identify,
     &join::Join,
+    &reconcile::Reconcile,
     &reporting::Reporting,
 ];
 
@@ -49,8 +51,13 @@ pub trait ImageStage: Sync {
     fn plan(&self) -> StagePlan;
 
     /// Whether the profile asks for anything here; a stage that has nothing to do is skipped, and says why.
-    fn asked_for(&self, _profile: &Profile) -> Result<(), &'static str> {
+    fn asked_for(&self, _spec: &ImageSpec) -> Result<(), &'static str> {
         Ok(())
+    }
+
+    /// Whether a run cannot pass without it, where it is asked for.
+    fn required(&self, _profile: &Profile) -> bool {
+        self.plan().required
     }
 
     /// How long one try may take with this profile, in seconds, on a runner on which times are taken literally.
@@ -95,12 +102,13 @@ pub fn stage(name: &str) -> Option<&'static dyn ImageStage> {
     STAGES.into_iter().find(|s| s.plan().name == name)
 }
 
-/// A stage's place in a run over this profile.
-pub fn planned(stage: &dyn ImageStage, profile: &Profile) -> StagePlan {
+/// A stage's place in a run over this image.
+pub fn planned(stage: &dyn ImageStage, spec: &ImageSpec) -> StagePlan {
     /// The most that limits are stretched on a slow runner, and what a stage needs beside its phases.
     const SLOWEST: u64 = 20;
     let plan = stage.plan();
-    let required = plan.required && stage.asked_for(profile).is_ok();
+    let profile = &spec.profile;
+    let required = stage.required(profile) && stage.asked_for(spec).is_ok();
     let limit = match plan.owner {
         Owner::Orchestrator => u64::from(plan.timeout_s),
         _ => stage.limit_s(profile).saturating_mul(SLOWEST).saturating_add(600),
@@ -114,7 +122,7 @@ pub(crate) fn judged<E: DeserializeOwned>(
     input: &ImageInput<'_>,
     judge: impl FnOnce(&E) -> Judgement,
 ) -> Judgement {
-    if let Err(why) = stage.asked_for(input.profile()) {
+    if let Err(why) = stage.asked_for(input.spec) {
         return Judgement { verdict: Verdict::Skip, ..Judgement::error(why) };
     }
     match serde_json::from_value(input.evidence.clone()) {

@@ -5,7 +5,7 @@ use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 use super::evidence::Rebooted;
 use super::outcome::{runner_fault, told};
 use super::profile::{Profile, Within};
-use super::{ImageInput, ImageStage, install, judged};
+use super::{ImageInput, ImageSpec, ImageStage, install, judged};
 
 /// The first boot of the installed system.
 pub(crate) struct Reboot;
@@ -15,8 +15,8 @@ impl ImageStage for Reboot {
         StagePlan { name: StageName::from("Reboot"), owner: Owner::Agent, required: true, timeout_s: 60 }
     }
 
-    fn asked_for(&self, profile: &Profile) -> Result<(), &'static str> {
-        install::Install.asked_for(profile).map_err(|_| "nothing is installed that could be booted")
+    fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        install::Install.asked_for(spec).map_err(|_| "nothing is installed that could be booted")
     }
 
     fn limit_s(&self, profile: &Profile) -> u64 {

@@ -21,6 +21,9 @@ pub struct ImageSpec {
     /// What this run differs in from the others of its matrix: `firmware` → `uefi`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cell: BTreeMap<String, String>,
+    /// Whether this is a run of the main branch, in which slow stages are asked, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub main: bool,
     /// What chance is drawn from: hardware addresses, moments of power cuts.
     pub seed: u32,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use assay_reconcile::{
     Code, Difference, Expectation, LiveApplication, LiveError, Operation, Refresh, Verdict,
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams, WatchEvent, WatchParams},
@@ -74,8 +74,8 @@ async fn argo_cd(client: Client, statuses: Vec<Value>) {
     }
 }
 
-async fn equal() -> Result<Vec<Difference>, LiveError> {
-    Ok(vec![])
+fn equal() -> BoxFuture<'static, Result<(Vec<Difference>, ()), LiveError>> {
+    async { Ok((vec![], ())) }.boxed()
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn it_waits_for_the_commit_for_health_and_for_a_second_look() {
     };
     let expectation = expectation();
     let verdict = tokio::select! {
-        verdict = application.wait(&expectation, LONG, equal) => verdict.unwrap(),
+        waited = application.wait(&expectation, LONG, equal) => waited.unwrap().verdict,
         () = script => unreachable!("the script does not end"),
     };
     assert_eq!(verdict, Verdict { ok: true, reasons: vec![] });
@@ -105,19 +105,19 @@ async fn it_waits_for_the_commit_for_health_and_for_a_second_look() {
 async fn what_never_comes_right_is_said_when_the_time_is_up() {
     let (world, application) = cluster().await;
     let short = Duration::from_secs(2);
-    let verdict = application.wait(&expectation(), short, equal).await.unwrap();
+    let verdict = application.wait(&expectation(), short, equal).await.unwrap().verdict;
     assert_eq!(codes(&verdict), [Code::RevisionWrong]);
 
     // Right, but nobody answers the request for a second look.
     write(&world.client(), status(MERGED, "Healthy", 1)).await;
-    let verdict = application.wait(&expectation(), short, equal).await.unwrap();
+    let verdict = application.wait(&expectation(), short, equal).await.unwrap().verdict;
     assert_eq!(codes(&verdict), [Code::NotStable]);
     let asked = application.get().await.unwrap().unwrap();
     assert_eq!(asked["metadata"]["annotations"]["argocd.argoproj.io/refresh"], "normal");
 
     // Deleted while it is waited for.
     applications(world.client()).delete(NAME, &kube::api::DeleteParams::default()).await.unwrap();
-    let verdict = application.wait(&expectation(), short, equal).await.unwrap();
+    let verdict = application.wait(&expectation(), short, equal).await.unwrap().verdict;
     assert_eq!(codes(&verdict), [Code::ObjectMissing]);
     assert_eq!(application.get().await.unwrap(), None);
     assert!(application.refresh(Refresh::Normal).await.is_err());
@@ -139,7 +139,7 @@ async fn a_loop_of_syncs_never_comes_right() {
     };
     let expectation = expectation();
     let verdict = tokio::select! {
-        verdict = application.wait(&expectation, Duration::from_secs(4), equal) => verdict.unwrap(),
+        waited = application.wait(&expectation, Duration::from_secs(4), equal) => waited.unwrap().verdict,
         () = script => unreachable!("the script does not end"),
     };
     assert_eq!(codes(&verdict), [Code::NotStable]);
@@ -159,11 +159,12 @@ async fn without_argo_cd_it_is_an_error_and_not_a_verdict() {
 async fn it_takes_an_event_and_no_polling() {
     let (world, application) = cluster().await;
     let looked = std::cell::Cell::new(0);
-    let differences = async || {
+    let differences = || {
         looked.set(looked.get() + 1);
-        Ok(vec![])
+        equal()
     };
-    let verdict = application.wait(&expectation(), Duration::from_secs(3), differences).await.unwrap();
+    let verdict =
+        application.wait(&expectation(), Duration::from_secs(3), differences).await.unwrap().verdict;
     assert!(!verdict.ok);
     assert_eq!(looked.get(), 1, "nothing changed, so there was nothing to look at again");
     drop(world);

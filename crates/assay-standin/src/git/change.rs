@@ -138,6 +138,13 @@ impl Repository {
         Ok(Some(commit))
     }
 
+    /// Moves the default branch to a commit that is there already.
+    pub(crate) async fn move_default(&self, to: &str) -> Result<(), StandInError> {
+        let to = self.resolve(to).await?;
+        let from = self.resolve(&self.default_branch).await?;
+        self.move_branch(&self.default_branch, &to, &from).await
+    }
+
     async fn move_branch(&self, branch: &str, to: &str, from: &str) -> Result<(), StandInError> {
         let reference = format!("refs/heads/{branch}");
         self.run("moving a branch", ["update-ref", &reference, to, from]).await?;

@@ -3,6 +3,7 @@
 use assay_model::Micros;
 use assay_standin::{Outcome, PushKind, StandIn};
 
+use super::reconcile::Revisions;
 use super::{Brought, Test, brought, seconds};
 use crate::image::evidence::{Deregistered, Joined, Registration};
 use crate::image::profile::{JoinBy, JoinSpec};
@@ -129,7 +130,9 @@ impl Test {
             && one.pull_request
         {
             progress("merging, and taking it out again");
-            joined.deregistered = Some(round_trip(standin, &join, &one.branch, one).await);
+            let (trip, revisions) = round_trip(standin, &join, &one.branch, one).await;
+            joined.deregistered = Some(trip);
+            self.revisions = revisions;
         }
         let ledger = serde_json::to_vec_pretty(&joined.ledger).unwrap_or_default();
         brought(&joined, vec![("control-plane.json".to_owned(), ledger)])
@@ -143,28 +146,40 @@ impl Test {
     }
 }
 
-/// Into the tree and out again.
-async fn round_trip(standin: &StandIn, join: &JoinSpec, branch: &str, one: &Registration) -> Deregistered {
+/// Into the tree and out again; and the commits of both, where it came that far.
+async fn round_trip(
+    standin: &StandIn,
+    join: &JoinSpec,
+    branch: &str,
+    one: &Registration,
+) -> (Deregistered, Option<Revisions>) {
     let mut out = Deregistered { merged: false, left: Vec::new(), problem: None };
-    if let Err(error) = standin.merge(branch).await {
-        out.problem = Some(error.to_string());
-        return out;
-    }
+    let merged = match standin.merge(branch).await {
+        Ok(merged) => merged.commit,
+        Err(error) => {
+            out.problem = Some(error.to_string());
+            return (out, None);
+        }
+    };
     out.merged = true;
-    let Some((path, _)) = one.paths.first() else { return out };
+    let Some((path, _)) = one.paths.first() else { return (out, None) };
     // `maintainers/OPERATOR/cluster-nodes/HOST/node.yaml`: the host is the folder that the file is in.
     let host = path.rsplit('/').nth(1).unwrap_or_default().to_owned();
-    if let Err(error) = standin.deregister(&join.operator, &host).await {
-        out.problem = Some(error.to_string());
-        return out;
-    }
-    match standin.tree().await {
-        Ok(files) => {
-            out.left = files.into_iter().map(|file| file.path).filter(|path| path.contains(&host)).collect();
-        }
+    let mut revisions = Revisions { host: host.clone(), merged, removed: None };
+    match standin.deregister(&join.operator, &host).await {
+        Ok(done) => revisions.removed = Some(done.merged.commit),
         Err(error) => out.problem = Some(error.to_string()),
     }
-    out
+    if revisions.removed.is_some() {
+        match standin.tree().await {
+            Ok(files) => {
+                let paths = files.into_iter().map(|file| file.path);
+                out.left = paths.filter(|path| path.contains(&host)).collect();
+            }
+            Err(error) => out.problem = Some(error.to_string()),
+        }
+    }
+    (out, Some(revisions))
 }
 
 /// Where a payload does not fit a schema.

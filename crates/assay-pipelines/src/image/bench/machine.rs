@@ -6,7 +6,7 @@
 mod channels;
 mod heed;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use assay_console::{Console, Font, Rung, ScreenReader, Sighting, What};
@@ -55,6 +55,8 @@ pub(super) struct Machine {
     fonts: Option<[Font; 2]>,
     /// The rows of the screen as they were read last, without a cursor.
     drawn: Vec<String>,
+    /// Phases whose markers were seen.
+    done: BTreeSet<String>,
     pending: VecDeque<(Over, Sighting, Instant)>,
     standing: BTreeMap<Over, Sighting>,
     last_activity: Duration,
@@ -103,6 +105,7 @@ impl Machine {
             screen: ScreenReader::new(watch),
             fonts: fonts(),
             drawn: Vec::new(),
+            done: BTreeSet::new(),
             pending: VecDeque::new(),
             standing: BTreeMap::new(),
             last_activity: Duration::ZERO,
@@ -277,6 +280,7 @@ impl Machine {
         read_at: Instant,
     ) {
         let What::Marker { captures, .. } = &sighting.what else { return };
+        self.done.insert(phase.name.clone());
         self.watched.phases.push(PhaseSeen {
             name: phase.name.clone(),
             at_s: sighting.at.as_secs_f64(),

@@ -11,6 +11,7 @@ mod install;
 mod join;
 mod machine;
 mod prepare;
+mod reconcile;
 mod secrets;
 
 use std::ffi::OsString;
@@ -30,6 +31,7 @@ use tokio::sync::Mutex;
 pub use self::digests::{Digests, ImageDigest};
 use self::disks::Laid;
 use self::machine::Machine;
+use self::reconcile::Revisions;
 use self::secrets::Secrets;
 use super::evidence::Joined;
 use super::profile::{Architecture, Bus, Connection, Firmware, MediumAs, Profile};
@@ -134,6 +136,8 @@ struct Test {
     success_at: Option<f64>,
     up_at: Option<Micros>,
     joined: Option<Joined>,
+    /// What the tree was with the machine in it, and after it was taken out again.
+    revisions: Option<Revisions>,
     /// What it took to switch the last machine off.
     shutdown: Option<String>,
     /// The folder of the gate's sockets.
@@ -174,6 +178,7 @@ impl Test {
             success_at: None,
             up_at: None,
             joined: None,
+            revisions: None,
             shutdown: None,
             sockets: None,
         })
@@ -186,7 +191,7 @@ impl Test {
     ) -> Result<Brought, String> {
         let known =
             super::stage(stage.as_str()).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
-        if known.asked_for(&self.spec.profile).is_err() {
+        if known.asked_for(&self.spec).is_err() {
             return Ok(Brought::default());
         }
         match stage.as_str() {
@@ -197,6 +202,7 @@ impl Test {
             "Reboot" => self.reboot(progress).await,
             "Identify" => self.identify(progress).await,
             "Join" => self.join(progress).await,
+            "Reconcile" => self.reconcile(progress).await,
             other => Err(format!("{other} is not collected by a runner")),
         }
     }

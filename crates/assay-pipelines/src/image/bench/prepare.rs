@@ -9,7 +9,7 @@ use assay_media::stage::{BackupPlace, Stick, append_esp, stage_files};
 use assay_model::Sha256;
 use assay_process::Cmd;
 use assay_qemu::{AccelProbe, DiskRule, GATE, Gate, ServedDisk, VmFolder, VmMedium};
-use assay_standin::{Address, Certificate, Config, Effect, Fault, Listen, RouteClass, StandIn};
+use assay_standin::{Certificate, Config, Effect, Fault, Listen, RouteClass, StandIn};
 
 use super::{Brought, Test, blocking, brought, medium_kind};
 use crate::image::evidence::{FlashRun, Prepared, Staged};
@@ -23,6 +23,8 @@ const ADDED_ESP: u64 = 64 << 20;
 const FLASH_LIMIT: Duration = Duration::from_mins(30);
 /// The sector that disk rules count in, in bytes.
 const SECTOR: u64 = 512;
+/// The most files that a repository begins with.
+const MAX_TREE: usize = 2_000;
 
 impl Test {
     pub(super) async fn prepare(&mut self, progress: &(dyn Fn(&str) + Sync)) -> Result<Brought, String> {
@@ -212,16 +214,52 @@ impl Test {
         config.repository = repository.to_owned();
         config.login = join.operator.clone();
         config.listen = vec![Listen::Unix(plain.clone()), Listen::UnixTls(tls.clone())];
+        if let Some(address) = self.profile().reconcile.as_ref().and_then(|reconcile| reconcile.serve) {
+            // A cluster fetches from there, without a token.
+            config.listen.push(Listen::Tcp(address));
+            config.public = true;
+        }
+        if let Some(tree) = &join.tree {
+            config.seed.extend(self.tree_before(tree)?);
+        }
         config.tls_names = vec![GATE.to_owned(), "control-plane".to_owned()];
         for fault in &join.faults {
             config.faults.push(injected(fault)?);
         }
         let standin = StandIn::start(config).await.map_err(|error| error.to_string())?;
-        debug_assert!(standin.endpoints().iter().all(|e| matches!(e.address, Address::Unix(_))));
         self.gate = Some(Gate { plain, tls: Some(tls), relay: self.settings.relay.clone() });
         self.standin = Some(standin);
         self.sockets = Some(sockets);
         Ok(())
+    }
+
+    /// What is in the repository before the machine registers.
+    fn tree_before(&self, name: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
+        let root = self.spec.folder.join(name);
+        let mut files = BTreeMap::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            let told = |error: std::io::Error| format!("{}: {error}", folder.display());
+            for entry in std::fs::read_dir(&folder).map_err(told)? {
+                let entry = entry.map_err(told)?;
+                let (path, kind) = (entry.path(), entry.file_type().map_err(told)?);
+                if kind.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                // A link may lead anywhere.
+                if !kind.is_file() {
+                    continue;
+                }
+                if files.len() == MAX_TREE {
+                    return Err(format!("{}: more than {MAX_TREE} files", root.display()));
+                }
+                let content = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                let place = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+                files.insert(place, content);
+            }
+        }
+        Ok(files)
     }
 
     /// Puts a process behind each disk that fails on demand.

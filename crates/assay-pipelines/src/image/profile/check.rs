@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use super::{Bus, DiskFault, DiskRole, Firmware, MediumAs, Profile, ProfileError, Within};
+use super::{
+    Bus, Cluster, DiskFault, DiskRole, Firmware, JoinBy, JoinExpect, MediumAs, Profile, ProfileError, Within,
+};
 use crate::image::STAGES;
 
 /// The longest that anything may be waited for.
@@ -256,6 +258,37 @@ impl Profile {
                     content.label,
                     format!("{:?}", content.disk).to_lowercase()
                 ));
+            }
+        }
+        if let Some(reconcile) = &self.reconcile {
+            let joins = self.join.as_ref();
+            if !joins.is_some_and(|join| join.by == JoinBy::Git && join.expect == JoinExpect::Registered) {
+                return problem(
+                    "[reconcile]: what is reconciled is a registration by git that arrives ([join] by = \"git\")"
+                        .to_owned(),
+                );
+            }
+            let live = reconcile.on == Cluster::Live;
+            if live && reconcile.serve.is_none() {
+                return problem(
+                    "[reconcile] on = \"live\": `serve` is missing: the address at which the cluster finds the \
+                     repository, such as serve = \"192.0.2.7:8418\""
+                        .to_owned(),
+                );
+            }
+            let foreign =
+                match (live, &reconcile.kubeconfig, reconcile.serve, reconcile.definitions.is_empty()) {
+                    (false, Some(_), _, _) => Some("kubeconfig"),
+                    (false, None, Some(_), _) => Some("serve"),
+                    (true, _, _, false) => Some("definitions"),
+                    _ => None,
+                };
+            if let Some(foreign) = foreign {
+                let which = if live { "isolated" } else { "live" };
+                return problem(format!("[reconcile]: `{foreign}` is for on = \"{which}\""));
+            }
+            if let Some(bad) = reconcile.ignore.iter().find(|pointer| !pointer.starts_with('/')) {
+                return problem(format!("reconcile.ignore: {bad:?} is no JSON Pointer; one begins with `/`"));
             }
         }
         for fault in self.join.iter().flat_map(|join| &join.faults) {

@@ -9,6 +9,7 @@ mod machine;
 mod matrix;
 mod quarantine;
 mod read;
+mod reconcile;
 mod units;
 
 use assay_console::Rung;
@@ -22,6 +23,7 @@ pub use machine::{
 pub use matrix::{Axis, AxisValue, BadSelection, Case, CaseRules, Cover, MAX_CASES, Selection, merge};
 pub use quarantine::Quarantine;
 pub use read::ProfileError;
+pub use reconcile::{Cluster, ReconcileSpec, When};
 pub use units::{BadUnit, Size, Span};
 
 /// A whole profile.
@@ -72,6 +74,9 @@ pub struct Profile {
     /// How it registers, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinSpec>,
+    /// What becomes of its registration in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<ReconcileSpec>,
     /// What is tried in several ways: each value is a difference to this profile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matrix: Vec<Axis>,
@@ -276,6 +281,10 @@ pub struct JoinSpec {
     /// A JSON Schema for the payload, relative to the profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
+    /// A folder with what is in the repository before the machine registers, relative to the profile: the
+    /// registrations of other machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
     /// Fields that must have certain values, by JSON Pointer; `{operator}` and `{host}` are replaced.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub fields: std::collections::BTreeMap<String, String>,
@@ -334,6 +343,25 @@ pub struct JoinFault {
 }
 
 impl Profile {
+    /// The files and folders that it names, relative to itself, each with where it names it.
+    pub fn named_files(&self) -> Vec<(String, &str)> {
+        let staged = self.medium.files.iter();
+        let mut named: Vec<(String, &str)> = staged
+            .filter_map(|file| Some((format!("medium.file {:?}: from", file.path), file.from.as_deref()?)))
+            .collect();
+        if let Some(join) = &self.join {
+            let files = [("join.schema", &join.schema), ("join.tree", &join.tree)];
+            named.extend(files.into_iter().filter_map(|(at, name)| Some((at.to_owned(), name.as_deref()?))));
+        }
+        if let Some(reconcile) = &self.reconcile {
+            named.push(("reconcile.application".to_owned(), &reconcile.application));
+            let more = reconcile.definitions.iter().map(|name| ("reconcile.definitions", name));
+            let more = more.chain(reconcile.kubeconfig.iter().map(|name| ("reconcile.kubeconfig", name)));
+            named.extend(more.map(|(at, name)| (at.to_owned(), name.as_str())));
+        }
+        named
+    }
+
     /// The phase whose marker says that everything is installed.
     pub fn success_phase(&self) -> Option<&Phase> {
         let mut installing = self.phases.iter().filter(|phase| phase.stage == Within::Install);

@@ -27,18 +27,43 @@ pub(super) struct Common {
     pub(super) runner: String,
     pub(super) muted: Vec<String>,
     pub(super) seed: Option<u32>,
+    /// Whether these are runs of the main branch.
+    pub(super) main: bool,
     /// How many machines run at once.
     pub(super) jobs: u64,
 }
 
-/// A digest of what the image is held to in a case: its profile, and the files that this names.
-pub(super) fn held_to(profile: &Profile, folder: &Path) -> Result<Sha256> {
+/// A case with the digest of what the image is held to in it.
+pub(super) type Held = (Case, Sha256);
+
+/// The digest of what the image is held to in a case: its profile with the files that this names, and whether the run is one
+/// of the main branch.
+pub(super) fn held_to(profile: &Profile, folder: &Path, main: bool) -> Result<Sha256> {
     let mut all = serde_json::to_vec(profile)?;
-    let files = profile.medium.files.iter().filter_map(|file| file.from.as_ref());
-    for name in files.chain(profile.join.iter().filter_map(|join| join.schema.as_ref())) {
-        let path = folder.join(name);
-        let content = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        all.extend_from_slice(Sha256::of(&content).to_string().as_bytes());
+    all.push(u8::from(main));
+    for (place, name) in profile.named_files() {
+        let content = content_of(&folder.join(name))?;
+        all.extend_from_slice(format!("\n{place}={content}").as_bytes());
+    }
+    Ok(Sha256::of(&all))
+}
+
+/// The digest of a file, or of the names and digests of all that is in a folder.
+fn content_of(path: &Path) -> Result<Sha256> {
+    let at = || path.display().to_string();
+    if !std::fs::metadata(path).with_context(at)?.is_dir() {
+        return Ok(Sha256::of(&std::fs::read(path).with_context(at)?));
+    }
+    let mut names = std::fs::read_dir(path)
+        .and_then(|listing| listing.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>())
+        .with_context(at)?;
+    names.sort();
+    let mut all = Vec::new();
+    for name in names {
+        let content = content_of(&path.join(&name))?;
+        // A name has no NUL byte, so no name can pass for another one and a digest.
+        all.extend_from_slice(name.as_encoded_bytes());
+        all.extend_from_slice(format!("\0{content}\n").as_bytes());
     }
     Ok(Sha256::of(&all))
 }
@@ -50,18 +75,22 @@ pub(super) fn folder_of(case: &str, number: u32) -> String {
 
 /// What a case's history goes by.
 pub(super) fn target_name(case: &Case) -> String {
-    spec(case, Path::new(""), Path::new(""), 0).target_name()
-}
-
-fn spec(case: &Case, image: &Path, folder: &Path, seed: u32) -> ImageSpec {
-    let (image, folder) = (image.to_owned(), folder.to_owned());
-    ImageSpec { image, profile: case.profile.clone(), folder, cell: case.cell(), seed }
+    let (image, folder) = (PathBuf::new(), PathBuf::new());
+    ImageSpec { image, profile: case.profile.clone(), folder, cell: case.cell(), main: false, seed: 0 }
+        .target_name()
 }
 
 /// Queues a case.
 pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Result<RunSummary> {
     let seed = common.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
-    let spec = spec(case, &common.image, &common.folder, seed);
+    let spec = ImageSpec {
+        image: common.image.clone(),
+        profile: case.profile.clone(),
+        folder: common.folder.clone(),
+        cell: case.cell(),
+        main: common.main,
+        seed,
+    };
     let asked = TestImage {
         spec: serde_json::to_value(&spec)?,
         runner: Some(common.runner.clone()),
@@ -169,7 +198,6 @@ pub(super) fn tried(
         started_at: report.run.started_at.clone(),
         earlier: false,
         until: shortened(&case.profile),
-        from_phase: None,
         muted: muted.to_vec(),
         unverified: report.unverified.len(),
     }

@@ -12,7 +12,7 @@ use assay_model::{RunResult, Sha256};
 use assay_pipelines::image::profile::Case;
 use assay_report::verify_bundle;
 
-use super::case::held_to;
+use super::case::Held;
 use crate::ui;
 
 /// The file in a matrix's folder that is read again.
@@ -47,20 +47,20 @@ pub(super) fn carried(
     earlier: &Matrix,
     from: &Path,
     to: &Path,
-    cases: &[Case],
-    profile_folder: &Path,
+    cases: &[Held],
+    muted: &[String],
 ) -> Result<BTreeMap<String, Vec<MatrixTry>>> {
     let mut carried = BTreeMap::new();
-    for case in cases {
+    for (case, held_to) in cases {
         let Some(known) = earlier.cases.iter().find(|known| known.name == case.name) else { continue };
         if known.tries.is_empty() {
             continue;
         }
-        if known.held_to != held_to(&case.profile, profile_folder)? {
+        if known.held_to != *held_to {
             ui::say(&format!(
-                "{}: its profile has changed since; it is run anew and its {} earlier are not counted",
+                "{}: its profile has changed since; it is run anew, and {} of before are not counted",
                 case.name,
-                assay_model::text::plural(known.tries.len(), "try").replace("trys", "tries")
+                tries_of(known.tries.len())
             ));
             continue;
         }
@@ -72,7 +72,7 @@ pub(super) fn carried(
             }
             // A pass without evidence is none; of a failure the word is enough.
             if one.verdict == TryVerdict::Pass
-                && let Err(problem) = still_a_pass(&to.join(&one.folder), case)
+                && let Err(problem) = still_a_pass(one, &to.join(&one.folder), case, muted)
             {
                 ui::say(&format!(
                     "{}: the pass of try {} does not count: {problem:#}",
@@ -87,8 +87,14 @@ pub(super) fn carried(
     Ok(carried)
 }
 
-/// Whether a try's folder has a sealed pass of this case.
-fn still_a_pass(folder: &Path, case: &Case) -> Result<()> {
+fn tries_of(count: usize) -> String {
+    if count == 1 { "1 try".to_owned() } else { format!("{count} tries") }
+}
+
+/// Whether a try's folder has a sealed pass of this case, with no check switched off that is to be on now.
+fn still_a_pass(one: &MatrixTry, folder: &Path, case: &Case, muted: &[String]) -> Result<()> {
+    let off: Vec<&str> = one.muted.iter().filter(|code| !muted.contains(code)).map(String::as_str).collect();
+    ensure!(off.is_empty(), "it was made with checks switched off: {}", off.join(", "));
     let bundle = folder.join("bundle.tar");
     let verified = verify_bundle(&bundle, &[]).with_context(|| bundle.display().to_string())?;
     ensure!(verified.ok, "{} does not verify; see `assay verify`", bundle.display());

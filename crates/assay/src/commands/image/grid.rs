@@ -101,7 +101,6 @@ mod tests {
             started_at: None,
             earlier: false,
             until: None,
-            from_phase: None,
             muted: Vec::new(),
             unverified: 0,
         });

@@ -55,6 +55,7 @@ impl Init {
             profile,
             folder: scratch.path().to_owned(),
             cell: std::collections::BTreeMap::new(),
+            main: false,
             seed: uuid::Uuid::new_v4().as_fields().0,
         };
         let asked = TestImage {

@@ -18,7 +18,7 @@ use assay_pipelines::image::profile::Case;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
-use super::case::{self, Common};
+use super::case::{self, Common, Held};
 use super::known::{self, Valued};
 use super::{earlier, out};
 use crate::client::Client;
@@ -45,18 +45,25 @@ pub(super) struct Running<'a> {
     asked: Asked<'a>,
     began_at: String,
     /// Every case of the profile, whether it is asked for or not.
-    all: Vec<Case>,
+    all: Vec<Held>,
     tries: BTreeMap<String, Vec<MatrixTry>>,
 }
 
 impl<'a> Running<'a> {
     /// Takes up what an earlier matrix has, and finds out what is to be run.
     pub(super) fn new(asked: Asked<'a>) -> Result<Self> {
-        let all = asked.profile.cases().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let cases = asked.profile.cases().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let (folder, main) = (&asked.common.folder, asked.common.main);
+        // Now, since files may change while the cases are run.
+        let held = cases.into_iter().map(|case| {
+            let held_to = case::held_to(&case.profile, folder, main)?;
+            Ok((case, held_to))
+        });
+        let all: Vec<Held> = held.collect::<Result<_>>()?;
         let mut tries = BTreeMap::new();
         if let Some(from) = asked.rerun {
             let known = earlier::read(from, asked.sha256)?;
-            tries = earlier::carried(&known, from, &asked.common.out, &all, &asked.common.folder)?;
+            tries = earlier::carried(&known, from, &asked.common.out, &all, &asked.common.muted)?;
         }
         let began_at = SystemClock::default().now().rfc3339();
         std::fs::create_dir_all(&asked.common.out).with_context(|| asked.common.out.display().to_string())?;
@@ -107,22 +114,22 @@ impl<'a> Running<'a> {
     }
 
     /// The matrix as it stands, with the quarantine applied.
-    pub(super) fn matrix(&self) -> Result<Matrix> {
+    pub(super) fn matrix(&self) -> Matrix {
         let mut cases = Vec::new();
-        for case in &self.all {
+        for (case, held_to) in &self.all {
             cases.push(MatrixCase {
                 name: case.name.clone(),
                 values: case.cell(),
-                held_to: case::held_to(&case.profile, &self.asked.common.folder)?,
+                held_to: *held_to,
                 tries: self.tries.get(&case.name).cloned().unwrap_or_default(),
                 excused: None,
             });
         }
-        let values: Vec<_> = self.all.iter().map(|case| case.values.clone()).collect();
+        let values: Vec<_> = self.all.iter().map(|(case, _)| case.values.clone()).collect();
         let now = SystemClock::default().now().rfc3339();
         let today = now.get(..10).unwrap_or(&now);
         let mut valued: Vec<Valued<'_>> =
-            cases.iter_mut().zip(&self.all).map(|(case, of)| (case, of.values.as_slice())).collect();
+            cases.iter_mut().zip(&self.all).map(|(case, (of, _))| (case, of.values.as_slice())).collect();
         let quarantine = known::apply(&self.asked.profile.quarantine, today, &mut valued, &values);
         // What was not asked for is no gap in the answer, and stands in the report all the same where it has tries.
         let asked_for = |case: &MatrixCase| {
@@ -135,7 +142,7 @@ impl<'a> Running<'a> {
             values: axis.values.iter().map(|value| value.name.clone()).collect(),
         };
         let image = self.asked.common.image.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Matrix {
+        Matrix {
             format: FORMAT,
             name: self.asked.profile.name.clone(),
             image: assay_model::text::clean_to(&image, 200),
@@ -147,7 +154,7 @@ impl<'a> Running<'a> {
             cases,
             not_asked,
             quarantine,
-        })
+        }
     }
 }
 

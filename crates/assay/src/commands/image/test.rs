@@ -28,7 +28,7 @@ pub(crate) struct Test {
     /// What it is held to.
     #[arg(long, short, value_name = "TOML")]
     profile: PathBuf,
-    /// Stop after this stage: Prepare, Inspect, Boot, Install, Reboot, Identify, Join.
+    /// Stop after this stage: Prepare, Inspect, Boot, Install, Reboot, Identify, Join, Reconcile.
     #[arg(long, value_name = "STAGE")]
     until: Option<String>,
     /// Another firmware than the profile's: bios, uefi or secure-boot.
@@ -55,6 +55,9 @@ pub(crate) struct Test {
     /// Its runners' join token.
     #[arg(long, env = "ASSAY_RUNNER_TOKEN", hide_env_values = true)]
     runner_token: Option<String>,
+    /// This is a run of the main branch: ask slow stages, too, which the profile leaves to it (`when = "main"`).
+    #[arg(long)]
+    main: bool,
     /// What chance is drawn from; repeat a run with the seed that its report names.
     #[arg(long)]
     seed: Option<u32>,
@@ -152,6 +155,7 @@ impl Test {
             runner: local.runner_name.clone(),
             muted: self.mute.clone(),
             seed: self.seed,
+            main: self.main,
             jobs,
         };
         let rerun = self.rerun_failed.as_deref();
@@ -174,7 +178,7 @@ impl Test {
         };
         local.stop().await;
         // What was finished is written down even where the rest could not be run.
-        let matrix = running.matrix()?;
+        let matrix = running.matrix();
         matrix::write(&matrix, &out, self.junit.as_ref())?;
         matrix::annotate(&matrix, &out);
         if self.json {
@@ -256,6 +260,16 @@ impl Test {
                 .map_err(|_| anyhow::anyhow!("--firmware {firmware}: bios, uefi or secure-boot"))?;
         }
         profile.checked().map_err(|e| anyhow::anyhow!("{e}"))?;
+        let folder = self.folder()?;
+        for (place, name) in profile.named_files() {
+            let named = folder.join(name);
+            anyhow::ensure!(
+                named.exists(),
+                "{}: {place} = {name:?}: there is no {}",
+                path.display(),
+                named.display()
+            );
+        }
         Ok(profile)
     }
 
@@ -275,7 +289,7 @@ impl Test {
     fn spec(&self, profile: Profile) -> Result<ImageSpec> {
         let cell = self.firmware.iter().map(|firmware| ("firmware".to_owned(), firmware.clone())).collect();
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
-        Ok(ImageSpec { image: self.image()?, profile, folder: self.folder()?, cell, seed })
+        Ok(ImageSpec { image: self.image()?, profile, folder: self.folder()?, cell, main: self.main, seed })
     }
 
     async fn test(&self, client: &Client, runner: String, spec: &ImageSpec) -> Result<RunDetail> {

@@ -219,6 +219,7 @@ async fn one(
         profile: entry.profile.clone(),
         folder: std::path::absolute(&places.images)?,
         cell: BTreeMap::new(),
+        main: false,
         seed: uuid::Uuid::new_v4().as_fields().0,
     };
     let asked = TestImage {

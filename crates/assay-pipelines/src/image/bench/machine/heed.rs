@@ -137,7 +137,8 @@ impl Machine {
         if goal.or_begun == Some(phase.stage) {
             return Heed::Begun;
         }
-        let seen = self.watched.phases.iter().any(|seen| seen.name == name);
+        // The other channel may bring it once more, when the stage is over already.
+        let seen = self.done.contains(name);
         let success = self.profile.success_phase().is_some_and(|success| success.name == name);
         if !seen && success && goal.within == Within::Install {
             return Heed::End(Outcome::Failed {
