@@ -42,7 +42,9 @@ pub fn junit_of_matrix(matrix: &Matrix, reports: &BTreeMap<String, Report>) -> S
             }
         }
         if let Some(status) = tries(of, reports.contains_key(&of.name)) {
-            suite.add_test_case(TestCase::new("every try", status));
+            let mut test = TestCase::new("every try", status);
+            test.set_classname(format!("image.{}[{}]", matrix.name, of.name));
+            suite.add_test_case(test);
         }
         document.add_test_suite(suite);
     }
@@ -53,38 +55,38 @@ fn is_red(test: &TestCase) -> bool {
     matches!(test.status, TestCaseStatus::NonSuccess { .. })
 }
 
-/// What the stages of the decisive try do not say.
+/// What the stages of the decisive try do not say: that there were others, or that there is none.
 fn tries(case: &MatrixCase, has_report: bool) -> Option<TestCaseStatus> {
-    let said = |words: String, kind| {
-        let mut status = TestCaseStatus::non_success(kind);
-        status.set_message(XmlString::new(words));
-        status
-    };
-    match case.verdict() {
+    let every: Vec<_> = case
+        .tries
+        .iter()
+        .map(|one| {
+            let code = one.codes.first().map(|code| format!(" {code}")).unwrap_or_default();
+            format!("try {} {}{code}: {}", one.number, one.verdict.as_str(), one.message)
+        })
+        .collect();
+    let every = every.join("; ");
+    let (words, kind) = match case.verdict() {
+        CaseVerdict::Pass if case.tries.len() < 2 => return None,
+        CaseVerdict::Pass => return Some(TestCaseStatus::success()),
         CaseVerdict::Flaky => {
-            let before: Vec<_> = case
-                .failed_before()
-                .map(|one| {
-                    let code = one.codes.first().map(String::as_str).unwrap_or_default();
-                    format!("try {} {}: {code} {}", one.number, one.verdict.as_str(), one.message)
-                })
-                .collect();
-            let words = format!("flaky: it passed only when it was run again; {}", before.join("; "));
-            Some(match &case.excused {
-                Some(excuse) => {
-                    skipped(&format!("in quarantine until {}, {}: {words}", excuse.until, excuse.owner))
-                }
-                None => said(words, NonSuccessKind::Failure),
-            })
+            (format!("flaky: it passed only when it was run again; {every}"), NonSuccessKind::Failure)
         }
-        CaseVerdict::NotRun => Some(said("not run".to_owned(), NonSuccessKind::Error)),
-        CaseVerdict::NoVerdict => Some(said("no verdict".to_owned(), NonSuccessKind::Error)),
-        CaseVerdict::Fail | CaseVerdict::Unverified if !has_report && case.excused.is_none() => Some(said(
-            case.decisive().map(|one| one.message.clone()).unwrap_or_default(),
-            NonSuccessKind::Failure,
-        )),
-        _ => None,
+        CaseVerdict::NotRun => ("not run".to_owned(), NonSuccessKind::Error),
+        CaseVerdict::NoVerdict => (format!("no verdict; {every}"), NonSuccessKind::Error),
+        // One try with a report says it all in its stages.
+        CaseVerdict::Fail | CaseVerdict::Unverified if has_report && case.tries.len() < 2 => return None,
+        CaseVerdict::Fail | CaseVerdict::Unverified => (every, NonSuccessKind::Failure),
+    };
+    if let Some(excuse) = &case.excused {
+        return Some(skipped(&format!(
+            "in quarantine until {}, {} looks after it: {} ({words})",
+            excuse.until, excuse.owner, excuse.reason
+        )));
     }
+    let mut status = TestCaseStatus::non_success(kind);
+    status.set_message(XmlString::new(words));
+    Some(status)
 }
 
 fn case(report: &Report, stage: &ReportStage) -> TestCase {

@@ -25,7 +25,8 @@ impl ImageStage for Identify {
             .identify
             .as_ref()
             .map(drop)
-            .ok_or("the profile says nothing of who the machine is ([identify])")
+            .ok_or("the profile says nothing of who the machine is ([identify])")?;
+        super::install::leaves_a_system(spec)
     }
 
     fn limit_s(&self, profile: &Profile) -> u64 {

@@ -41,6 +41,16 @@ impl ImageStage for Install {
     }
 }
 
+/// Whether there is an installed system afterwards that a later stage could look at.
+pub(super) fn leaves_a_system(spec: &ImageSpec) -> Result<(), &'static str> {
+    Install.asked_for(spec).map_err(|_| "nothing is installed that could be booted")?;
+    if spec.profile.is_to_refuse() {
+        Err("the installation is to be refused: nothing is installed")
+    } else {
+        Ok(())
+    }
+}
+
 fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     if let Some(why) = runner_fault(&evidence.watched) {
         return Judgement::error(why);
@@ -52,15 +62,21 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     }
     let mut told = told(&evidence.watched, profile, Within::Install, Rung::Userspace);
     let succeeded = evidence.watched.outcome == Outcome::Reached;
+    let refuses = profile.is_to_refuse();
     let mut coverage = std::mem::take(&mut told.coverage);
     let mut unverified = Vec::new();
     if succeeded {
         ending(profile, evidence, &mut told.checks, &mut told.findings);
-        unverified.extend(work(profile, evidence, &mut told.checks, &mut told.findings));
+        if !refuses {
+            unverified.extend(work(profile, evidence, &mut told.checks, &mut told.findings));
+        }
     }
     let mut proven = 0;
     for disk in &evidence.disks {
         let Some(spec) = specs.iter().find(|spec| spec.name == disk.name) else { continue };
+        // Whoever refuses refuses the whole machine.
+        let expect = if refuses { DiskRole::Untouched } else { spec.expect };
+        let spec = &DiskSpec { expect, ..spec.clone() };
         // A disk that must not change is held to that however the installation went; the others only after a success.
         if spec.expect == DiskRole::Untouched || succeeded {
             held_to(spec, disk, &mut told.checks, &mut told.findings);
@@ -76,6 +92,12 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     });
     let message = if let Some(finding) = told.findings.iter().find(|f| f.severity == Severity::Critical) {
         finding.message.clone()
+    } else if refuses {
+        let disks = text::plural(evidence.disks.len(), "disk");
+        format!(
+            "refused after {:.1} s, as it is to; {disks} read, not one byte differs",
+            evidence.watched.seconds
+        )
     } else {
         let taken = evidence.disks.iter().filter(|disk| disk.changed).count();
         format!(

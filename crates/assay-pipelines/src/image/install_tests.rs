@@ -8,7 +8,7 @@ use super::super::fixtures::{
     Row, Seen, a_guest_s_words_are_shown_clean, each_raises_its_own_code, hostile,
     nothing_is_missed_in_silence, the_page_has_them_all,
 };
-use super::super::profile::{DiskHolds, DiskRole, Ends};
+use super::super::profile::{DiskHolds, DiskRole, Ends, InstallExpect};
 
 const ROWS: &[Row] = &[
     ("InstallEndedOtherwise", |seen| seen.installed.ended = "stayed-on".into()),
@@ -198,4 +198,59 @@ fn evidence_of_another_version_is_an_error() {
         "{}",
         judgement.message
     );
+}
+
+/// The small installer, which is to refuse and has, before it wrote anything.
+fn refused() -> Seen {
+    let mut seen = nothing_done();
+    (seen.profile.install.expect, seen.profile.install.ends) = (InstallExpect::Refused, Ends::StaysOn);
+    seen.installed.ended = "stayed-on".into();
+    seen.installed.written = 0;
+    seen
+}
+
+fn nothing_done() -> Seen {
+    let mut seen = Seen::good();
+    nothing_asked_of_the_disks(&mut seen);
+    seen
+}
+
+#[test]
+fn a_refusal_that_is_asked_for_is_a_pass_as_long_as_no_disk_differs() {
+    let judgement = refused().judged("Install");
+    assert_eq!(judgement.verdict, Verdict::Pass, "{judgement:#?}");
+    assert_eq!(judgement.message, "refused after 30.0 s, as it is to; 4 disks read, not one byte differs");
+    assert!(judgement.checks.iter().any(|check| check.name == "disk NV0" && check.expected == "untouched"));
+    // Whatever the profile says of a disk: a refusal after the first byte is none.
+    for (disk, code) in [("NV0", "WrongDiskWritten"), ("USB0", "OccupiedDiskWritten")] {
+        let mut seen = refused();
+        seen.disk(disk).changed = true;
+        let judgement = seen.judged("Install");
+        assert_eq!(judgement.verdict, Verdict::Fail, "{judgement:#?}");
+        let codes: Vec<_> = judgement.findings.iter().map(|finding| finding.code.as_str()).collect();
+        assert_eq!(codes, [code]);
+    }
+    // The same evidence without having been asked for is the installer's word without its work.
+    let judgement = nothing_done().judged("Install");
+    assert_eq!(judgement.findings[0].code, "NothingInstalled", "{judgement:#?}");
+}
+
+#[test]
+fn an_installer_that_does_not_refuse_is_told_apart() {
+    let mut seen = refused();
+    seen.installed.watched.outcome =
+        Outcome::TimedOut { waited_for: "phase refused".into(), limit_s: 60.0, line: "copying".into() };
+    seen.disk("NV0").changed = true;
+    let codes: Vec<_> = seen.judged("Install").findings.into_iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["PhaseTimedOut", "WrongDiskWritten"]);
+}
+
+#[test]
+fn after_a_refusal_there_is_no_system_to_look_at() {
+    for stage in ["Reboot", "Identify", "Join"] {
+        let judgement = refused().judged(stage);
+        assert_eq!(judgement.verdict, Verdict::Skip, "{stage}: {judgement:#?}");
+        assert!(judgement.message.contains("the installation is to be refused"), "{}", judgement.message);
+        assert_eq!(Seen::good().judged(stage).verdict, Verdict::Pass, "{stage}");
+    }
 }

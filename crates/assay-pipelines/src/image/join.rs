@@ -27,7 +27,8 @@ impl ImageStage for Join {
             .join
             .as_ref()
             .map(drop)
-            .ok_or("the profile says nothing of where the machine registers ([join])")
+            .ok_or("the profile says nothing of where the machine registers ([join])")?;
+        super::install::leaves_a_system(spec)
     }
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {

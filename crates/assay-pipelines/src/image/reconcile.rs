@@ -26,7 +26,7 @@ impl ImageStage for Reconcile {
             Some(reconcile) if reconcile.when == When::Main && !spec.main => Err(
                 "the profile asks for it on the main branch only (`when = \"main\"`, `assay image test --main`)",
             ),
-            Some(_) => Ok(()),
+            Some(_) => super::install::leaves_a_system(spec),
         }
     }
 

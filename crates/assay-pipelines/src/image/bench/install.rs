@@ -7,7 +7,7 @@ use assay_qemu::{ShutdownLimits, ShutdownRung};
 use super::machine::{Goal, Off};
 use super::{Brought, Test, brought};
 use crate::image::evidence::{Booted, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
-use crate::image::profile::{Ends, Within};
+use crate::image::profile::{Ends, InstallExpect, Within};
 
 type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
@@ -58,7 +58,9 @@ impl Test {
         let mut ended = "failed";
         if reached {
             progress("waiting for the machine to go off");
-            let wait = if install.ends == Ends::StaysOn { Duration::from_secs(5) } else { install.timeout.0 };
+            // One that has refused is watched for as long as one that has installed: it might go on all the same.
+            let brief = install.ends == Ends::StaysOn && install.expect == InstallExpect::Installed;
+            let wait = if brief { Duration::from_secs(5) } else { install.timeout.0 };
             ended = match machine.wait_for_off(wait).await? {
                 Some(Off::Reset) => "rebooted",
                 Some(Off::PowerOff) => "powered-off",

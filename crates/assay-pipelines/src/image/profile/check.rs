@@ -6,7 +6,8 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::{
-    Bus, Cluster, DiskFault, DiskRole, Firmware, JoinBy, JoinExpect, MediumAs, Profile, ProfileError, Within,
+    Bus, Cluster, DiskFault, DiskRole, DiskSpec, Firmware, JoinBy, JoinExpect, MediumAs, Profile,
+    ProfileError, Within,
 };
 use crate::image::STAGES;
 
@@ -251,7 +252,11 @@ impl Profile {
                 _ => {}
             }
         }
-        for content in self.identify.iter().flat_map(|identify| &identify.contents) {
+        if self.is_to_refuse() {
+            self.check_refusal(&disks, installs)?;
+        }
+        let contents = self.identify.iter().flat_map(|identify| &identify.contents);
+        for content in contents.filter(|_| !self.is_to_refuse()) {
             if !disks.iter().any(|disk| disk.expect == content.disk) {
                 return problem(format!(
                     "identify.content {:?}: no disk of the machine has `expect = \"{}\"`",
@@ -313,6 +318,27 @@ impl Profile {
         Ok(())
     }
 
+    /// What is refused leaves nothing that could be asked for.
+    fn check_refusal(&self, disks: &[DiskSpec], installs: bool) -> Result<(), ProfileError> {
+        let problem = |what: String| Err(ProfileError(what));
+        if !installs {
+            return problem(
+                "install.expect = \"refused\": add a phase whose marker is the line by which the installer refuses"
+                    .to_owned(),
+            );
+        }
+        for disk in disks {
+            if matches!(disk.expect, DiskRole::Boot | DiskRole::Data) || !disk.labels.is_empty() {
+                return problem(format!(
+                    "machine.disk {:?}: install.expect = \"refused\": every disk stays as it was; leave out `expect` and \
+                     `labels`",
+                    disk.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check_expressions(&self) -> Result<(), ProfileError> {
         let mut all: Vec<(String, &str)> = Vec::new();
         for phase in &self.phases {
@@ -358,5 +384,6 @@ impl Profile {
 
 pub(super) fn is_name(name: &str, most: usize) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    !name.is_empty() && name.len() <= most && plain
+    // A name becomes a folder's: dots alone would be another folder.
+    plain && name.len() <= most && name.bytes().any(|b| b != b'.')
 }

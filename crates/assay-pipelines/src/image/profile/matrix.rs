@@ -21,6 +21,8 @@ pub const MAX_CASES: usize = 256;
 const MAX_COMBINATIONS: usize = 20_000;
 /// The most axes.
 const MAX_AXES: usize = 8;
+/// The longest name of a case, which is a folder's as well; file systems take 255.
+const MAX_NAME: usize = 200;
 /// The most values of an axis.
 const MAX_VALUES: usize = 64;
 
@@ -159,6 +161,11 @@ impl Profile {
         for places in chosen {
             let values = named(&self.matrix, &places);
             let name = words(&values);
+            if name.len() > MAX_NAME {
+                return Err(ProfileError(format!(
+                    "case {name}: a case's name has at most {MAX_NAME} letters; give axes and values shorter names"
+                )));
+            }
             let mut differs = Map::new();
             for (axis, place) in self.matrix.iter().zip(&places) {
                 merge(&mut differs, &axis.values[*place].differs);

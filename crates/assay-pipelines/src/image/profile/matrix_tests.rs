@@ -179,6 +179,36 @@ fn too_many_cases_are_refused_before_any_is_made() {
 }
 
 #[test]
+fn a_case_s_name_fits_a_folder() {
+    let long = |letter: &str| letter.repeat(24);
+    let axes: String = ["a", "b", "c", "d", "e"]
+        .map(|letter| format!("[[matrix]]\nname = \"{0}\"\nvalue = [{{ name = \"{0}\" }}]\n", long(letter)))
+        .concat();
+    let source = MATRIX.split("[[matrix]]").next().expect("the beginning");
+    let wrong = refused(&format!("{source}\n{axes}"));
+    assert!(wrong.contains("a case's name has at most 200 letters"), "{wrong}");
+    assert!(refused("name = \"..\"\n").contains("name = \"..\""));
+}
+
+#[test]
+fn what_is_to_be_refused_leaves_every_disk_as_it_was() {
+    let source = MATRIX.split("[[matrix]]").next().expect("the beginning");
+    let to_refuse = format!("{source}\n[install]\nexpect = \"refused\"\n");
+    let profile = Profile::from_toml(&to_refuse).expect("a refusal");
+    assert!(profile.is_to_refuse());
+    assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
+    for disk in ["expect = \"boot\"", "expect = \"data\"", "labels = [\"root\"]"] {
+        let disk = format!("[[machine.disk]]\nname = \"D\"\nsize = \"1GiB\"\n{disk}\n");
+        let wrong = refused(&format!("{to_refuse}\n{disk}"));
+        assert!(wrong.contains("machine.disk \"D\"") && wrong.contains("stays as it was"), "{wrong}");
+    }
+    let wrong = refused("name = \"x\"\n[install]\nexpect = \"refused\"\n");
+    assert!(wrong.contains("add a phase whose marker"), "{wrong}");
+    let wrong = refused(&to_refuse.replace("refused", "refusd"));
+    assert!(wrong.contains("did you mean `refused`?"), "{wrong}");
+}
+
+#[test]
 fn what_differs_is_merged_table_by_table() {
     let object = |value: Value| value.as_object().cloned().expect("an object");
     let mut base = object(json!({ "a": 1, "t": { "x": 1, "y": [1, 2] } }));

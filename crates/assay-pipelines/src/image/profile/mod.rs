@@ -16,7 +16,7 @@ use assay_console::Rung;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use flow::{Channel, ConsoleRules, Ends, Phase, Reply, Within};
+pub use flow::{Channel, ConsoleRules, Ends, InstallExpect, Phase, Reply, Within};
 pub use machine::{
     Architecture, Bus, Connection, DiskFault, DiskHolds, DiskRole, DiskSpec, Firmware, MachineSpec, NicSpec,
 };
@@ -189,6 +189,10 @@ impl Default for BootSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct InstallSpec {
+    /// Whether it has to install, or to refuse: then the last phase's marker is its refusal, no disk may change, and
+    /// nothing that comes after an installation is asked for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expect: InstallExpect,
     /// The phase whose marker says that everything is installed; the last one of the installation without it. What
     /// comes after it must not be work any more.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,7 +205,7 @@ pub struct InstallSpec {
 
 impl Default for InstallSpec {
     fn default() -> Self {
-        Self { success: None, ends: Ends::Any, timeout: Span::seconds(60) }
+        Self { expect: InstallExpect::Installed, success: None, ends: Ends::Any, timeout: Span::seconds(60) }
     }
 }
 
@@ -360,6 +364,11 @@ impl Profile {
             named.extend(more.map(|(at, name)| (at.to_owned(), name.as_str())));
         }
         named
+    }
+
+    /// Whether the installation is expected to be refused.
+    pub fn is_to_refuse(&self) -> bool {
+        self.install.expect == InstallExpect::Refused
     }
 
     /// The phase whose marker says that everything is installed.

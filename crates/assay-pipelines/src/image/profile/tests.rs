@@ -145,6 +145,9 @@ boots = ["bios", "uefi"]
 [boot]
 rung = "login"
 
+[install]
+expect = "refused"
+
 [reboot]
 rung = "userspace"
 

@@ -1,17 +1,28 @@
 //! A matrix on a terminal: the last axis across, the others down, a word in each cell.
 
-use assay_model::matrix::{Matrix, MatrixCase};
+use assay_model::matrix::{CaseVerdict, Matrix, MatrixAxis, MatrixCase};
 
 /// The widest cell, in characters.
-const CELL: usize = 34;
+const CELL: usize = 68;
+
+/// The widest line; of a matrix that is wider, every case is a line of its own.
+const WIDEST: usize = 120;
 
 /// The grid, line by line.
 pub(super) fn lines(matrix: &Matrix) -> Vec<String> {
-    let (down, across) = match matrix.axes.as_slice() {
-        [] => (Vec::new(), None),
-        [one] => (vec![one], None),
-        [down @ .., across] => (down.iter().collect(), Some(across)),
-    };
+    let all: Vec<&MatrixAxis> = matrix.axes.iter().collect();
+    if let [down @ .., across] = all.as_slice()
+        && !down.is_empty()
+    {
+        let lines = table(matrix, down, Some(across));
+        if lines.iter().all(|line| line.chars().count() <= WIDEST) {
+            return lines;
+        }
+    }
+    table(matrix, &all, None)
+}
+
+fn table(matrix: &Matrix, down: &[&MatrixAxis], across: Option<&MatrixAxis>) -> Vec<String> {
     let mut header: Vec<String> = down.iter().map(|axis| axis.name.clone()).collect();
     match across {
         Some(across) => header.extend(across.values.iter().map(|value| format!("{}={value}", across.name))),
@@ -53,7 +64,7 @@ pub(super) fn lines(matrix: &Matrix) -> Vec<String> {
 /// `FAIL Install FailMarker 41 s`.
 fn cell(case: &MatrixCase) -> String {
     let mut words = vec![match case.verdict() {
-        assay_model::matrix::CaseVerdict::Fail => "FAIL".to_owned(),
+        CaseVerdict::Fail => "FAIL".to_owned(),
         _ => case.word(),
     }];
     if let Some(one) = case.decisive() {
@@ -70,11 +81,7 @@ fn cell(case: &MatrixCase) -> String {
         words.push("(in quarantine)".to_owned());
     }
     let text = words.join(" ");
-    if text.chars().count() <= CELL * 2 {
-        text
-    } else {
-        text.chars().take(CELL * 2 - 1).chain(['…']).collect()
-    }
+    if text.chars().count() <= CELL { text } else { text.chars().take(CELL - 1).chain(['…']).collect() }
 }
 
 #[cfg(test)]
@@ -82,11 +89,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use assay_model::Sha256;
-    use assay_model::matrix::{Excuse, FORMAT, MatrixAxis, MatrixTry, TryVerdict};
+    use assay_model::matrix::{Excuse, FORMAT, MatrixTry, TryVerdict};
 
     use super::*;
 
-    pub(crate) fn case(values: &[(&str, &str)], tries: &[TryVerdict]) -> MatrixCase {
+    fn case(values: &[(&str, &str)], tries: &[TryVerdict]) -> MatrixCase {
         let name: Vec<_> = values.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
         let tries = tries.iter().zip(1..).map(|(verdict, number)| MatrixTry {
             number,
@@ -144,7 +151,21 @@ mod tests {
             case(&[("firmware", "uefi"), ("disks", "one")], &[Fail, Pass]),
             known,
         ];
-        insta::assert_snapshot!(lines(&matrix(axes, cases)).join("\n"), @r"");
+        insta::assert_snapshot!(lines(&matrix(axes, cases)).join("\n"), @r"
+          firmware  disks=one             disks=two
+          bios      pass 41 s             ·
+          uefi      flaky 41 s (2 tries)  FAIL Install FailMarker 41 s (in quarantine)
+        ");
+    }
+
+    #[test]
+    fn what_would_be_too_wide_is_a_list() {
+        let values: Vec<String> = (0..12).map(|n| format!("a-rather-long-name-{n}")).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let axes: &[(&str, &[&str])] = &[("firmware", &["bios"]), ("disks", &values)];
+        let cases = values.iter().map(|v| case(&[("firmware", "bios"), ("disks", v)], &[TryVerdict::Pass]));
+        let lines = lines(&matrix(axes, cases.collect()));
+        assert_eq!((lines.len(), lines[12].as_str()), (13, "  bios      a-rather-long-name-11  pass 41 s"));
     }
 
     #[test]
@@ -152,8 +173,15 @@ mod tests {
         use TryVerdict::{NoVerdict, Pass};
         let axes: &[(&str, &[&str])] = &[("disks", &["one", "two"])];
         let cases = vec![case(&[("disks", "one")], &[Pass]), case(&[("disks", "two")], &[NoVerdict])];
-        insta::assert_snapshot!(lines(&matrix(axes, cases)).join("\n"), @r"");
+        insta::assert_snapshot!(lines(&matrix(axes, cases)).join("\n"), @r"
+          disks  verdict
+          one    pass 41 s
+          two    no verdict 41 s
+        ");
         let alone = MatrixCase { values: BTreeMap::new(), ..case(&[("disks", "one")], &[Pass]) };
-        insta::assert_snapshot!(lines(&matrix(&[], vec![alone])).join("\n"), @r"");
+        insta::assert_snapshot!(lines(&matrix(&[], vec![alone])).join("\n"), @r"
+          verdict
+          pass 41 s
+        ");
     }
 }

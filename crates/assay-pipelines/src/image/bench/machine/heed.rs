@@ -139,7 +139,8 @@ impl Machine {
         }
         // The other channel may bring it once more, when the stage is over already.
         let seen = self.done.contains(name);
-        let success = self.profile.success_phase().is_some_and(|success| success.name == name);
+        let success = self.profile.success_phase().is_some_and(|success| success.name == name)
+            && !self.profile.is_to_refuse();
         if !seen && success && goal.within == Within::Install {
             return Heed::End(Outcome::Failed {
                 code: "SuccessBeforeWork".to_owned(),
