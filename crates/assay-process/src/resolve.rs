@@ -62,6 +62,7 @@ pub fn package_of(program: &str) -> Option<&'static str> {
         "dnsmasq" => "dnsmasq-base",
         "docker" | "dockerd" => "docker.io",
         "containerd" => "containerd",
+        "etcd" => "etcd-server",
         "ethtool" => "ethtool",
         "fio" => "fio",
         "git" => "git",

@@ -91,7 +91,7 @@ async fn a_medium_that_never_installs_fails_a_profile_that_wants_it_to() {
     assert_eq!(pictures, 1, "the screen as it was when it failed");
 }
 
-/// The reference installer under UEFI, from a stick with staged files to its registration.
+/// The reference installer under UEFI, from a stick with staged files to what a cluster makes of its registration.
 #[tokio::test]
 async fn the_reference_installer_is_proven_end_to_end() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -104,7 +104,7 @@ async fn the_reference_installer_is_proven_end_to_end() {
         .arg(&iso)
         .arg("--profile")
         .arg(repository().join("examples/images/reference.toml"))
-        .args(["--firmware", "uefi", "--out"])
+        .args(["--main", "--firmware", "uefi", "--out"])
         .arg(&out)
         .run()
         .await

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 50] = [
+const PACKAGES: [&str; 56] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -25,13 +25,17 @@ const PACKAGES: [&str; 50] = [
     "dmidecode",
     "dnsmasq-base",
     "dosfstools",
+    "dpkg-dev",
     "e2fsprogs",
+    "etcd-server",
     "ethtool",
     "fdisk",
     "fio",
     "gcc",
     "gdisk",
     "git",
+    "golang-1.19-go",
+    "golang-github-modern-go-reflect2-dev",
     "grub-common",
     "grub-pc-bin",
     "iperf3",
@@ -40,6 +44,7 @@ const PACKAGES: [&str; 50] = [
     "ipxe",
     "libc6-dev",
     "lvm2",
+    "make",
     "mdadm",
     "memtest86+",
     "mmdebstrap",
@@ -52,6 +57,7 @@ const PACKAGES: [&str; 50] = [
     "postgresql-15",
     "python3-aiosmtpd",
     "python3-venv",
+    "rsync",
     "sg3-utils",
     "smartmontools",
     "squashfs-tools",

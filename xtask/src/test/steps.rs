@@ -17,7 +17,7 @@ pub(super) struct Step {
     pub(super) run: fn() -> Result<()>,
 }
 
-pub(super) static STEPS: [Step; 17] = [
+pub(super) static STEPS: [Step; 18] = [
     Step {
         name: "setup",
         what: "install what is missing",
@@ -93,8 +93,14 @@ pub(super) static STEPS: [Step; 17] = [
         run: || chore::<live_image::LiveImage>(&["--check"], live_image::run),
     },
     Step {
+        name: "api-server",
+        what: "build the Kubernetes API server that registrations are applied to, or take the one that is there",
+        boots_machines: true,
+        run: api_server,
+    },
+    Step {
         name: "e2e",
-        what: "tests against the real thing: QEMU, dnsmasq, a browser",
+        what: "tests against the real thing: QEMU, dnsmasq, a Kubernetes API server, a browser",
         boots_machines: true,
         run: || nextest("binary(/^real_/)"),
     },
@@ -144,6 +150,13 @@ fn doc() -> Result<()> {
     let mut doc = cargo_command(&["doc", "--no-deps", "--workspace", "--document-private-items"]);
     doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
     tool::run(doc)
+}
+
+fn api_server() -> Result<()> {
+    let mut build = Command::new(place::repository().join("examples/images/kube-apiserver/build"));
+    build.current_dir(place::repository());
+    eprintln!("$ {}", tool::show(&build));
+    tool::run(build)
 }
 
 fn nextest(filter: &str) -> Result<()> {

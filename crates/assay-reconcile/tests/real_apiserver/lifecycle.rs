@@ -6,7 +6,6 @@ use serde_json::json;
 use crate::world::{APPLICATION, DEFINITION, World, codes};
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_merged_registration_becomes_an_object() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -39,7 +38,6 @@ async fn a_merged_registration_becomes_an_object() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn several_registrations_are_applied_and_one_is_removed() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -67,7 +65,6 @@ async fn several_registrations_are_applied_and_one_is_removed() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn the_last_registration_goes_where_that_is_allowed() {
     let allowed = APPLICATION.replace("selfHeal: true", "selfHeal: true\n      allowEmpty: true");
     let mut world = World::of(Some(DEFINITION), &allowed, Tracking::Label).await;
@@ -80,7 +77,6 @@ async fn the_last_registration_goes_where_that_is_allowed() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_renamed_machine_is_a_new_object_and_the_old_one_goes() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -105,7 +101,6 @@ async fn a_renamed_machine_is_a_new_object_and_the_old_one_goes() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn drift_is_healed_or_found() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -136,7 +131,6 @@ async fn drift_is_healed_or_found() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn without_self_heal_a_drift_stays_and_is_out_of_sync() {
     let application = APPLICATION.replace("selfHeal: true", "selfHeal: false");
     let mut world = World::of(Some(DEFINITION), &application, Tracking::Annotation).await;
@@ -149,7 +143,6 @@ async fn without_self_heal_a_drift_stays_and_is_out_of_sync() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_file_that_is_no_registration_changes_nothing() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");

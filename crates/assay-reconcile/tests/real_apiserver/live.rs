@@ -79,7 +79,6 @@ fn equal() -> BoxFuture<'static, Result<(Vec<Difference>, ()), LiveError>> {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn it_waits_for_the_commit_for_health_and_for_a_second_look() {
     let (world, application) = cluster().await;
     application.refresh(Refresh::Hard).await.unwrap();
@@ -101,7 +100,6 @@ async fn it_waits_for_the_commit_for_health_and_for_a_second_look() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn what_never_comes_right_is_said_when_the_time_is_up() {
     let (world, application) = cluster().await;
     let short = Duration::from_secs(2);
@@ -124,7 +122,6 @@ async fn what_never_comes_right_is_said_when_the_time_is_up() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_loop_of_syncs_never_comes_right() {
     let (world, application) = cluster().await;
     let looping = |minute| {
@@ -146,7 +143,6 @@ async fn a_loop_of_syncs_never_comes_right() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn without_argo_cd_it_is_an_error_and_not_a_verdict() {
     let world = World::with(None).await;
     let application = LiveApplication::new(world.client(), "argocd", NAME);
@@ -155,7 +151,6 @@ async fn without_argo_cd_it_is_an_error_and_not_a_verdict() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn it_takes_an_event_and_no_polling() {
     let (world, application) = cluster().await;
     let looked = std::cell::Cell::new(0);

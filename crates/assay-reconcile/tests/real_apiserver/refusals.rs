@@ -7,7 +7,6 @@ use crate::world::{
 };
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_schema_that_prunes_is_found_although_everything_is_green() {
     let mut world = World::with(Some(PRUNING_DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -38,7 +37,6 @@ async fn a_schema_that_prunes_is_found_although_everything_is_green() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_malformed_registration_is_a_comparison_error_and_touches_nobody() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -72,7 +70,6 @@ async fn a_malformed_registration_is_a_comparison_error_and_touches_nobody() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn what_the_schema_refuses_fails_by_name_and_the_others_are_applied() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -98,7 +95,6 @@ async fn what_the_schema_refuses_fails_by_name_and_the_others_are_applied() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_name_that_is_a_path_reaches_nothing_else() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -114,7 +110,6 @@ async fn a_name_that_is_a_path_reaches_nothing_else() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn an_unquoted_no_is_false_for_argo_cd_and_the_schema_refuses_it() {
     let mut world = World::with(Some(DEFINITION)).await;
     let unquoted = registration("alice", "node-0a1b2c").replace("\"pci 1234:1111\"", "no");
@@ -125,7 +120,6 @@ async fn an_unquoted_no_is_false_for_argo_cd_and_the_schema_refuses_it() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn without_the_definition_nothing_is_applied_until_there_is_a_new_commit() {
     let mut world = World::with(None).await;
     world.register("alice", "node-0a1b2c");
@@ -146,7 +140,6 @@ async fn without_the_definition_nothing_is_applied_until_there_is_a_new_commit()
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_definition_in_the_same_commit_comes_first() {
     let application =
         APPLICATION.replace("'**/cluster-nodes/**/*.yaml'", "'{crds/*.yaml,**/cluster-nodes/**/*.yaml}'");
@@ -166,7 +159,6 @@ async fn a_definition_in_the_same_commit_comes_first() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn without_its_namespace_nothing_is_applied() {
     let application = APPLICATION.replace("      - CreateNamespace=true\n", "");
     let mut world = World::of(Some(DEFINITION), &application, Tracking::Annotation).await;

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::world::server;
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn it_starts_is_pinned_and_ends() {
     let (server, folder) = server().await;
     let version = server.version().await.unwrap();
@@ -35,7 +34,6 @@ async fn it_starts_is_pinned_and_ends() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn two_live_side_by_side_and_one_that_is_dropped_is_gone() {
     let ((one, folder), (other, _folder)) = tokio::join!(server(), server());
     assert!(one.version().await.is_ok() && other.version().await.is_ok());

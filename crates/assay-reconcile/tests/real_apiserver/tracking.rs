@@ -6,7 +6,6 @@ use serde_json::json;
 use crate::world::{APPLICATION, DEFINITION, World, config_map};
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn orphans_are_reported_and_stay() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");
@@ -27,7 +26,6 @@ async fn orphans_are_reported_and_stay() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn a_label_is_believed_also_on_a_copy() {
     let mut world = World::of(Some(DEFINITION), APPLICATION, Tracking::Label).await;
     world.register("alice", "node-0a1b2c");
@@ -47,7 +45,6 @@ async fn a_label_is_believed_also_on_a_copy() {
 }
 
 #[tokio::test]
-#[ignore = "needs a built kube-apiserver: examples/images/kube-apiserver/build"]
 async fn twice_the_same_object_is_a_warning_and_a_hook_to_skip_is_skipped() {
     let mut world = World::with(Some(DEFINITION)).await;
     world.register("alice", "node-0a1b2c");

@@ -208,7 +208,7 @@ const ENDINGS: [&str; 9] = [
 ];
 
 /// Every code that a judge of the image pipeline can raise, by stage, beside what a watched machine can come to.
-const IMAGE_CODES: [(&str, &[&str]); 8] = [
+const IMAGE_CODES: [(&str, &[&str]); 9] = [
     ("Prepare", &["FlashToolFailed", "MediumNotWritten", "StagedFileLost"]),
     (
         "Inspect",
@@ -277,6 +277,21 @@ const IMAGE_CODES: [(&str, &[&str]); 8] = [
             "RegisteredTooEarly",
             "RegisteredTwice",
             "SecretInPayload",
+        ],
+    ),
+    (
+        "Reconcile",
+        &[
+            "ComparisonError",
+            "FieldDifferent",
+            "FieldPruned",
+            "NotHealthy",
+            "NotStable",
+            "ObjectExtra",
+            "ObjectMissing",
+            "OperationFailed",
+            "OutOfSync",
+            "RevisionWrong",
         ],
     ),
     ("Reporting", &["ArtifactAltered", "ArtifactMissing", "ChainBroken"]),
