@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use assay_model::matrix::{CaseVerdict, Matrix, MatrixCase, MatrixTry, QuarantineState, TryVerdict, Worst};
+use assay_model::matrix::{
+    CaseVerdict, Matrix, MatrixAxis, MatrixCase, MatrixTry, QuarantineState, TryVerdict, Worst,
+};
 use assay_model::text::plural;
 use base64::Engine as _;
 
@@ -62,6 +64,8 @@ struct Head {
 }
 
 struct Place {
+    /// Why there is no case.
+    without: &'static str,
     /// The column's value, for screens without columns.
     label: Option<Text>,
     case: Option<Cell>,
@@ -257,6 +261,7 @@ fn grid(matrix: &Matrix) -> Grid {
             heads.push(Head { axis: Text::new(&axis.name), value: Text::new(place[depth]), span });
         }
         let cells = cells.iter().enumerate().map(|(column, case)| Place {
+            without: if not_asked(matrix, place, across, column) { "not asked for" } else { "left out" },
             label: across.map(|across| Text::new(&format!("{} {}", across.name, across.values[column]))),
             case: case.map(cell),
         });
@@ -270,6 +275,15 @@ fn grid(matrix: &Matrix) -> Grid {
         }
         None => (heads, None, vec![Text::new("verdict")], rows),
     }
+}
+
+/// Whether the combination at a place is a case that was not asked for, and not one that the profile leaves out.
+fn not_asked(matrix: &Matrix, place: &[&str], across: Option<&MatrixAxis>, column: usize) -> bool {
+    let last = across.and_then(|across| across.values.get(column)).map(String::as_str);
+    let values = place.iter().copied().chain(last);
+    let name: Vec<_> =
+        matrix.axes.iter().zip(values).map(|(axis, value)| format!("{}={value}", axis.name)).collect();
+    matrix.not_asked.contains(&name.join(","))
 }
 
 fn cell(case: &MatrixCase) -> Cell {

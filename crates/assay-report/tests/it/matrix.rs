@@ -152,6 +152,10 @@ fn the_page_has_every_try_and_the_worst_as_its_headline() {
         page.contains("<strong>FLAKY</strong>") && page.contains("try 1 fail: Install · WrongDiskWritten")
     );
     assert!(page.contains("left out"), "uefi on two disks is none of the cases");
+    all.not_asked = vec!["firmware=uefi,disks=two".to_owned()];
+    let page = matrix_html(&all, &BTreeMap::new());
+    assert!(page.contains(">not asked for<") && !page.contains("left out"), "it is one, then");
+    all.not_asked.clear();
 
     all.cases.push(case("uefi", "two", &[Pass, Fail]));
     let page = matrix_html(&all, &BTreeMap::new());

@@ -75,9 +75,13 @@ pub(super) fn folder_of(case: &str, number: u32) -> String {
 
 /// What a case's history goes by.
 pub(super) fn target_name(case: &Case) -> String {
+    empty(case).target_name()
+}
+
+/// A case without its image.
+fn empty(case: &Case) -> ImageSpec {
     let (image, folder) = (PathBuf::new(), PathBuf::new());
     ImageSpec { image, profile: case.profile.clone(), folder, cell: case.cell(), main: false, seed: 0 }
-        .target_name()
 }
 
 /// Queues a case.
@@ -197,17 +201,19 @@ pub(super) fn tried(
         seconds: (seconds > 0.0).then_some(seconds),
         started_at: report.run.started_at.clone(),
         earlier: false,
-        until: shortened(&case.profile),
+        until: shortened(case),
         muted: muted.to_vec(),
         unverified: report.unverified.len(),
     }
 }
 
-/// The stage after which a profile's run stops, where it leaves any out.
-fn shortened(profile: &Profile) -> Option<String> {
-    let until = profile.until.clone()?;
-    let names: Vec<_> = STAGES.iter().map(|stage| stage.plan().name.0).filter(|name| name != LAST).collect();
-    (names.last() != Some(&until)).then_some(until)
+/// The stage after which a case's run stops, where that leaves out any that its profile asks something of.
+fn shortened(case: &Case) -> Option<String> {
+    let until = case.profile.until.clone()?;
+    let spec = ImageSpec { main: true, ..empty(case) };
+    let after = STAGES.iter().skip_while(|stage| stage.plan().name.0 != until).skip(1);
+    let mut left_out = after.filter(|stage| stage.plan().name.0 != LAST && stage.asked_for(&spec).is_ok());
+    left_out.next().is_some().then_some(until)
 }
 
 /// The last picture of the screen among a try's files.

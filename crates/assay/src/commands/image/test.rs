@@ -216,6 +216,13 @@ impl Test {
                 "a machine of {largest} MiB is more than the {free} MiB that are free here; one runs at a time"
             ));
         }
+        let busy = cases.iter().map(|case| u64::from(case.profile.machine.cpus)).max().unwrap_or(1) * jobs;
+        if jobs > 1 && busy > processors {
+            ui::say(&format!(
+                "{jobs} machines at once keep {busy} processors busy and there are {processors}: each is slower than \
+                 alone, and limits stretch only where the profile has `calibrated-ms`"
+            ));
+        }
         (jobs, free.max(largest).max(1))
     }
 
