@@ -303,7 +303,7 @@ pub(crate) fn print_detail(detail: &RunDetail) {
         ui::line(&format!("  {:<8} {}{part}: {}", finding.severity, finding.code, finding.message));
         ui::line(&format!("           → {}", finding.next_step));
     }
-    for item in &detail.report.unverified {
+    for item in grouped(&detail.report.unverified) {
         ui::line(&format!("  not verified: {item}"));
     }
     for d in &detail.report.decisions {
@@ -403,4 +403,30 @@ async fn connect(
     let path = after.map_or_else(|| path.to_owned(), |id| format!("{path}?after={id}"));
     let answer = client.open(&path).await?;
     Ok(answer.bytes_stream().map(|chunk| chunk.map(|b| b.to_vec())).boxed())
+}
+
+/// What was not verified, with the stages that were never judged on one line of their own, the last.
+fn grouped(unverified: &[String]) -> Vec<String> {
+    const NEVER: &str = ": never judged";
+    let names: Vec<&str> = unverified.iter().filter_map(|item| item.strip_suffix(NEVER)).collect();
+    let mut lines: Vec<String> = unverified.iter().filter(|item| !item.ends_with(NEVER)).cloned().collect();
+    if !names.is_empty() {
+        lines.push(format!("{}{NEVER}", names.join(", ")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn stages_that_were_never_judged_are_one_line() {
+        let said = |items: &[&str]| grouped(&items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            said(&["Install: never judged", "clock: no server", "Join: never judged"]),
+            ["clock: no server", "Install, Join: never judged"]
+        );
+        assert!(said(&[]).is_empty());
+    }
 }

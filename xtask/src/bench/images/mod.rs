@@ -1,6 +1,7 @@
 //! Installer images: how fast a marker is acted upon, what watching costs beside bare QEMU, how fast a saved machine
 //! wakes, and how long the reference installer takes through all stages.
 
+mod os_autoinst;
 mod reaction;
 mod watching;
 
@@ -31,12 +32,14 @@ pub(super) fn measure(folder: &Folder, rounds: u32) -> Result<Vec<Figure>> {
     build.arg(&iso).stdout(Stdio::null());
     tool::run(build)?;
     let bench = Bench { assay: programs.assay, folder, iso };
-    Ok(vec![
+    let mut figures = vec![
         reaction::measure(&bench)?,
         watching::measure(&bench, rounds)?,
         waking(&bench, &programs.wake, rounds)?,
-        whole(&bench)?,
-    ])
+    ];
+    figures.extend(os_autoinst::measure(&bench, rounds)?);
+    figures.push(whole(&bench)?);
+    Ok(figures)
 }
 
 /// What the figures share.
@@ -80,6 +83,11 @@ impl Bench {
 }
 
 impl Tested {
+    /// Whether its machine ran in software emulation, as Prepare says.
+    fn is_emulated(&self) -> bool {
+        self.report["stages"][0]["message"].as_str().is_some_and(|said| said.contains("software emulation"))
+    }
+
     /// The serial console of the machine in which the medium was: seconds since it was let go, and the line.
     fn serial(&self) -> Result<Vec<(f64, String)>> {
         let text =

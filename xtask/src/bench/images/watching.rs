@@ -18,7 +18,7 @@ use super::{Bench, UP};
 /// At most 2 % slower.
 const GOAL: Goal = Goal::RatioAtLeast(0.98);
 
-const PROFILE: &str = r#"name = "up"
+pub(super) const PROFILE: &str = r#"name = "up"
 [machine]
 memory = "1GiB"
 [[phase]]
@@ -35,8 +35,7 @@ pub(super) fn measure(bench: &Bench, rounds: u32) -> Result<Figure> {
         let tested = bench.test(&format!("up-{round}"), &bench.iso, &profile, &["--until", "Boot"])?;
         let ours =
             tested.serial()?.into_iter().find(|(_, line)| line.contains(UP)).context("it is not up")?.0;
-        let kvm = !tested.report.to_string().contains("software emulation");
-        let theirs = alone(&bench.iso, &bench.folder.join("bare.raw"), kvm)?;
+        let theirs = alone(&bench.iso, &bench.folder.join("bare.raw"), !tested.is_emulated())?;
         watched.push(ours);
         bare.push(theirs);
         ratios.push(theirs / ours);
