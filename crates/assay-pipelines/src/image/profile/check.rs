@@ -253,7 +253,7 @@ impl Profile {
             }
         }
         if self.is_to_refuse() {
-            self.check_refusal(&disks, installs)?;
+            check_refusal(&disks, installs)?;
         }
         let contents = self.identify.iter().flat_map(|identify| &identify.contents);
         for content in contents.filter(|_| !self.is_to_refuse()) {
@@ -318,27 +318,6 @@ impl Profile {
         Ok(())
     }
 
-    /// What is refused leaves nothing that could be asked for.
-    fn check_refusal(&self, disks: &[DiskSpec], installs: bool) -> Result<(), ProfileError> {
-        let problem = |what: String| Err(ProfileError(what));
-        if !installs {
-            return problem(
-                "install.expect = \"refused\": add a phase whose marker is the line by which the installer refuses"
-                    .to_owned(),
-            );
-        }
-        for disk in disks {
-            if matches!(disk.expect, DiskRole::Boot | DiskRole::Data) || !disk.labels.is_empty() {
-                return problem(format!(
-                    "machine.disk {:?}: install.expect = \"refused\": every disk stays as it was; leave out `expect` and \
-                     `labels`",
-                    disk.name
-                ));
-            }
-        }
-        Ok(())
-    }
-
     fn check_expressions(&self) -> Result<(), ProfileError> {
         let mut all: Vec<(String, &str)> = Vec::new();
         for phase in &self.phases {
@@ -380,6 +359,27 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+/// What is refused leaves nothing that could be asked for.
+fn check_refusal(disks: &[DiskSpec], installs: bool) -> Result<(), ProfileError> {
+    let problem = |what: String| Err(ProfileError(what));
+    if !installs {
+        return problem(
+            "install.expect = \"refused\": add a phase whose marker is the line by which the installer refuses"
+                .to_owned(),
+        );
+    }
+    for disk in disks {
+        if matches!(disk.expect, DiskRole::Boot | DiskRole::Data) || !disk.labels.is_empty() {
+            return problem(format!(
+                "machine.disk {:?}: install.expect = \"refused\": every disk stays as it was; leave out `expect` and \
+                 `labels`",
+                disk.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn is_name(name: &str, most: usize) -> bool {

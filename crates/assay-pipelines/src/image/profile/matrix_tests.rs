@@ -179,6 +179,18 @@ fn too_many_cases_are_refused_before_any_is_made() {
 }
 
 #[test]
+fn the_example_of_disk_choice_is_fourteen_cases_five_of_which_are_to_be_refused() {
+    let source = include_str!("../../../../../examples/images/disk-choice.toml");
+    let profile = Profile::from_toml(source).expect("the example");
+    let cases = profile.cases().expect("its cases");
+    let refused = cases.iter().filter(|case| case.profile.is_to_refuse()).map(|case| &case.values[0].1);
+    let refused: BTreeSet<&String> = refused.collect();
+    assert_eq!((cases.len(), refused.len()), (14, 5), "{refused:?}");
+    assert_eq!(cases[0].name, "disks=nvme-ssd-hdd,firmware=bios");
+    assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
+}
+
+#[test]
 fn a_case_s_name_fits_a_folder() {
     let long = |letter: &str| letter.repeat(24);
     let axes: String = ["a", "b", "c", "d", "e"]

@@ -224,3 +224,41 @@ pub(super) fn last_picture(out: &Path, one: &MatrixTry) -> Option<Vec<u8>> {
     let last = names.filter(|name| name.ends_with(".png") && !name.contains('/')).next_back()?;
     std::fs::read(folder.join("artifacts").join(last)).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILE: &str = "name = \"x\"\n[[phase]]\nname = \"installed\"\nmarker = \"done\"\ntimeout = \"1m\"\n\
+                           [join]\nby = \"git\"\ntree = \"tree\"\n";
+
+    #[test]
+    fn whatever_an_image_is_held_to_is_in_the_digest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tree/a/b.yaml");
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::write(&file, "one").expect("written");
+        let mut profile = Profile::from_toml(PROFILE).expect("a profile");
+        let digest = |profile: &Profile, main| held_to(profile, folder.path(), main).expect("a digest");
+        let first = digest(&profile, false);
+        assert_eq!(digest(&profile, false), first);
+        assert_ne!(digest(&profile, true), first, "a run of the main branch asks more");
+        std::fs::write(&file, "two").expect("written");
+        let second = digest(&profile, false);
+        assert_ne!(second, first, "a file below the folder is another one");
+        std::fs::rename(&file, file.with_file_name("c.yaml")).expect("renamed");
+        assert_ne!(digest(&profile, false), second, "it has another name");
+        profile.until = Some("Boot".to_owned());
+        assert_eq!(shortened(&case_of(&profile)), Some("Boot".to_owned()));
+        (profile.until, profile.join) = (Some("Reboot".to_owned()), None);
+        assert_eq!(shortened(&case_of(&profile)), None, "nothing more was asked for");
+        profile.join = Profile::from_toml(PROFILE).expect("a profile").join;
+        std::fs::remove_dir_all(folder.path().join("tree")).expect("removed");
+        let gone = held_to(&profile, folder.path(), false).expect_err("it is gone");
+        assert!(format!("{gone:#}").contains("tree"), "{gone:#}");
+    }
+
+    fn case_of(profile: &Profile) -> Case {
+        profile.cases().expect("one").remove(0)
+    }
+}

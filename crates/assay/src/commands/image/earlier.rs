@@ -135,3 +135,63 @@ fn take_over(one: &MatrixTry, from: &Path, to: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_pipelines::image::Profile;
+
+    fn tried(folder: &str, verdict: TryVerdict, muted: &[&str]) -> MatrixTry {
+        MatrixTry {
+            number: 1,
+            folder: folder.to_owned(),
+            run: String::new(),
+            verdict,
+            stage: None,
+            codes: Vec::new(),
+            message: String::new(),
+            next_step: None,
+            seconds: None,
+            started_at: None,
+            earlier: false,
+            until: None,
+            muted: muted.iter().map(|code| (*code).to_owned()).collect(),
+            unverified: 0,
+        }
+    }
+
+    fn case() -> Case {
+        let text = "name = \"x\"\n[[phase]]\nname = \"installed\"\nmarker = \"done\"\ntimeout = \"1m\"\n";
+        Profile::from_toml(text).expect("a profile").cases().expect("one").remove(0)
+    }
+
+    #[test]
+    fn a_folder_outside_of_the_matrix_is_not_taken_over() {
+        let (from, to) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        for folder in ["/etc", "../x", "cases/../x", "cases//x", "cases/a/./1", "cases/", "cases/a\\b"] {
+            let refused = take_over(&tried(folder, TryVerdict::Pass, &[]), from.path(), to.path());
+            assert!(refused.expect_err(folder).to_string().contains("is no folder of a case"), "{folder}");
+        }
+        let good = tried("cases/x/1", TryVerdict::Fail, &[]);
+        let gone = take_over(&good, from.path(), to.path()).expect_err("nothing is there");
+        assert!(gone.to_string().contains("has no report"), "{gone}");
+        std::fs::create_dir_all(from.path().join("cases/x/1/artifacts")).expect("made");
+        std::fs::write(from.path().join("cases/x/1/report.html"), "a page").expect("written");
+        take_over(&good, from.path(), to.path()).expect("taken over");
+        assert_eq!(std::fs::read(to.path().join("cases/x/1/report.html")).expect("there"), b"a page");
+    }
+
+    #[test]
+    fn a_pass_without_its_bundle_or_with_checks_off_is_run_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pass = |muted: &[&str], now: &[String]| {
+            let one = tried("cases/x/1", TryVerdict::Pass, muted);
+            format!("{:#}", still_a_pass(&one, folder.path(), &case(), now).expect_err("no pass"))
+        };
+        assert!(pass(&[], &[]).contains("bundle.tar"), "there is none");
+        assert!(pass(&["IdleShell"], &[]).contains("checks switched off: IdleShell"));
+        assert!(pass(&["IdleShell"], &["IdleShell".to_owned()]).contains("bundle.tar"));
+        std::fs::write(folder.path().join("bundle.tar"), "no bundle").expect("written");
+        assert!(pass(&[], &[]).contains("bundle.tar"), "what is none does not verify");
+    }
+}
