@@ -73,13 +73,13 @@ fn told(text: &str) -> Vec<String> {
     for suite in text.split("<testsuite ").skip(1) {
         let name = attribute(&format!(" {suite}"), "name");
         for test in suite.split("<testcase").skip(1) {
-            let (test, inside) = test.split_once('>').expect("a tag");
-            let status = inside.trim_start().strip_prefix('<').filter(|_| !test.ends_with('/'));
+            let (tag, inside) = test.split_once('>').expect("a tag");
+            let status = inside.trim_start().strip_prefix('<').filter(|_| !tag.ends_with('/'));
             let word = status
                 .and_then(|status| status.split([' ', '/', '>']).next())
                 .filter(|word| !word.is_empty());
             let message = status.map(|status| attribute(status, "message")).unwrap_or_default();
-            told.push(format!("{name} {}: {} {message}", attribute(test, "name"), word.unwrap_or("passed")));
+            told.push(format!("{name} {}: {} {message}", attribute(tag, "name"), word.unwrap_or("passed")));
         }
     }
     told

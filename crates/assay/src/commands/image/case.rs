@@ -220,8 +220,9 @@ fn shortened(case: &Case) -> Option<String> {
 pub(super) fn last_picture(out: &Path, one: &MatrixTry) -> Option<Vec<u8>> {
     let folder = out.join(&one.folder);
     let report: Value = serde_json::from_slice(&std::fs::read(folder.join("report.json")).ok()?).ok()?;
-    let names = report["artifacts"].as_array()?.iter().filter_map(|artifact| artifact["name"].as_str());
-    let last = names.filter(|name| name.ends_with(".png") && !name.contains('/')).next_back()?;
+    let mut names = report["artifacts"].as_array()?.iter().filter_map(|artifact| artifact["name"].as_str());
+    let is_picture = |name: &str| Path::new(name).extension().is_some_and(|kind| kind == "png");
+    let last = names.rfind(|name| is_picture(name) && !name.contains('/'))?;
     std::fs::read(folder.join("artifacts").join(last)).ok()
 }
 

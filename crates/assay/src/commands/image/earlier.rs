@@ -49,7 +49,7 @@ pub(super) fn carried(
     to: &Path,
     cases: &[Held],
     muted: &[String],
-) -> Result<BTreeMap<String, Vec<MatrixTry>>> {
+) -> BTreeMap<String, Vec<MatrixTry>> {
     let mut carried = BTreeMap::new();
     for (case, held_to) in cases {
         let Some(known) = earlier.cases.iter().find(|known| known.name == case.name) else { continue };
@@ -84,7 +84,7 @@ pub(super) fn carried(
         }
         carried.insert(case.name.clone(), tries);
     }
-    Ok(carried)
+    carried
 }
 
 fn tries_of(count: usize) -> String {

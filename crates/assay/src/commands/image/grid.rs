@@ -34,13 +34,12 @@ fn table(matrix: &Matrix, down: &[&MatrixAxis], across: Option<&MatrixAxis>) -> 
         let place: Vec<&str> = down.iter().map(|axis| value(&axis.name)).collect();
         let column =
             across.and_then(|axis| axis.values.iter().position(|v| v == value(&axis.name))).unwrap_or(0);
-        let row = match rows.iter().position(|(known, _)| *known == place) {
-            Some(row) => row,
-            None => {
-                let columns = across.map_or(1, |across| across.values.len());
-                rows.push((place, vec!["·".to_owned(); columns]));
-                rows.len() - 1
-            }
+        let row = if let Some(row) = rows.iter().position(|(known, _)| *known == place) {
+            row
+        } else {
+            let columns = across.map_or(1, |across| across.values.len());
+            rows.push((place, vec!["·".to_owned(); columns]));
+            rows.len() - 1
         };
         rows[row].1[column] = cell(case);
     }
@@ -121,7 +120,7 @@ mod tests {
     }
 
     fn matrix(axes: &[(&str, &[&str])], cases: Vec<MatrixCase>) -> Matrix {
-        let axis = |(name, values): &(&str, &[&str])| MatrixAxis {
+        let one = |(name, values): &(&str, &[&str])| MatrixAxis {
             name: (*name).to_owned(),
             values: values.iter().map(|value| (*value).to_owned()).collect(),
         };
@@ -133,7 +132,7 @@ mod tests {
             assay: "0".into(),
             began_at: String::new(),
             ended_at: String::new(),
-            axes: axes.iter().map(axis).collect(),
+            axes: axes.iter().map(one).collect(),
             cases,
             not_asked: Vec::new(),
             quarantine: Vec::new(),

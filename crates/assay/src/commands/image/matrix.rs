@@ -63,7 +63,7 @@ impl<'a> Running<'a> {
         let mut tries = BTreeMap::new();
         if let Some(from) = asked.rerun {
             let known = earlier::read(from, asked.sha256)?;
-            tries = earlier::carried(&known, from, &asked.common.out, &all, &asked.common.muted)?;
+            tries = earlier::carried(&known, from, &asked.common.out, &all, &asked.common.muted);
         }
         let began_at = SystemClock::default().now().rfc3339();
         std::fs::create_dir_all(&asked.common.out).with_context(|| asked.common.out.display().to_string())?;
@@ -128,9 +128,9 @@ impl<'a> Running<'a> {
         let values: Vec<_> = self.all.iter().map(|(case, _)| case.values.clone()).collect();
         let now = SystemClock::default().now().rfc3339();
         let today = now.get(..10).unwrap_or(&now);
-        let mut valued: Vec<Valued<'_>> =
+        let mut of_each: Vec<Valued<'_>> =
             cases.iter_mut().zip(&self.all).map(|(case, (of, _))| (case, of.values.as_slice())).collect();
-        let quarantine = known::apply(&self.asked.profile.quarantine, today, &mut valued, &values);
+        let quarantine = known::apply(&self.asked.profile.quarantine, today, &mut of_each, &values);
         // What was not asked for is no gap in the answer, and stands in the report all the same where it has tries.
         let asked_for = |case: &MatrixCase| {
             !case.tries.is_empty() || self.asked.cases.iter().any(|asked| asked.name == case.name)

@@ -24,7 +24,7 @@ pub(crate) use relay::Relay;
 #[derive(Subcommand)]
 pub(crate) enum Image {
     /// Test an image: boot, install, reboot, and hold it to its profile
-    Test(test::Test),
+    Test(Box<test::Test>),
     /// Write a first profile by watching an image boot
     Init(init::Init),
     /// Run the stand-in control plane alone, to point machines at by hand

@@ -22,6 +22,7 @@ use crate::exit::Exit;
 use crate::ui;
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Test {
     /// The image.
     image: PathBuf,
