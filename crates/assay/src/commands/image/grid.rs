@@ -76,6 +76,9 @@ fn cell(case: &MatrixCase) -> String {
     if case.tries.len() > 1 {
         words.push(format!("({} tries)", case.tries.len()));
     }
+    if case.tries.last().is_some_and(|last| last.earlier) {
+        words.push("(carried over)".to_owned());
+    }
     if case.excused.is_some() {
         words.push("(in quarantine)".to_owned());
     }
