@@ -11,6 +11,7 @@ use assay_model::EventBody;
 use assay_model::host::inventory::Inventory;
 use assay_model::host::spec::HostSpec;
 use assay_model::matrix::Matrix;
+use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_pipelines::image::Profile;
 use clap::Args;
@@ -50,6 +51,7 @@ fn all() -> Vec<(&'static str, String)> {
         ("inventory.schema.json", text(&schema_for!(Inventory))),
         ("spec.schema.json", text(&schema_for!(HostSpec))),
         ("image-profile.schema.json", text(&schema_for!(Profile))),
+        ("power-cuts.schema.json", text(&schema_for!(PowerCuts))),
         ("report.schema.json", text(&schema_for!(Report))),
         ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),

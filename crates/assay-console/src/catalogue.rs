@@ -18,7 +18,7 @@ mod kernel;
 mod programs;
 
 /// Counts up whenever a pattern is added, removed, or means something else.
-pub const CATALOGUE_VERSION: u32 = 1;
+pub const CATALOGUE_VERSION: u32 = 2;
 
 /// What a failure means for the phase that it comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,10 @@ pub const CATALOGUE_VERSION: u32 = 1;
 pub enum Severity {
     /// Worth recording; the machine may get along.
     Suspicious,
+    /// The machine stopped because it was given no time. Where it is emulated in software, that is its host's fault, and
+    /// nobody knows anything about the machine; where it is not, it means nothing by itself, and what is fatal in the line
+    /// is a pattern of its own.
+    Starved,
     /// The machine does not come back from it by itself: waiting longer is pointless.
     Fatal,
 }
@@ -68,6 +72,10 @@ impl Pattern {
             writer,
             unfinished: false,
         }
+    }
+
+    const fn starved(code: &'static str, writer: Writer, regexes: &'static [&'static str]) -> Self {
+        Self { severity: Severity::Starved, ..Self::fatal(code, writer, regexes) }
     }
 
     const fn suspicious(code: &'static str, writer: Writer, regexes: &'static [&'static str]) -> Self {

@@ -13,7 +13,8 @@
 //! - [`Disk`] and [`Tree`]: partitions, and FAT and ext2/3/4 inside them;
 //! - [`stage`]: sticks, and files onto their EFI system partitions;
 //! - [`prove`]: fingerprints, and what changed between two;
-//! - [`occupy`]: disks that already hold something.
+//! - [`occupy`]: disks that already hold something;
+//! - [`writelog`]: a recording of every write to a disk, replayed to every moment in which power could go.
 
 mod bytes;
 mod disk;
@@ -30,6 +31,7 @@ mod source;
 mod sparse;
 pub mod stage;
 mod table;
+pub mod writelog;
 
 pub use disk::{Disk, Partition};
 pub use error::MediaError;

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod mac;
 pub mod matrix;
 pub mod pipeline;
+pub mod power_cuts;
 pub mod report;
 pub mod sensor;
 pub mod sentence;

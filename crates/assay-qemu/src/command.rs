@@ -84,6 +84,11 @@ impl VmFolder {
         self.0.join(format!("disk-{id}.rules"))
     }
 
+    /// How many requests a served disk has answered with an error because its rules say so.
+    pub(crate) fn disk_struck(&self, id: &str) -> PathBuf {
+        self.0.join(format!("disk-{id}.struck"))
+    }
+
     /// The process behind a served disk.
     pub(crate) fn disk_process(&self, id: &str) -> PathBuf {
         self.0.join(format!("disk-{id}.process"))

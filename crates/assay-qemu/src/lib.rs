@@ -35,7 +35,7 @@ pub use accel::{Accel, AccelProbe};
 pub use bmc::{Bmc, BmcAccess, BmcKind};
 pub use command::{FirmwareFiles, VmFolder, arguments};
 pub use contents::Contents;
-pub use disk::{DiskRule, serve_disk};
+pub use disk::{DiskRule, Struck, serve_disk};
 pub use error::QemuError;
 pub use fault::{DimmFault, DiskFault, Fault, NicFault, SmbiosFault};
 pub use file::LabMachine;

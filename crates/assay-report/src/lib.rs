@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use assay_model::host::inventory::Inventory;
 use assay_model::matrix::Matrix;
+use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_model::{Event, Micros, RunView};
 
@@ -70,6 +71,12 @@ pub fn html(view: &RunView, report: &Report, extras: &Extras) -> String {
 /// that links to the cases' reports beside it.
 pub fn matrix_html(matrix: &Matrix, pictures: &BTreeMap<String, Vec<u8>>) -> String {
     page::matrix::render(matrix, pictures)
+}
+
+/// `power-cuts.html`: every moment of one installation in which the power could have gone. One file, which links to the
+/// transcripts beside it (`artifacts/`).
+pub fn power_cuts_html(cuts: &PowerCuts) -> String {
+    page::power_cuts::render(cuts)
 }
 
 /// `report.json`: pretty, keys in the order of the contract, a newline at the end.

@@ -4,6 +4,16 @@ use super::Writer::{Any, Kernel};
 use super::{Pattern, Rung};
 
 pub(super) static PATTERNS: &[Pattern] = &[
+    // Before `KernelPanic`, which the line is as well: whose fault it is comes first.
+    Pattern::starved("TimerStarved", Kernel, &[
+        r"^(?:---\[ end )?Kernel panic - not syncing: IO-APIC \+ timer doesn't work!",
+        r"^(?:---\[ end )?Kernel panic - not syncing: timer doesn't work through Interrupt-remapped IO-APIC",
+    ])
+    .says(
+        "The kernel waited for ten ticks of its timer, and too few came: an emulator that is not scheduled in time loses them.",
+        "Run it again with less load on the host, or on one with KVM; where the machine is not emulated, see the panic.",
+        "Linux arch/x86/kernel/apic/io_apic.c (check_timer, timer_irq_works), own capture",
+    ),
     Pattern::fatal("KernelPanic", Kernel, &[r"^(?:---\[ end )?Kernel panic - not syncing"]).says(
         "The kernel stopped for good.",
         "Read the reason in the line and the trace before it.",

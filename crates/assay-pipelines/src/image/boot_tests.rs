@@ -1,8 +1,9 @@
 //! `Boot`, and what every stage has in common that watches a machine: `Install` and `Reboot` are held to the same rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use assay_console::{Rung, catalogue};
+use assay_console::{Console, Rung, Watch, What, catalogue};
 use assay_model::{Severity, Verdict};
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use super::super::fixtures::{
     Row, Seen, a_guest_s_words_are_shown_clean, each_raises_its_own_code, hostile,
     nothing_is_missed_in_silence, on_the_page,
 };
+use super::super::outcome;
 use super::super::profile::Profile;
 
 const WATCHING: [&str; 3] = ["Boot", "Install", "Reboot"];
@@ -88,6 +90,7 @@ fn each_failure_of_the_catalogue_is_told_by_its_own_code_and_is_on_the_page() {
     each_raises_its_own_code("Boot", &rows);
 
     let severity = |pattern: &catalogue::Pattern| match pattern.severity {
+        catalogue::Severity::Starved => "error",
         catalogue::Severity::Fatal => "critical",
         catalogue::Severity::Suspicious => "warning",
     };
@@ -159,6 +162,40 @@ fn a_fault_of_the_runner_is_an_error_and_no_finding() {
         let judgement = seen.judged(stage);
         assert_eq!((judgement.verdict, judgement.message.as_str()), (Verdict::Error, why.as_str()));
         assert!(judgement.findings.is_empty(), "{judgement:#?}");
+    }
+}
+
+/// An emulated machine whose host was busy elsewhere stopped in its first second. The image did nothing wrong.
+#[test]
+fn a_guest_that_was_given_no_time_is_a_fault_of_the_runner_where_it_is_emulated() {
+    let said = "[    0.036000] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug and send a report.";
+    let mut console = Console::new(Watch::default());
+    let seen = console.push(Duration::from_secs(25), format!("{said}\r\n").as_bytes());
+    let failures: Vec<_> = seen
+        .into_iter()
+        .filter_map(|sighting| match sighting.what {
+            What::Failure { code, severity, next_step, .. } => Some((code, severity, next_step)),
+            _ => None,
+        })
+        .collect();
+    let [(code, severity, next_step), (panic, of_panic, _)] = &failures[..] else { panic!("{failures:#?}") };
+    // Whose fault it is comes first: what a machine comes to is the first thing that ends it.
+    assert_eq!((code.as_str(), *severity), ("TimerStarved", catalogue::Severity::Starved));
+    assert_eq!((panic.as_str(), *of_panic), ("KernelPanic", catalogue::Severity::Fatal));
+    assert_eq!(
+        outcome::starved(false, code, said, next_step),
+        None,
+        "with KVM or on its own the panic counts"
+    );
+    for stage in WATCHING {
+        let mut seen = Seen::good();
+        let outcome = outcome::starved(true, code, said, next_step).expect("a fault of the runner");
+        came_to(seen.watched(stage), outcome);
+        let judgement = seen.judged(stage);
+        assert_eq!((judgement.verdict, &judgement.findings), (Verdict::Error, &Vec::new()), "{judgement:#?}");
+        let message = &judgement.message;
+        assert!(message.contains("TimerStarved: [    0.036000] Kernel panic"), "{message}");
+        assert!(message.contains("says nothing of the image. Run it again with less load"), "{message}");
     }
 }
 

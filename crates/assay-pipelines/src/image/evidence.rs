@@ -51,6 +51,8 @@ pub enum Outcome {
         /// What QEMU says of it.
         detail: String,
     },
+    /// Its power was cut, as the profile wants it.
+    PowerCut,
     /// It is the runner that failed: QEMU ended by itself, or could not be spoken to.
     RunnerFault {
         /// Why.
@@ -331,9 +333,43 @@ pub struct Installed {
     pub disks: Vec<DiskAfter>,
     /// What the machine tried on the network.
     pub egress: Vec<String>,
-    /// Installation errors that the disk's fault caused: how many requests failed.
+    /// Requests to disks that failed, as QEMU's devices counted what they told the guest.
     #[serde(default)]
     pub disk_errors: u64,
+    /// What was to go wrong with disks, and what did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultSeen>,
+    /// The power cut before it; `watched` and `disks` are of the time after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<PowerCut>,
+}
+
+/// A fault of a disk that was ordered, and whether it was delivered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultSeen {
+    /// The disk.
+    pub disk: String,
+    /// Requests that the disk answered with an error because of it.
+    pub answered: u64,
+    /// Failed requests to this disk, as QEMU's device counted what it told the guest.
+    pub told: u64,
+    /// Whether the guest lost the disk itself, with its device.
+    pub gone: bool,
+}
+
+/// A power cut in the middle of an installation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PowerCut {
+    /// What the moment was drawn from.
+    pub seed: u32,
+    /// How long after `power-cut.after` it was to come; none when it was to come with a marker.
+    pub drawn_s: Option<f64>,
+    /// When it came.
+    pub at_s: f64,
+    /// The machine up to then.
+    pub before: Watched,
+    /// The disks as they stood.
+    pub disks: Vec<DiskAfter>,
 }
 
 /// A disk after the installation, read from outside.

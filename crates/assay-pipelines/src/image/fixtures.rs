@@ -556,6 +556,8 @@ fn installed() -> Installed {
         ],
         egress: Vec::new(),
         disk_errors: 0,
+        faults: Vec::new(),
+        cut: None,
     }
 }
 

@@ -9,8 +9,8 @@ use regex::Regex;
 
 use super::evidence::{DiskAfter, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
 use super::outcome::{outcome, runner_fault};
-use super::profile::{ContentSpec, IdentifySpec, Profile};
-use super::{ImageInput, ImageSpec, ImageStage, judged};
+use super::profile::{ContentSpec, IdentifySpec, InstallExpect, Profile};
+use super::{ImageInput, ImageSpec, ImageStage, judged, power};
 
 /// Who the machine is.
 pub(crate) struct Identify;
@@ -21,12 +21,14 @@ impl ImageStage for Identify {
     }
 
     fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        if spec.profile.install.expect == InstallExpect::Refused {
+            return Err("the installation is to be refused");
+        }
         spec.profile
             .identify
             .as_ref()
             .map(drop)
-            .ok_or("the profile says nothing of who the machine is ([identify])")?;
-        super::install::leaves_a_system(spec)
+            .ok_or("the profile says nothing of who the machine is ([identify])")
     }
 
     fn limit_s(&self, profile: &Profile) -> u64 {
@@ -41,7 +43,8 @@ impl ImageStage for Identify {
     }
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {
-        judged(self, input, |evidence: &Identified| judge(input, evidence))
+        power::refused_before(input)
+            .unwrap_or_else(|| judged(self, input, |evidence: &Identified| judge(input, evidence)))
     }
 }
 

@@ -11,8 +11,9 @@ use assay_model::{
 
 use super::evidence::{DiskAfter, Installed, Outcome};
 use super::outcome::{runner_fault, told};
-use super::profile::{DiskHolds, DiskRole, DiskSpec, Ends, Profile, Within};
-use super::{ImageInput, ImageSpec, ImageStage, judged};
+use super::power::{self, After};
+use super::profile::{DiskHolds, DiskRole, DiskSpec, Ends, InstallExpect, Profile, Within};
+use super::{ImageInput, ImageSpec, ImageStage, faults, judged};
 
 /// What an installer may still write after it has said that it is done: journals, logs, unmounting.
 const AFTERTHOUGHT: u64 = 16 << 20;
@@ -41,16 +42,6 @@ impl ImageStage for Install {
     }
 }
 
-/// Whether there is an installed system afterwards that a later stage could look at.
-pub(super) fn leaves_a_system(spec: &ImageSpec) -> Result<(), &'static str> {
-    Install.asked_for(spec).map_err(|_| "nothing is installed that could be booted")?;
-    if spec.profile.is_to_refuse() {
-        Err("the installation is to be refused: nothing is installed")
-    } else {
-        Ok(())
-    }
-}
-
 fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     if let Some(why) = runner_fault(&evidence.watched) {
         return Judgement::error(why);
@@ -61,22 +52,55 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
         return Judgement::error(format!("the runner did not read disk {}", unread.name));
     }
     let mut told = told(&evidence.watched, profile, Within::Install, Rung::Userspace);
-    let succeeded = evidence.watched.outcome == Outcome::Reached;
-    let refuses = profile.is_to_refuse();
+    let reached = evidence.watched.outcome == Outcome::Reached;
+    let after_cut = evidence.cut.as_ref().map(|_| power::after(profile, &evidence.watched));
+    // A system that came up by itself after a power cut was not installed by what was watched.
+    let succeeded = reached && after_cut.as_ref().is_none_or(|after| *after == After::Installed);
     let mut coverage = std::mem::take(&mut told.coverage);
     let mut unverified = Vec::new();
+    let mut faults = faults::faults(profile, evidence, &specs);
+    told.checks.append(&mut faults.checks);
+    told.findings.append(&mut faults.findings);
+    unverified.append(&mut faults.unverified);
+    let refusal = refusal(profile, evidence, after_cut.as_ref());
+    if let Some(line) = &refusal {
+        // What comes after a refusal is not expected, and the refusal is no failure.
+        told.checks.retain(|check| check.verdict != Verdict::Fail);
+        told.findings.retain(|f| f.severity != Severity::Critical || f.code == "SecretOnConsole");
+        told.checks.push(check("refusal", true, "a line that the profile names", line));
+    } else if profile.install.expect == InstallExpect::Refused && reached && faults.missed.is_empty() {
+        // A machine on which nothing went wrong is rightly installed onto.
+        told.checks.push(check(
+            "refusal",
+            false,
+            "a line that the profile names",
+            "the installation went through",
+        ));
+        if !told.findings.iter().any(|finding| finding.code == "SuccessAfterDiskError") {
+            told.findings.push(Finding::new(
+                "InstalledInSpite",
+                Severity::Critical,
+                "the installation was to be refused on this machine, and it succeeded".to_owned(),
+                "Look at what is wrong with the machine (its disks, what they hold): the installer has to look first.",
+            ));
+        }
+    }
+    if let Some(cut) = &evidence.cut {
+        power::told(cut, &mut told.checks);
+        if after_cut == Some(After::CameUp) {
+            told.checks.retain(|check| !check.name.starts_with("phase "));
+            unverified.extend(power::came_up(profile, &evidence.disks, &mut told.checks, &mut told.findings));
+        }
+    } else if profile.power_cut.cuts() && reached {
+        faults.missed.push("what becomes of a machine whose power is cut: it was not".to_owned());
+    }
     if succeeded {
         ending(profile, evidence, &mut told.checks, &mut told.findings);
-        if !refuses {
-            unverified.extend(work(profile, evidence, &mut told.checks, &mut told.findings));
-        }
+        unverified.extend(work(profile, evidence, &mut told.checks, &mut told.findings));
     }
     let mut proven = 0;
     for disk in &evidence.disks {
         let Some(spec) = specs.iter().find(|spec| spec.name == disk.name) else { continue };
-        // Whoever refuses refuses the whole machine.
-        let expect = if refuses { DiskRole::Untouched } else { spec.expect };
-        let spec = &DiskSpec { expect, ..spec.clone() };
         // A disk that must not change is held to that however the installation went; the others only after a success.
         if spec.expect == DiskRole::Untouched || succeeded {
             held_to(spec, disk, &mut told.checks, &mut told.findings);
@@ -92,23 +116,44 @@ fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     });
     let message = if let Some(finding) = told.findings.iter().find(|f| f.severity == Severity::Critical) {
         finding.message.clone()
-    } else if refuses {
-        let disks = text::plural(evidence.disks.len(), "disk");
-        format!(
-            "refused after {:.1} s, as it is to; {disks} read, not one byte differs",
-            evidence.watched.seconds
-        )
+    } else if let Some(missed) = faults.missed.first() {
+        format!("not seen: {missed}")
+    } else if let Some(line) = refusal {
+        let after = if evidence.cut.is_some() { " after the power cut" } else { "" };
+        format!("refused{after}, as it should be: {line}")
     } else {
         let taken = evidence.disks.iter().filter(|disk| disk.changed).count();
         format!(
-            "installed in {:.1} s onto {taken} of {}, {} written; {}",
+            "{}installed in {:.1} s onto {taken} of {}, {} written; {}",
+            if evidence.cut.is_some() { "its power was cut, and then it " } else { "" },
             evidence.watched.seconds,
             text::plural(evidence.disks.len(), "disk"),
             bytes(evidence.written),
             evidence.ended
         )
     };
-    Judgement::from_evidence(told.checks, told.findings, coverage, unverified, message)
+    let missed = !faults.missed.is_empty();
+    unverified.append(&mut faults.missed);
+    let mut judgement = Judgement::from_evidence(told.checks, told.findings, coverage, unverified, message);
+    if missed && judgement.verdict == Verdict::Pass {
+        judgement.verdict = Verdict::Unverified;
+    }
+    judgement
+}
+
+/// The line by which the machine refused, where a refusal is right: on a machine with something wrong, or after a power
+/// cut. One that came without the fault that it is about, or after a success, is none.
+fn refusal(profile: &Profile, evidence: &Installed, after_cut: Option<&After>) -> Option<String> {
+    if let Some(After::Refused(line) | After::Old(line)) = after_cut {
+        return Some(line.clone());
+    }
+    if profile.install.expect != InstallExpect::Refused {
+        return None;
+    }
+    let Outcome::Failed { code, line, .. } = &evidence.watched.outcome else { return None };
+    let success = profile.success_phase().map(|phase| &phase.name);
+    let told = evidence.watched.phases.iter().any(|phase| Some(&phase.name) == success);
+    (code == "FailMarker" && !told).then(|| super::outcome::line(line))
 }
 
 /// Whether the machine did at the end what the profile says.

@@ -3,12 +3,12 @@
 use assay_model::Verdict;
 use serde_json::json;
 
-use super::super::evidence::Outcome;
+use super::super::evidence::{FaultSeen, Outcome, PowerCut};
 use super::super::fixtures::{
     Row, Seen, a_guest_s_words_are_shown_clean, each_raises_its_own_code, hostile,
     nothing_is_missed_in_silence, the_page_has_them_all,
 };
-use super::super::profile::{DiskHolds, DiskRole, Ends, InstallExpect};
+use super::super::profile::{DiskFault, DiskHolds, DiskRole, Ends, InstallExpect, Size};
 
 const ROWS: &[Row] = &[
     ("InstallEndedOtherwise", |seen| seen.installed.ended = "stayed-on".into()),
@@ -22,7 +22,150 @@ const ROWS: &[Row] = &[
     ("DiskLabelWrong", |seen| seen.disk("SSD0").volumes[0].fs_label = "data2".into()),
     ("TypedInto", |seen| seen.installed.watched.input = 3),
     ("StagedFileIgnored", |seen| seen.installed.watched.staged_read.clear()),
+    ("SuccessAfterDiskError", success_on_a_disk_that_failed),
+    ("InstalledInSpite", |seen| seen.profile.install.expect = InstallExpect::Refused),
+    ("HalfInstalled", half_a_system_after_a_power_cut),
 ];
+
+fn success_on_a_disk_that_failed(seen: &mut Seen) {
+    seen.profile.machine.disks[1].fault = Some(DiskFault::WriteError { at: Size(350 << 20) });
+    seen.installed.faults = vec![FaultSeen { disk: "SSD0".into(), answered: 3, told: 3, gone: false }];
+    seen.installed.disk_errors = 3;
+}
+
+/// Its power was cut, and then a system came up that no installer had called done.
+fn half_a_system_after_a_power_cut(seen: &mut Seen) {
+    cut(seen);
+    seen.installed.watched.phases.clear();
+    seen.disk("NV0").volumes[1].files.remove("/boot/vmlinuz");
+}
+
+/// The power was cut in the middle; what is watched is the time after it.
+fn cut(seen: &mut Seen) {
+    seen.profile.power_cut.after = Some("partitioned".into());
+    let mut before = seen.installed.watched.clone();
+    before.outcome = Outcome::PowerCut;
+    let disks = seen.installed.disks.clone();
+    seen.installed.cut = Some(PowerCut { seed: 7, drawn_s: Some(0.0), at_s: 12.0, before, disks });
+}
+
+fn refused(seen: &mut Seen, code: &str) {
+    seen.installed.watched.outcome = Outcome::Failed {
+        code: code.into(),
+        line: "REFUSED: the disk does not take its data".into(),
+        meaning: "The profile names this line.".into(),
+    };
+    seen.installed.watched.phases.pop();
+    seen.installed.ended = "failed".into();
+}
+
+#[test]
+fn a_refusal_is_right_where_it_is_expected_and_its_reason_was_delivered() {
+    let mut seen = Seen::good();
+    success_on_a_disk_that_failed(&mut seen);
+    seen.profile.install.expect = InstallExpect::Refused;
+    refused(&mut seen, "FailMarker");
+    let judgement = seen.judged("Install");
+    assert_eq!((judgement.verdict, &judgement.findings), (Verdict::Pass, &Vec::new()), "{judgement:#?}");
+    assert_eq!(judgement.message, "refused, as it should be: REFUSED: the disk does not take its data");
+
+    for (struck, told) in [(0, 0), (3, 0), (0, 3)] {
+        let mut missed = seen.clone();
+        missed.installed.faults[0] = FaultSeen { disk: "SSD0".into(), answered: struck, told, gone: false };
+        let judgement = missed.judged("Install");
+        assert_eq!(judgement.verdict, Verdict::Unverified, "{struck} {told}: {judgement:#?}");
+        assert!(judgement.message.contains("no request came to it"), "{}", judgement.message);
+    }
+    let mut gone = seen.clone();
+    gone.installed.faults[0] = FaultSeen { disk: "SSD0".into(), answered: 0, told: 0, gone: true };
+    assert_eq!(gone.judged("Install").verdict, Verdict::Pass, "a disk that is not there is asked nothing");
+    let mut silent = seen.clone();
+    silent.installed.faults.clear();
+    assert_eq!(silent.judged("Install").verdict, Verdict::Unverified, "the runner did not say");
+    let mut wrong = seen.clone();
+    wrong.disk("USB0").changed = true;
+    assert_eq!(wrong.judged("Install").findings[0].code, "OccupiedDiskWritten", "a refusal excuses nothing");
+    let mut hangs = seen.clone();
+    refused(&mut hangs, "KernelPanic");
+    assert_eq!(hangs.judged("Install").verdict, Verdict::Fail, "a panic is no refusal");
+    seen.installed.watched.phases = Seen::good().installed.watched.phases;
+    assert_eq!(seen.judged("Install").verdict, Verdict::Fail, "a refusal after the success marker is none");
+}
+
+#[test]
+fn a_fault_that_never_struck_is_no_pass() {
+    let mut seen = Seen::good();
+    success_on_a_disk_that_failed(&mut seen);
+    seen.installed.faults[0].answered = 0;
+    let judgement = seen.judged("Install");
+    assert_eq!(judgement.verdict, Verdict::Unverified, "{judgement:#?}");
+    assert!(judgement.unverified[0].contains("SSD0 that is not writable at 350MiB"), "{judgement:#?}");
+    seen.profile.install.expect = InstallExpect::Refused;
+    let judgement = seen.judged("Install");
+    assert_eq!(judgement.verdict, Verdict::Unverified, "there was nothing to refuse: {judgement:#?}");
+    assert_eq!(judgement.findings, Vec::new());
+}
+
+#[test]
+fn a_disk_that_is_pulled_after_the_success_is_held_to_nothing() {
+    let mut seen = Seen::good();
+    success_on_a_disk_that_failed(&mut seen);
+    for (after, verdict) in [("partitioned", Verdict::Fail), ("installed", Verdict::Pass)] {
+        seen.profile.machine.disks[1].fault = Some(DiskFault::Pulled { after: after.into() });
+        assert_eq!(seen.judged("Install").verdict, verdict, "{after}");
+    }
+}
+
+#[test]
+fn requests_that_fail_without_a_fault_are_told() {
+    let mut seen = Seen::good();
+    seen.installed.disk_errors = 2;
+    let judgement = seen.judged("Install");
+    assert_eq!(
+        judgement.unverified,
+        ["2 requests to disks failed, and no fault was ordered: has this host room?"]
+    );
+}
+
+#[test]
+fn after_a_power_cut_a_whole_system_or_a_refusal_in_plain_words_is_right() {
+    let mut again = Seen::good();
+    cut(&mut again);
+    let judgement = again.judged("Install");
+    assert_eq!((judgement.verdict, &judgement.findings), (Verdict::Pass, &Vec::new()), "{judgement:#?}");
+    let seen = &judgement.checks.iter().find(|check| check.name == "power cut").expect("told").seen;
+    assert!(
+        seen.starts_with("after 12.0 s, after installed (0.000 s were drawn from seed 7); 2 of 4 disks"),
+        "{seen}"
+    );
+
+    let mut said = again.clone();
+    refused(&mut said, "Refused");
+    assert_eq!(said.judged("Install").verdict, Verdict::Pass);
+    for stage in ["Reboot", "Identify", "Join"] {
+        let judgement = said.judged_on(stage, &serde_json::Value::Null);
+        assert_eq!(judgement.verdict, Verdict::Pass, "{stage}: {judgement:#?}");
+        assert!(judgement.message.starts_with("nothing is installed"), "{}", judgement.message);
+    }
+    let mut lost = again.clone();
+    refused(&mut lost, "FailMarker");
+    assert_eq!(
+        lost.judged("Install").verdict,
+        Verdict::Fail,
+        "a failure that power-cut.refuses does not name"
+    );
+    assert_eq!(lost.judged_on("Reboot", &serde_json::Value::Null).verdict, Verdict::Error);
+
+    let mut whole = again.clone();
+    whole.installed.watched.phases.clear();
+    assert_eq!(whole.judged("Install").verdict, Verdict::Pass, "it came up by itself, and all is there");
+    whole.disk("NV0").volumes[1].files.get_mut("/boot/vmlinuz").expect("there").bytes = Some(0);
+    assert_eq!(whole.judged("Install").findings[0].code, "HalfInstalled", "an empty file is not there");
+
+    again.installed.cut = None;
+    let judgement = again.judged("Install");
+    assert_eq!(judgement.verdict, Verdict::Unverified, "the power was never cut: {judgement:#?}");
+}
 
 /// Every disk may be whatever it likes, and every one is as it was.
 fn nothing_asked_of_the_disks(seen: &mut Seen) {
@@ -198,59 +341,4 @@ fn evidence_of_another_version_is_an_error() {
         "{}",
         judgement.message
     );
-}
-
-/// The small installer, which is to refuse and has, before it wrote anything.
-fn refused() -> Seen {
-    let mut seen = nothing_done();
-    (seen.profile.install.expect, seen.profile.install.ends) = (InstallExpect::Refused, Ends::StaysOn);
-    seen.installed.ended = "stayed-on".into();
-    seen.installed.written = 0;
-    seen
-}
-
-fn nothing_done() -> Seen {
-    let mut seen = Seen::good();
-    nothing_asked_of_the_disks(&mut seen);
-    seen
-}
-
-#[test]
-fn a_refusal_that_is_asked_for_is_a_pass_as_long_as_no_disk_differs() {
-    let judgement = refused().judged("Install");
-    assert_eq!(judgement.verdict, Verdict::Pass, "{judgement:#?}");
-    assert_eq!(judgement.message, "refused after 30.0 s, as it is to; 4 disks read, not one byte differs");
-    assert!(judgement.checks.iter().any(|check| check.name == "disk NV0" && check.expected == "untouched"));
-    // Whatever the profile says of a disk: a refusal after the first byte is none.
-    for (disk, code) in [("NV0", "WrongDiskWritten"), ("USB0", "OccupiedDiskWritten")] {
-        let mut seen = refused();
-        seen.disk(disk).changed = true;
-        let judgement = seen.judged("Install");
-        assert_eq!(judgement.verdict, Verdict::Fail, "{judgement:#?}");
-        let codes: Vec<_> = judgement.findings.iter().map(|finding| finding.code.as_str()).collect();
-        assert_eq!(codes, [code]);
-    }
-    // The same evidence without having been asked for is the installer's word without its work.
-    let judgement = nothing_done().judged("Install");
-    assert_eq!(judgement.findings[0].code, "NothingInstalled", "{judgement:#?}");
-}
-
-#[test]
-fn an_installer_that_does_not_refuse_is_told_apart() {
-    let mut seen = refused();
-    seen.installed.watched.outcome =
-        Outcome::TimedOut { waited_for: "phase refused".into(), limit_s: 60.0, line: "copying".into() };
-    seen.disk("NV0").changed = true;
-    let codes: Vec<_> = seen.judged("Install").findings.into_iter().map(|finding| finding.code).collect();
-    assert_eq!(codes, ["PhaseTimedOut", "WrongDiskWritten"]);
-}
-
-#[test]
-fn after_a_refusal_there_is_no_system_to_look_at() {
-    for stage in ["Reboot", "Identify", "Join"] {
-        let judgement = refused().judged(stage);
-        assert_eq!(judgement.verdict, Verdict::Skip, "{stage}: {judgement:#?}");
-        assert!(judgement.message.contains("the installation is to be refused"), "{}", judgement.message);
-        assert_eq!(Seen::good().judged(stage).verdict, Verdict::Pass, "{stage}");
-    }
 }

@@ -11,8 +11,8 @@ use assay_model::{
 use serde_json::Value;
 
 use super::evidence::{Installed, Joined, Rebooted, Registration};
-use super::profile::{JoinBy, JoinExpect, JoinSpec, Profile};
-use super::{ImageInput, ImageSpec, ImageStage, judged};
+use super::profile::{InstallExpect, JoinBy, JoinExpect, JoinSpec, Profile};
+use super::{ImageInput, ImageSpec, ImageStage, judged, power};
 
 /// What it registered.
 pub(crate) struct Join;
@@ -23,16 +23,19 @@ impl ImageStage for Join {
     }
 
     fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        if spec.profile.install.expect == InstallExpect::Refused {
+            return Err("the installation is to be refused");
+        }
         spec.profile
             .join
             .as_ref()
             .map(drop)
-            .ok_or("the profile says nothing of where the machine registers ([join])")?;
-        super::install::leaves_a_system(spec)
+            .ok_or("the profile says nothing of where the machine registers ([join])")
     }
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {
-        judged(self, input, |evidence: &Joined| judge(input, evidence))
+        power::refused_before(input)
+            .unwrap_or_else(|| judged(self, input, |evidence: &Joined| judge(input, evidence)))
     }
 }
 

@@ -7,7 +7,9 @@
 #[cfg(feature = "bench")]
 pub mod bench;
 mod boot;
+pub mod cuts;
 pub mod evidence;
+mod faults;
 #[cfg(test)]
 mod fixtures;
 mod identify;
@@ -15,6 +17,7 @@ mod inspect;
 mod install;
 mod join;
 mod outcome;
+mod power;
 mod prepare;
 pub mod profile;
 mod reboot;

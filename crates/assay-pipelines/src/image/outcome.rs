@@ -75,7 +75,7 @@ pub(super) fn outcome(watched: &Watched) -> Option<Finding> {
         |code: &str, message: String, next: &str| Some(Finding::new(code, Severity::Critical, message, next));
     match &watched.outcome {
         // A fault of the runner is an error of the stage and no finding about the image.
-        Outcome::Reached | Outcome::RunnerFault { .. } => None,
+        Outcome::Reached | Outcome::RunnerFault { .. } | Outcome::PowerCut => None,
         Outcome::Failed { code, line: said, meaning } => {
             critical(code, format!("{last} the machine said: {}", line(said)), meaning)
         }
@@ -126,6 +126,21 @@ pub(super) fn runner_fault(watched: &Watched) -> Option<&str> {
         Outcome::RunnerFault { why } => Some(why),
         _ => None,
     }
+}
+
+/// What it comes to when a machine stops because it was given no time: where it is emulated in software, the runner has
+/// failed and nobody knows anything of the image. Elsewhere this says nothing, and the same line is a failure by another
+/// pattern.
+#[cfg_attr(not(feature = "bench"), expect(dead_code, reason = "machines are watched by a runner alone"))]
+pub(super) fn starved(emulated: bool, code: &str, said: &str, next_step: &str) -> Option<Outcome> {
+    let why = || {
+        format!(
+            "the host gave the emulated machine no time, and its kernel stopped ({code}: {}). That says nothing of the \
+             image. {next_step}",
+            line(said)
+        )
+    };
+    emulated.then(|| Outcome::RunnerFault { why: why() })
 }
 
 /// A guest's line, fit for a sentence.

@@ -4,8 +4,8 @@ use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 
 use super::evidence::Rebooted;
 use super::outcome::{runner_fault, told};
-use super::profile::{Profile, Within};
-use super::{ImageInput, ImageSpec, ImageStage, install, judged};
+use super::profile::{InstallExpect, Profile, Within};
+use super::{ImageInput, ImageSpec, ImageStage, install, judged, power};
 
 /// The first boot of the installed system.
 pub(crate) struct Reboot;
@@ -16,7 +16,10 @@ impl ImageStage for Reboot {
     }
 
     fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
-        install::leaves_a_system(spec)
+        if spec.profile.install.expect == InstallExpect::Refused {
+            return Err("the installation is to be refused, so there is nothing to boot");
+        }
+        install::Install.asked_for(spec).map_err(|_| "nothing is installed that could be booted")
     }
 
     fn limit_s(&self, profile: &Profile) -> u64 {
@@ -27,6 +30,9 @@ impl ImageStage for Reboot {
     }
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {
+        if let Some(nothing) = power::refused_before(input) {
+            return nothing;
+        }
         judged(self, input, |evidence: &Rebooted| {
             if let Some(why) = runner_fault(&evidence.watched) {
                 return Judgement::error(why);

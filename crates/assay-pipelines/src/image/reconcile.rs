@@ -9,8 +9,8 @@ use assay_model::{
 use assay_reconcile::{Code, Expectation, Expected, ObjectKey, Observation, Operation, Rules, compare};
 
 use super::evidence::{ReconcilePass, Reconciled};
-use super::profile::{Profile, ReconcileSpec, When};
-use super::{ImageInput, ImageSpec, ImageStage, judged};
+use super::profile::{InstallExpect, JoinExpect, Profile, ReconcileSpec, When};
+use super::{ImageInput, ImageSpec, ImageStage, judged, power};
 
 /// What a cluster makes of it.
 pub(crate) struct Reconcile;
@@ -21,12 +21,18 @@ impl ImageStage for Reconcile {
     }
 
     fn asked_for(&self, spec: &ImageSpec) -> Result<(), &'static str> {
+        if spec.profile.install.expect == InstallExpect::Refused {
+            return Err("the installation is to be refused");
+        }
+        if spec.profile.join.as_ref().is_some_and(|join| join.expect == JoinExpect::Refused) {
+            return Err("the registration is to be refused, so there is nothing to apply");
+        }
         match &spec.profile.reconcile {
             None => Err("the profile names no cluster that applies registrations ([reconcile])"),
             Some(reconcile) if reconcile.when == When::Main && !spec.main => Err(
                 "the profile asks for it on the main branch only (`when = \"main\"`, `assay image test --main`)",
             ),
-            Some(_) => super::install::leaves_a_system(spec),
+            Some(_) => Ok(()),
         }
     }
 
@@ -40,7 +46,8 @@ impl ImageStage for Reconcile {
     }
 
     fn judge(&self, input: &ImageInput<'_>) -> Judgement {
-        judged(self, input, |evidence: &Reconciled| judge(input, evidence))
+        power::refused_before(input)
+            .unwrap_or_else(|| judged(self, input, |evidence: &Reconciled| judge(input, evidence)))
     }
 }
 

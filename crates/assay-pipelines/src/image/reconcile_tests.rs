@@ -8,7 +8,7 @@ use super::super::fixtures::{
     HOST, Row, Seen, a_guest_s_words_are_shown_clean, each_raises_its_own_code, nothing_is_missed_in_silence,
     the_page_has_them_all,
 };
-use super::super::profile::{ReconcileSpec, When};
+use super::super::profile::{InstallExpect, JoinExpect, ReconcileSpec, When};
 use super::super::{ImageSpec, stage};
 
 const ROWS: &[Row] = &[
@@ -153,6 +153,21 @@ fn on_the_main_branch_alone_where_the_profile_says_so() {
     assert!(asked(false).unwrap_err().contains("main branch"));
     let judgement = seen.judged("Reconcile");
     assert_eq!(judgement.verdict, Verdict::Skip, "{judgement:#?}");
+}
+
+#[test]
+fn where_nothing_is_to_arrive_there_is_nothing_to_apply() {
+    let mut refused = Seen::good();
+    refused.profile.join.as_mut().expect("a registration").expect = JoinExpect::Refused;
+    let mut nothing = Seen::good();
+    nothing.profile.install.expect = InstallExpect::Refused;
+    for (seen, why) in
+        [(refused, "the registration is to be refused"), (nothing, "the installation is to be")]
+    {
+        let judgement = seen.judged("Reconcile");
+        assert_eq!(judgement.verdict, Verdict::Skip, "{judgement:#?}");
+        assert!(judgement.message.starts_with(why), "{}", judgement.message);
+    }
 }
 
 #[test]

@@ -9,7 +9,9 @@
 mod protocol;
 mod rule;
 mod server;
+mod struck;
 
 pub use rule::DiskRule;
-pub(crate) use rule::{Rules, write_rules};
+pub(crate) use rule::{MediumError, Rules, write_rules};
 pub use server::serve_disk;
+pub use struck::Struck;

@@ -65,6 +65,8 @@ pub(super) enum Answer {
     Io = 5,
     /// It made no sense.
     Invalid = 22,
+    /// There is no room.
+    NoSpace = 28,
 }
 
 /// Agrees with a client that it gets a device of that many bytes. False when it goes away instead.

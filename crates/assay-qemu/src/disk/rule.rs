@@ -69,6 +69,13 @@ pub enum DiskRule {
         /// How much longer for each request, in milliseconds. Slow requests wait for each other.
         ms: u64,
     },
+    /// Writing from here to the end fails for lack of space: a thin pool that has run full.
+    Full {
+        /// The first sector that finds no room.
+        sector: u64,
+    },
+    /// It answers every request with an error, flushes as well: its electronics are dead, or it is not there any more.
+    Gone,
     /// It answers nothing for a while, once, from the moment that the rule is there (or the first request after it).
     Stall {
         /// For how long, in milliseconds.
@@ -89,9 +96,14 @@ pub(crate) struct Piece {
     pub(crate) data: Range<usize>,
 }
 
-/// An input or output error, as the device reports it.
+/// An error, as the device reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MediumError;
+pub(crate) enum MediumError {
+    /// Input or output failed.
+    Io,
+    /// There is no room.
+    NoSpace,
+}
 
 impl DiskRule {
     /// Why this rule cannot be one of a disk of that many MiB.
@@ -115,6 +127,8 @@ impl DiskRule {
             Self::Slow { sector, count, ms } => outside(sector, count.unwrap_or(1))
                 .or_else(|| (ms == 0).then(|| "ms must be at least 1".to_owned())),
             Self::Stall { ms } => (ms == 0).then(|| "ms must be at least 1".to_owned()),
+            Self::Full { sector } => outside(sector, 1),
+            Self::Gone => None,
         }
     }
 
@@ -132,7 +146,8 @@ impl DiskRule {
                 let end = count.map_or(u64::MAX, |count| sector.saturating_add(count).saturating_mul(SECTOR));
                 Some(sector * SECTOR..end)
             }
-            Self::Aliased { .. } | Self::Stall { .. } => None,
+            Self::Full { sector } => Some(sector.saturating_mul(SECTOR)..u64::MAX),
+            Self::Aliased { .. } | Self::Stall { .. } | Self::Gone => None,
         }
     }
 }
@@ -157,11 +172,20 @@ impl Rules {
         })
     }
 
+    /// Whether a flush gets through.
+    pub(crate) fn flush(&self) -> Result<(), MediumError> {
+        if self.gone() { Err(MediumError::Io) } else { Ok(()) }
+    }
+
+    fn gone(&self) -> bool {
+        self.0.contains(&DiskRule::Gone)
+    }
+
     /// Where in the image a read finds its bytes.
     pub(crate) fn read(&self, at: u64, length: u64) -> Result<Vec<Piece>, MediumError> {
         let unreadable = |rule: &DiskRule| matches!(rule, DiskRule::Unreadable { .. });
-        if self.hits(unreadable, at, length) {
-            return Err(MediumError);
+        if self.gone() || self.hits(unreadable, at, length) {
+            return Err(MediumError::Io);
         }
         Ok(self.aliased(vec![Piece { at, data: 0..length as usize }]))
     }
@@ -169,8 +193,11 @@ impl Rules {
     /// Where in the image a write puts its bytes; what is in no piece is lost.
     pub(crate) fn write(&self, at: u64, length: u64) -> Result<Vec<Piece>, MediumError> {
         let unwritable = |rule: &DiskRule| matches!(rule, DiskRule::Unwritable { .. });
-        if self.hits(unwritable, at, length) {
-            return Err(MediumError);
+        if self.gone() || self.hits(unwritable, at, length) {
+            return Err(MediumError::Io);
+        }
+        if self.hits(|rule| matches!(rule, DiskRule::Full { .. }), at, length) {
+            return Err(MediumError::NoSpace);
         }
         let mut kept = vec![Piece { at, data: 0..length as usize }];
         for rule in &self.0 {
@@ -280,11 +307,29 @@ mod tests {
             DiskRule::Unwritable { sector: 100, count: 2 },
         ]);
         assert!(rules.read(0, 4096).is_ok(), "ends where the bad one begins");
-        assert_eq!(rules.read(0, 4097), Err(MediumError));
+        assert_eq!(rules.read(0, 4097), Err(MediumError::Io));
         assert!(rules.read(4608, 512).is_ok(), "begins where it ends");
         assert!(rules.write(4096, 512).is_ok(), "unreadable is not unwritable");
-        assert_eq!(rules.write(101 * 512, 1), Err(MediumError));
+        assert_eq!(rules.write(101 * 512, 1), Err(MediumError::Io));
         assert!(rules.read(100 * 512, 1024).is_ok());
+    }
+
+    #[test]
+    fn a_full_pool_takes_no_writes_from_its_end_on_and_still_reads() {
+        let rules = Rules(vec![DiskRule::Full { sector: 8 }]);
+        assert!(rules.write(0, 4096).is_ok(), "ends where there is no room any more");
+        assert_eq!(rules.write(0, 4097), Err(MediumError::NoSpace));
+        assert_eq!(rules.write(1 << 40, 512), Err(MediumError::NoSpace));
+        assert!(rules.read(4096, 4096).is_ok());
+        assert_eq!(rules.flush(), Ok(()));
+    }
+
+    #[test]
+    fn a_disk_that_is_gone_answers_everything_with_an_error() {
+        let rules = Rules(vec![DiskRule::Gone]);
+        assert_eq!(rules.read(0, 512), Err(MediumError::Io));
+        assert_eq!(rules.write(0, 512), Err(MediumError::Io));
+        assert_eq!(rules.flush(), Err(MediumError::Io));
     }
 
     #[test]
@@ -341,6 +386,7 @@ mod tests {
             (DiskRule::Aliased { capacity_mib: 1 }, "capacity_mib"),
             (DiskRule::Slow { sector: 0, count: None, ms: 0 }, "at least 1"),
             (DiskRule::Stall { ms: 0 }, "at least 1"),
+            (DiskRule::Full { sector: 2048 }, "not on a disk of 1 MiB"),
         ] {
             let problem = rule.problem(1).expect("refused");
             assert!(problem.contains(says), "{rule:?}: {problem}");

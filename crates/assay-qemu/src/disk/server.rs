@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    DiskRule, Rules,
+    DiskRule, MediumError, Rules, Struck,
     protocol::{Answer, Command, LONGEST_REQUEST, Request, handshake, reply, request},
 };
 use crate::{QemuError, VmFolder, error::io_error};
@@ -34,6 +34,8 @@ pub fn serve_disk(folder: &VmFolder, id: &str) -> Result<(), QemuError> {
     let size = image.metadata().map_err(io_error("reading", &path))?.len();
     let socket = folder.disk_socket(id);
     let _ = fs::remove_file(&socket);
+    let struck_file = folder.disk_struck(id);
+    Struck::default().write(&struck_file).map_err(io_error("writing", &struck_file))?;
     let listener = UnixListener::bind(&socket).map_err(io_error("listening on", &socket))?;
     let disk = Arc::new(Disk {
         image,
@@ -41,6 +43,8 @@ pub fn serve_disk(folder: &VmFolder, id: &str) -> Result<(), QemuError> {
         rules_file: folder.disk_rules(id),
         state: Mutex::default(),
         arm: Mutex::default(),
+        struck_file,
+        struck: Mutex::default(),
     });
     let ended = Arc::new(Mutex::new(0_usize));
     for stream in listener.incoming() {
@@ -78,6 +82,28 @@ struct Disk {
     state: Mutex<State>,
     /// Slow requests wait for each other, as they do for a disk's arm.
     arm: Mutex<()>,
+    struck_file: PathBuf,
+    struck: Mutex<Struck>,
+}
+
+/// Why a request was not done.
+enum Failure {
+    /// The rules say so.
+    Rule(MediumError),
+    /// The image could not be read or written: that is no fault that anybody ordered.
+    Host(io::Error),
+}
+
+impl From<MediumError> for Failure {
+    fn from(error: MediumError) -> Self {
+        Self::Rule(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Host(error)
+    }
 }
 
 #[derive(Default)]
@@ -161,7 +187,7 @@ impl Disk {
         let inside = at.checked_add(length).is_some_and(|end| end <= self.size);
         let short = request.length <= LONGEST_REQUEST;
         match &request.command {
-            Command::Flush => return (Answer::Ok, Vec::new()),
+            Command::Flush => {}
             // What is trimmed need not read as zero, so there is nothing to do.
             Command::Trim if inside => return (Answer::Ok, Vec::new()),
             Command::Read | Command::Write(_) if inside && short => {}
@@ -171,28 +197,55 @@ impl Disk {
         let done = match &request.command {
             Command::Write(data) => self.write(rules, at, data).map(|()| Vec::new()),
             Command::WriteZeroes => self.zero(rules, at, length).map(|()| Vec::new()),
+            Command::Flush => rules.flush().map(|()| Vec::new()).map_err(Failure::from),
             _ => self.read(rules, at, length),
         };
-        done.map_or((Answer::Io, Vec::new()), |data| (Answer::Ok, data))
+        match done {
+            Ok(data) => (Answer::Ok, data),
+            Err(Failure::Host(error)) => {
+                eprintln!("disk {}: {error}", self.rules_file.display());
+                (Answer::Io, Vec::new())
+            }
+            Err(Failure::Rule(error)) => {
+                self.strike(&request.command);
+                let answer = match error {
+                    MediumError::Io => Answer::Io,
+                    MediumError::NoSpace => Answer::NoSpace,
+                };
+                (answer, Vec::new())
+            }
+        }
     }
 
-    fn read(&self, rules: &Rules, at: u64, length: u64) -> io::Result<Vec<u8>> {
+    fn strike(&self, command: &Command) {
+        let mut struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner);
+        match command {
+            Command::Read => struck.reads += 1,
+            Command::Flush => struck.flushes += 1,
+            _ => struck.writes += 1,
+        }
+        if let Err(error) = struck.write(&self.struck_file) {
+            eprintln!("{}: {error}", self.struck_file.display());
+        }
+    }
+
+    fn read(&self, rules: &Rules, at: u64, length: u64) -> Result<Vec<u8>, Failure> {
         let mut data = vec![0; length as usize];
-        for piece in rules.read(at, length).map_err(|_| io::Error::other("a bad sector"))? {
+        for piece in rules.read(at, length)? {
             self.image.read_exact_at(&mut data[piece.data], piece.at)?;
         }
         rules.corrupt(at, &mut data);
         Ok(data)
     }
 
-    fn write(&self, rules: &Rules, at: u64, data: &[u8]) -> io::Result<()> {
-        for piece in rules.write(at, data.len() as u64).map_err(|_| io::Error::other("a bad sector"))? {
+    fn write(&self, rules: &Rules, at: u64, data: &[u8]) -> Result<(), Failure> {
+        for piece in rules.write(at, data.len() as u64)? {
             self.image.write_all_at(&data[piece.data], piece.at)?;
         }
         Ok(())
     }
 
-    fn zero(&self, rules: &Rules, at: u64, length: u64) -> io::Result<()> {
+    fn zero(&self, rules: &Rules, at: u64, length: u64) -> Result<(), Failure> {
         const CHUNK: u64 = 1 << 20;
         let zeroes = vec![0; CHUNK.min(length) as usize];
         let mut done = 0;
@@ -303,6 +356,15 @@ mod tests {
         write_rules(&rules, &[DiskRule::Unreadable { sector: 2, count: 1 }]).expect("written");
         assert_eq!(client.read(512, 1024), Err(5));
         assert_eq!(client.read(512, 512), Ok(text[..512].to_vec()));
+        let struck = Struck::read(&vm.disk_struck("d")).expect("written down");
+        assert_eq!(struck, Struck { reads: 1, ..Struck::default() }, "behind the end was our own mistake");
+
+        write_rules(&rules, &[DiskRule::Full { sector: 2 }]).expect("written");
+        assert_eq!(client.write(1024, &[1; 512]), 28);
+        write_rules(&rules, &[DiskRule::Gone]).expect("written");
+        assert_eq!(client.ask(3, 0, 0, &[]), 5, "a flush");
+        let struck = Struck::read(&vm.disk_struck("d")).expect("written down");
+        assert_eq!(struck, Struck { reads: 1, writes: 1, flushes: 1 });
 
         write_rules(&rules, &[DiskRule::Corrupt { sector: 1, count: 1 }]).expect("written");
         let wrong = client.read(512, 1024).expect("good status");

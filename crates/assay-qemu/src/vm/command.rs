@@ -226,6 +226,8 @@ impl Arguments {
         let sector = disk.sector;
         let blocks = format!("logical_block_size={sector},physical_block_size={sector}");
         let tail = format!("drive=disk-{id},serial={},bootindex={bootindex}", escape(&disk.serial));
+        // An error is the guest's to see. QEMU would stop the machine when there is no room, and NVMe always tells.
+        let tail = if disk.bus == VmBus::Nvme { tail } else { format!("{tail},werror=report,rerror=report") };
         let scsi = |list: &mut Self, rotates: bool| {
             let rotation = if rotates { ",rotation_rate=7200" } else { ",rotation_rate=1" };
             list.pair("-device", &format!("virtio-scsi-pci,id=hba-{id}"));
@@ -327,6 +329,11 @@ impl Arguments {
                 value(&places.packets(id))
             ),
         );
+        if let Some(hold) = nic.hold {
+            // Packets are let through together, once in so long: both ways, so a round trip takes about twice that.
+            let micros = hold.as_micros();
+            self.pair("-object", &format!("filter-buffer,id=hold-{id},netdev=net-{id},interval={micros}"));
+        }
         self.pair("-device", &format!("{model},id={id},netdev=net-{id},mac={mac},romfile="));
     }
 
@@ -413,6 +420,7 @@ mod tests {
                 mac: Mac([0x52, 0x54, 0, 0, 0, 1]),
                 model: "virtio-net-pci".to_owned(),
                 network: VmNetwork::Isolated { gate: Some(gate) },
+                hold: None,
             }],
             watchdog: false,
         }
@@ -450,8 +458,8 @@ mod tests {
         [
             "usb-storage,id=stick,bus=usb.0,drive=medium,removable=on,serial=STICK,bootindex=0",
             "nvme,id=nv0,drive=disk-nv0,serial=nv0,bootindex=1,logical_block_size=512,physical_block_size=512",
-            "ide-hd,id=sd0,bus=ide.0,drive=disk-sd0,serial=sd0,bootindex=2,logical_block_size=512,physical_block_size=512,rotation_rate=1",
-            "ide-hd,id=sd1,bus=ide.1,drive=disk-sd1,serial=sd1,bootindex=3,logical_block_size=512,physical_block_size=512,rotation_rate=1",
+            "ide-hd,id=sd0,bus=ide.0,drive=disk-sd0,serial=sd0,bootindex=2,werror=report,rerror=report,logical_block_size=512,physical_block_size=512,rotation_rate=1",
+            "ide-hd,id=sd1,bus=ide.1,drive=disk-sd1,serial=sd1,bootindex=3,werror=report,rerror=report,logical_block_size=512,physical_block_size=512,rotation_rate=1",
         ]
         "#);
         assert!(

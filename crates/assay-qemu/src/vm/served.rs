@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::disk::write_rules;
 use crate::error::io_error;
-use crate::{DiskRule, QemuError, VmFolder};
+use crate::{DiskRule, QemuError, Struck, VmFolder};
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
@@ -18,6 +18,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub struct ServedDisk {
     /// Where it listens (NBD).
     pub socket: PathBuf,
+    rules: PathBuf,
+    struck: PathBuf,
     _child: Child,
 }
 
@@ -51,12 +53,28 @@ impl ServedDisk {
             _ = child.wait_beside_lines() => false,
         };
         if up {
-            return Ok(Self { socket, _child: child });
+            return Ok(Self { socket, rules: file, struck: folder.disk_struck(id), _child: child });
         }
         let mut said = "it said nothing".to_owned();
         while let Ok(Some(line)) = timeout(Duration::from_secs(1), child.next_line()).await {
             said = line.text;
         }
         Err(QemuError::DiskServer { socket, said })
+    }
+
+    /// It obeys these rules from now on, in place of those before.
+    ///
+    /// # Errors
+    /// [`QemuError::Io`] when they cannot be written.
+    pub fn obey(&self, rules: &[DiskRule]) -> Result<(), QemuError> {
+        write_rules(&self.rules, rules).map_err(io_error("writing", &self.rules))
+    }
+
+    /// How many requests it has answered with an error so far.
+    ///
+    /// # Errors
+    /// [`QemuError::Io`] when the count cannot be read.
+    pub fn struck(&self) -> Result<Struck, QemuError> {
+        Struck::read(&self.struck).map_err(io_error("reading", &self.struck))
     }
 }

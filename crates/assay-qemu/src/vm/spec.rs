@@ -4,6 +4,7 @@
 //! the program that starts it: its disks are files that the caller made, and it ends with its caller.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use assay_model::Mac;
 
@@ -146,6 +147,8 @@ pub struct VmNic {
     pub model: String,
     /// What it is connected to.
     pub network: VmNetwork,
+    /// Packets, both ways, are held back and let through once in so long; a slow network.
+    pub hold: Option<Duration>,
 }
 
 /// A virtual machine for a test.

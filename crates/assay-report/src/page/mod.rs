@@ -6,6 +6,7 @@
 
 mod machine;
 pub(crate) mod matrix;
+pub(crate) mod power_cuts;
 mod timeline;
 
 use std::cmp::Reverse;

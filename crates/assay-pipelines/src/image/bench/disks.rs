@@ -1,6 +1,7 @@
 //! The machine's disks: laid out before, read from outside afterwards.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use assay_media::occupy::{Occupant, occupy};
 use assay_media::prove::{Fingerprint, compare};
@@ -8,7 +9,7 @@ use assay_media::{Content, Disk, Scheme, Tree};
 use assay_qemu::ServedDisk;
 
 use super::Test;
-use crate::image::evidence::{DiskAfter, DiskBefore, FileSeen, Volume};
+use crate::image::evidence::{DiskAfter, DiskBefore, FaultSeen, FileSeen, Volume};
 use crate::image::profile::{ContentSpec, DiskHolds, DiskSpec};
 
 /// The largest file that is compared.
@@ -22,7 +23,14 @@ pub(super) struct Laid {
     /// What it held, where it held anything: to say what changed.
     pub(super) pristine: Option<PathBuf>,
     /// The process behind it, where it fails on demand.
-    pub(super) served: Option<ServedDisk>,
+    pub(super) served: Option<Arc<ServedDisk>>,
+}
+
+impl Laid {
+    /// Where its writes are recorded.
+    pub(super) fn write_log(&self) -> PathBuf {
+        self.image.with_extension("writes")
+    }
 }
 
 impl Test {
@@ -45,6 +53,24 @@ impl Test {
         }
         self.disks = laid;
         Ok(told)
+    }
+
+    /// What became of the faults that were ordered, of a machine that is off. `failed` counts requests, and `lost` are
+    /// the disks that the guest lost, as QEMU told.
+    pub(super) fn faults(
+        &self,
+        failed: &std::collections::BTreeMap<String, u64>,
+        lost: &std::collections::BTreeSet<String>,
+    ) -> Result<Vec<FaultSeen>, String> {
+        let mut seen = Vec::new();
+        for laid in &self.disks {
+            let Some(served) = &laid.served else { continue };
+            let struck = served.struck().map_err(|error| error.to_string())?;
+            let disk = laid.spec.name.clone();
+            let told = failed.get(&disk).copied().unwrap_or(0);
+            seen.push(FaultSeen { answered: struck.all(), told, gone: lost.contains(&disk), disk });
+        }
+        Ok(seen)
     }
 
     /// Reads the disks of a machine that is off. `written` counts bytes, as QEMU told.
@@ -109,11 +135,14 @@ const fn occupant(holds: DiskHolds) -> Option<Occupant> {
 }
 
 /// Copies a sparse file without filling its holes.
-fn sparse_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(super) fn sparse_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
     const PIECE: usize = 1 << 20;
     let mut source = std::fs::File::open(from)?;
     let length = source.metadata()?.len();
+    if rustix::fs::ioctl_ficlone(std::fs::File::create(to)?, &source).is_ok() {
+        return Ok(());
+    }
     let mut target = std::fs::File::create(to)?;
     target.set_len(length)?;
     let mut buffer = vec![0; PIECE];
@@ -136,7 +165,7 @@ fn sparse_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn look(
+pub(super) fn look(
     name: &str,
     image: &Path,
     before: &Fingerprint,

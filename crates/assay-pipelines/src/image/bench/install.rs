@@ -4,17 +4,23 @@ use std::time::Duration;
 
 use assay_qemu::{ShutdownLimits, ShutdownRung};
 
-use super::machine::{Goal, Off};
+use super::machine::{Cut, Goal, Off};
 use super::{Brought, Test, brought};
-use crate::image::evidence::{Booted, Identified, Installed, OtherMachine, Outcome, Rebooted, Watched};
-use crate::image::profile::{Ends, InstallExpect, Within};
+use crate::image::evidence::{
+    Booted, Identified, Installed, OtherMachine, Outcome, PowerCut, Rebooted, Watched,
+};
+use crate::image::power;
+use crate::image::profile::{Ends, Within};
 
-type Progress<'a> = &'a (dyn Fn(&str) + Sync);
+pub(super) type Progress<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// An installation, with its transcripts.
+pub(super) type Collected = (Installed, Vec<(String, Vec<u8>)>);
 
 impl Test {
     pub(super) async fn boot(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
         let command = self.switch_on("installer", true).await?;
-        let watched = self.watch_boot(progress).await?;
+        let watched = self.watch_boot(&[Within::Install], progress).await?;
         let failed = watched.outcome != Outcome::Reached;
         // Nothing is installed yet that a cut in power could hurt.
         let artifacts = if failed || self.ends_after_boot() { self.cut_off().await? } else { Vec::new() };
@@ -27,40 +33,111 @@ impl Test {
         !installs || self.profile().until.as_deref() == Some("Boot")
     }
 
-    async fn watch_boot(&mut self, progress: Progress<'_>) -> Result<Watched, String> {
+    /// `or_begun` are the stages whose phases show that it has come up, where its rung was not recognised.
+    pub(super) async fn watch_boot(
+        &mut self,
+        or_begun: &[Within],
+        progress: Progress<'_>,
+    ) -> Result<Watched, String> {
         let boot = self.profile().boot.clone();
         let goal = Goal {
             within: Within::Boot,
             rung: Some((boot.rung, boot.timeout.0)),
-            or_begun: Some(Within::Install),
+            or_begun,
+            cut: None,
             progress,
         };
         Ok(self.machine()?.watch(goal).await)
     }
 
     pub(super) async fn install(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
-        let (installed, artifacts) = self.watch_install(progress, true).await?;
+        let (installed, artifacts) = if self.profile().power_cut.cuts() {
+            self.install_with_a_cut(progress).await?
+        } else {
+            self.watch_install(progress, true).await?
+        };
         brought(&installed, artifacts)
     }
 
+    /// The installation, its power cut in the middle, and what becomes of the machine when it is switched on again as it
+    /// stood: with its medium, which the firmware tries first.
+    async fn install_with_a_cut(&mut self, progress: Progress<'_>) -> Result<Collected, String> {
+        let spec = self.profile().power_cut.clone();
+        let success = self.profile().success_phase().map(|phase| phase.name.clone());
+        let before = spec.before.clone().or(success).ok_or("there is no phase to cut before")?;
+        let moment = spec.moment(self.spec.seed);
+        if let Some(moment) = moment {
+            let after = spec.after.as_deref().unwrap_or("the beginning");
+            let (seconds, seed) = (moment.as_secs_f64(), self.spec.seed);
+            progress(&format!("the power will be cut {seconds:.3} s after {after} (seed {seed})"));
+        }
+        let cut = Cut { after: spec.after, moment, before };
+        let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: Some(&cut), progress };
+        let machine = self.machine()?;
+        let watched = machine.watch(goal).await;
+        if watched.outcome != Outcome::PowerCut {
+            // It ended before its time: what it came to is judged like that of any other.
+            return self.ended(watched, true, progress).await;
+        }
+        let at_s = machine.vm.age().as_secs_f64();
+        let written = machine.written().await;
+        let files = self.cut_off().await?;
+        let mut artifacts: Vec<_> =
+            files.into_iter().map(|(name, content)| (format!("before-the-cut-{name}"), content)).collect();
+        progress(&format!("power cut after {at_s:.1} s; reading the disks as they stand"));
+        let disks = self.read_disks(&written).await?;
+        progress("switched on again");
+        let drawn_s = moment.map(|moment| moment.as_secs_f64());
+        let cut = PowerCut { seed: self.spec.seed, drawn_s, at_s, before: watched, disks };
+        self.switch_on("installer", true).await?;
+        self.machine()?.after_cut = true;
+        // A medium may boot what it finds installed, instead of installing again.
+        let booted = self.watch_boot(&[Within::Install, Within::Reboot], progress).await?;
+        let (mut installed, files) = if booted.outcome == Outcome::Reached {
+            let goal = Goal {
+                within: Within::Install,
+                rung: None,
+                or_begun: &[Within::Reboot],
+                cut: None,
+                progress,
+            };
+            let watched = self.machine()?.watch(goal).await;
+            self.ended(watched, true, progress).await?
+        } else {
+            self.ended(booted, true, progress).await?
+        };
+        artifacts.extend(files);
+        self.refused = power::is_refusal(&installed.watched);
+        installed.cut = Some(cut);
+        Ok((installed, artifacts))
+    }
+
     /// The installation, to the machine's end. `looked_into` reads the disks afterwards.
-    async fn watch_install(
+    pub(super) async fn watch_install(
         &mut self,
         progress: Progress<'_>,
         looked_into: bool,
-    ) -> Result<(Installed, Vec<(String, Vec<u8>)>), String> {
+    ) -> Result<Collected, String> {
+        let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: None, progress };
+        let watched = self.machine()?.watch(goal).await;
+        self.ended(watched, looked_into, progress).await
+    }
+
+    /// From the last thing that was waited for to the machine's end, and what is on its disks then.
+    async fn ended(
+        &mut self,
+        mut watched: Watched,
+        looked_into: bool,
+        progress: Progress<'_>,
+    ) -> Result<Collected, String> {
         let spec = self.machine_spec(self.machines, true);
         let install = self.profile().install.clone();
-        let goal = Goal { within: Within::Install, rung: None, or_begun: None, progress };
         let machine = self.machine()?;
-        let mut watched = machine.watch(goal).await;
         let reached = watched.outcome == Outcome::Reached;
         let mut ended = "failed";
         if reached {
             progress("waiting for the machine to go off");
-            // One that has refused is watched for as long as one that has installed: it might go on all the same.
-            let brief = install.ends == Ends::StaysOn && install.expect == InstallExpect::Installed;
-            let wait = if brief { Duration::from_secs(5) } else { install.timeout.0 };
+            let wait = if install.ends == Ends::StaysOn { Duration::from_secs(5) } else { install.timeout.0 };
             ended = match machine.wait_for_off(wait).await? {
                 Some(Off::Reset) => "rebooted",
                 Some(Off::PowerOff) => "powered-off",
@@ -69,6 +146,8 @@ impl Test {
             machine.after(&mut watched);
         }
         let written = machine.written().await;
+        let failed = machine.failed().await;
+        let lost = machine.lost.clone();
         let success = self.profile().success_phase().map(|phase| phase.name.clone());
         let seen = watched.phases.iter().find(|phase| Some(&phase.name) == success.as_ref());
         self.success_at = seen.map(|phase| super::seconds(self.began, self.let_go_at) + phase.at_s);
@@ -83,7 +162,9 @@ impl Test {
             written: written.values().sum(),
             disks,
             egress: self.egress(&spec),
-            disk_errors: 0,
+            disk_errors: failed.values().sum(),
+            faults: self.faults(&failed, &lost)?,
+            cut: None,
         };
         Ok((installed, artifacts))
     }
@@ -102,7 +183,8 @@ impl Test {
         let goal = Goal {
             within: Within::Reboot,
             rung: Some((reboot.rung, reboot.timeout.0)),
-            or_begun: None,
+            or_begun: &[],
+            cut: None,
             progress,
         };
         let mut watched = self.machine()?.watch(goal).await;
@@ -118,7 +200,7 @@ impl Test {
     }
 
     /// Cuts the machine's power and takes its transcripts.
-    async fn cut_off(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
+    pub(super) async fn cut_off(&mut self) -> Result<Vec<(String, Vec<u8>)>, String> {
         if let Some(machine) = &mut self.machine {
             machine.vm.cut_power().await.map_err(|error| error.to_string())?;
         }
@@ -177,7 +259,7 @@ impl Test {
             files.extend(more.into_iter().map(|(file, content)| (format!("{name}-{file}"), content)));
         };
         self.switch_on("installer", true).await?;
-        let booted = self.watch_boot(progress).await?;
+        let booted = self.watch_boot(&[Within::Install], progress).await?;
         if booted.outcome != Outcome::Reached {
             named(self.cut_off().await?);
             return Ok((OtherMachine { install: booted, reboot: None }, files));

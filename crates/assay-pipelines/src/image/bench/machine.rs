@@ -7,10 +7,11 @@ mod channels;
 mod heed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_console::{Console, Font, Rung, ScreenReader, Sighting, What};
-use assay_qemu::{QemuError, QmpEvent, Vm};
+use assay_qemu::{Accel, DiskRule, QemuError, QmpEvent, ServedDisk, Vm};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
@@ -37,10 +38,23 @@ pub(super) struct Goal<'a> {
     pub(super) within: Within,
     /// The rung, beside the phases, and how long it may take.
     pub(super) rung: Option<(Rung, Duration)>,
-    /// A sighting of a phase of this stage counts as having got there: what comes later has begun.
-    pub(super) or_begun: Option<Within>,
+    /// A sighting of a phase of these stages counts as having got there: what comes later has begun.
+    pub(super) or_begun: &'a [Within],
+    /// When its power is to be cut.
+    pub(super) cut: Option<&'a Cut>,
     /// Told of each step.
     pub(super) progress: &'a (dyn Fn(&str) + Sync),
+}
+
+/// When a machine's power is to be cut.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    /// Not before the end of this phase.
+    pub(super) after: Option<String>,
+    /// So long after that.
+    pub(super) moment: Option<Duration>,
+    /// At the latest at the end of this phase.
+    pub(super) before: String,
 }
 
 /// A machine, watched.
@@ -73,6 +87,16 @@ pub(super) struct Machine {
     watched: Watched,
     /// How the machine went off, once it has.
     pub(super) off: Option<Off>,
+    /// Whether the guest's processors are emulated in software.
+    emulated: bool,
+    /// The processes behind disks that fail on demand.
+    pub(super) served: BTreeMap<String, Arc<ServedDisk>>,
+    /// Whether its disks are what a power cut has left: then refusals and the old system are what they are.
+    pub(super) after_cut: bool,
+    /// Bytes written to each disk, and requests to it that failed. A disk that is pulled is not counted on from there.
+    counted: BTreeMap<String, (u64, u64)>,
+    /// Disks that the guest has lost.
+    pub(super) lost: BTreeSet<String>,
 }
 
 /// How a machine went off.
@@ -90,7 +114,7 @@ impl Machine {
         vm: Vm,
         profile: &Profile,
         name: &str,
-        accel: &str,
+        accel: &Accel,
         stretch: f64,
         secrets: &Secrets,
     ) -> Result<Self, String> {
@@ -100,7 +124,8 @@ impl Machine {
             vm,
             profile: profile.clone(),
             stretch,
-            accel: accel.to_owned(),
+            emulated: matches!(accel, Accel::Tcg { .. }),
+            accel: accel_words(accel),
             readers: BTreeMap::from(consoles),
             screen: ScreenReader::new(watch),
             fonts: fonts(),
@@ -118,8 +143,12 @@ impl Machine {
             artifacts: Vec::new(),
             shots: 0,
             name: name.to_owned(),
-            watched: fresh(accel, stretch),
+            watched: fresh(&accel_words(accel), stretch),
             off: None,
+            served: BTreeMap::new(),
+            after_cut: false,
+            counted: BTreeMap::new(),
+            lost: BTreeSet::new(),
         })
     }
 
@@ -127,7 +156,7 @@ impl Machine {
     pub(super) async fn watch(&mut self, goal: Goal<'_>) -> Watched {
         let began = self.vm.age();
         let outcome = self.follow(&goal).await;
-        let failed = outcome != Outcome::Reached;
+        let failed = !matches!(outcome, Outcome::Reached | Outcome::PowerCut);
         self.watched.outcome = outcome;
         self.watched.seconds = (self.vm.age().saturating_sub(began)).as_secs_f64();
         self.watched.input = self.vm.typed();
@@ -144,6 +173,8 @@ impl Machine {
         let began = self.vm.age();
         let rung_by = goal.rung.map(|(_, limit)| began + limit.mul_f64(self.stretch));
         let mut phase_began = began;
+        // When the power is cut, once that is known.
+        let mut cut_at = goal.cut.filter(|cut| cut.after.is_none()).and_then(|cut| Some(began + cut.moment?));
         loop {
             // What was seen already goes first: it may have come with the end of the stage before.
             while let Some((over, sighting, read_at)) = self.pending.pop_front() {
@@ -160,6 +191,14 @@ impl Machine {
                         phases.pop_front();
                         phase_began = sighting.at;
                         self.shoot(&phase.name).await;
+                        if let Some(cut) = goal.cut {
+                            if cut.before == phase.name {
+                                return Outcome::PowerCut;
+                            }
+                            if cut.after.as_ref() == Some(&phase.name) {
+                                cut_at = cut.moment.map(|moment| self.vm.age() + moment);
+                            }
+                        }
                         self.pull_disks(&phase.name).await;
                     }
                     Heed::Reply(text, keys) => {
@@ -191,8 +230,10 @@ impl Machine {
                 let (rung, limit) = goal.rung.unwrap_or((Rung::Login, Duration::ZERO));
                 (rung_by.unwrap_or(began), format!("rung {rung}"), limit.mul_f64(self.stretch))
             };
-            match self.next(due).await {
+            let cut_due = cut_at.filter(|at| *at <= due);
+            match self.next(cut_due.unwrap_or(due)).await {
                 Next::Seen => {}
+                Next::Overdue if cut_due.is_some() => return Outcome::PowerCut,
                 Next::Overdue => {
                     let line = self.last_line();
                     return Outcome::TimedOut { waited_for, limit_s: limit.as_secs_f64(), line };
@@ -237,15 +278,28 @@ impl Machine {
 
     /// Bytes written to each disk so far, by its id.
     pub(super) async fn written(&mut self) -> BTreeMap<String, u64> {
+        self.count().await;
+        self.counted.iter().map(|(disk, (written, _))| (disk.clone(), *written)).collect()
+    }
+
+    /// Requests to each disk that failed, as the guest was told, by its id.
+    pub(super) async fn failed(&mut self) -> BTreeMap<String, u64> {
+        self.count().await;
+        self.counted.iter().map(|(disk, (_, failed))| (disk.clone(), *failed)).collect()
+    }
+
+    async fn count(&mut self) {
+        const FAILED: [&str; 3] = ["failed_rd_operations", "failed_wr_operations", "failed_flush_operations"];
         let answer = self.vm.qmp().execute("query-blockstats", Value::Null).await.unwrap_or_default();
-        let mut written = BTreeMap::new();
         for device in answer.as_array().into_iter().flatten() {
             let node = device.get("node-name").and_then(Value::as_str).unwrap_or_default();
             let Some(id) = node.strip_prefix("disk-") else { continue };
-            let bytes = device.pointer("/stats/wr_bytes").and_then(Value::as_u64).unwrap_or(0);
-            *written.entry(id.to_owned()).or_default() += bytes;
+            let stat = |name: &str| device.pointer(&format!("/stats/{name}")).and_then(Value::as_u64);
+            let written = stat("wr_bytes").unwrap_or(0);
+            let failed = FAILED.iter().filter_map(|name| stat(name)).sum();
+            let (most, errors) = self.counted.entry(id.to_owned()).or_default();
+            (*most, *errors) = (written.max(*most), std::cmp::max(failed, *errors));
         }
-        written
     }
 
     /// Takes a picture of the screen. One that cannot be taken is none: the machine may be gone.
@@ -318,6 +372,13 @@ impl Machine {
         let names: Vec<_> =
             self.profile.machine.disks.iter().filter(|d| pulled(&d.fault)).map(|d| d.name.clone()).collect();
         for name in names {
+            let gone = self.served.get(&name).map(|served| served.obey(&[DiskRule::Gone]));
+            if let Some(Err(problem)) = gone {
+                let data = Value::String(problem.to_string());
+                self.event(&QmpEvent { name: format!("ASSAY_NOT_PULLED_{name}"), data });
+                continue;
+            }
+            // PCIe and SATA ports here lose no disk while they run: there, it is dead in its place.
             let done = self.vm.qmp().device_del(&name).await;
             let data = done.err().map_or(Value::Null, |problem| Value::String(problem.to_string()));
             self.event(&QmpEvent { name: format!("ASSAY_PULLED_{name}"), data });
@@ -394,7 +455,7 @@ impl Machine {
 
     /// Handles what was seen and nobody waits for.
     fn drain(&mut self) {
-        let goal = Goal { within: Within::Install, rung: None, or_begun: None, progress: &|_| () };
+        let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: None, progress: &|_| () };
         while let Some((over, sighting, _)) = self.pending.pop_front() {
             let _ = self.heed(over, &sighting, None, &goal);
         }
@@ -466,6 +527,14 @@ fn stalled(standing: &Sighting, now: Duration) -> Outcome {
     let code = if matches!(standing.what, What::IdleShell { .. }) { "IdleShell" } else { "StuckPrompt" };
     let seconds = now.saturating_sub(standing.at).as_secs_f64();
     Outcome::Stalled { code: code.to_owned(), line: cut(&standing.text), seconds }
+}
+
+/// How guests are run, for people.
+pub(super) fn accel_words(accel: &Accel) -> String {
+    match accel {
+        Accel::Kvm => "kvm".to_owned(),
+        Accel::Tcg { reason } => format!("software emulation: {reason}"),
+    }
 }
 
 fn fresh(accel: &str, stretch: f64) -> Watched {

@@ -10,6 +10,7 @@ mod inspect;
 mod install;
 mod join;
 mod machine;
+mod power_cuts;
 mod prepare;
 mod reconcile;
 mod secrets;
@@ -36,6 +37,8 @@ use self::secrets::Secrets;
 use super::evidence::Joined;
 use super::profile::{Architecture, Bus, Connection, Firmware, MediumAs, Profile};
 use super::{ImageSpec, STAGES};
+
+pub use self::power_cuts::{Explore, Explored, explore};
 
 /// What a bench needs of the runner.
 #[derive(Clone)]
@@ -140,6 +143,10 @@ struct Test {
     revisions: Option<Revisions>,
     /// What it took to switch the last machine off.
     shutdown: Option<String>,
+    /// Whether every write to the disks is recorded.
+    recorded: bool,
+    /// Whether what a power cut left was refused in plain words: then nothing is installed.
+    refused: bool,
     /// The folder of the gate's sockets.
     sockets: Option<PathBuf>,
 }
@@ -180,6 +187,8 @@ impl Test {
             joined: None,
             revisions: None,
             shutdown: None,
+            recorded: false,
+            refused: false,
             sockets: None,
         })
     }
@@ -199,6 +208,7 @@ impl Test {
             "Inspect" => self.inspect().await,
             "Boot" => self.boot(progress).await,
             "Install" => self.install(progress).await,
+            "Reboot" | "Identify" | "Join" | "Reconcile" if self.refused => Ok(Brought::default()),
             "Reboot" => self.reboot(progress).await,
             "Identify" => self.identify(progress).await,
             "Join" => self.join(progress).await,
@@ -217,10 +227,7 @@ impl Test {
 
     /// How guests are run here, for people.
     fn accel_words(&self) -> String {
-        match &self.accel {
-            Accel::Kvm => "kvm".to_owned(),
-            Accel::Tcg { reason } => format!("software emulation: {reason}"),
-        }
+        machine::accel_words(&self.accel)
     }
 
     /// The machine of the profile, with its medium or from its disks alone.
@@ -247,7 +254,7 @@ impl Test {
             clock: machine.clock.clone(),
             system_uuid: uuid::Builder::from_custom_bytes(uuid).into_uuid(),
             medium: if with_medium { self.medium.clone() } else { None },
-            disks: self.disks.iter().map(disk).collect(),
+            disks: self.disks.iter().map(|laid| disk(laid, self.recorded && with_medium)).collect(),
             nics: machine
                 .all_nics(seed)
                 .into_iter()
@@ -261,6 +268,7 @@ impl Test {
                         Connection::Open => VmNetwork::Open,
                         Connection::None => VmNetwork::Unplugged,
                     },
+                    hold: nic.delay_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
                 })
                 .collect(),
             watchdog: machine.watchdog,
@@ -269,12 +277,24 @@ impl Test {
 
     /// Starts the machine and has it watched from its first instruction on.
     async fn switch_on(&mut self, name: &str, with_medium: bool) -> Result<String, String> {
+        // What is wrong with a disk is wrong while it is installed onto.
+        for laid in &mut self.disks {
+            laid.served = None;
+        }
+        if with_medium {
+            self.serve_faulty_disks().await?;
+        }
         let spec = self.machine_spec(self.machines, with_medium);
         let files = VmFiles { folder: self.path(&format!("machine-{}", self.machines)) };
         let vm = Vm::start(&spec, &files, &self.accel).await.map_err(|error| error.to_string())?;
         let command = vm.command().to_owned();
-        let accel = self.accel_words();
-        let mut machine = Machine::new(vm, &self.spec.profile, name, &accel, self.stretch, &self.secrets)?;
+        let mut machine =
+            Machine::new(vm, &self.spec.profile, name, &self.accel, self.stretch, &self.secrets)?;
+        machine.served = self
+            .disks
+            .iter()
+            .filter_map(|laid| Some((laid.spec.name.clone(), Arc::clone(laid.served.as_ref()?))))
+            .collect();
         self.let_go_at = self.settings.clock.now();
         machine.vm.go().await.map_err(|error| error.to_string())?;
         self.machine = Some(machine);
@@ -311,7 +331,7 @@ fn told(attempt: &assay_qemu::Attempt) -> String {
     format!("{what}: {}, {answered}", assay_model::text::plural(attempt.packets as usize, "packet"))
 }
 
-fn disk(laid: &Laid) -> VmDisk {
+fn disk(laid: &Laid, recorded: bool) -> VmDisk {
     let spec = &laid.spec;
     VmDisk {
         id: spec.name.clone(),
@@ -332,7 +352,7 @@ fn disk(laid: &Laid) -> VmDisk {
         removable: spec.removable,
         read_only: spec.read_only,
         bytes_per_second: spec.speed.map(|speed| speed.0),
-        write_log: None,
+        write_log: (recorded && !spec.read_only).then(|| laid.write_log()),
     }
 }
 

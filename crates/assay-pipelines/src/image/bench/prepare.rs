@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_media::MediaError;
@@ -67,7 +68,6 @@ impl Test {
             MediumAs::Usb => self.write_stick(&mut prepared, progress).await?,
         }
         prepared.disks = self.lay_out(0).await?;
-        self.serve_faulty_disks().await?;
         brought(&prepared, Vec::new())
     }
 
@@ -262,19 +262,25 @@ impl Test {
         Ok(files)
     }
 
-    /// Puts a process behind each disk that fails on demand.
-    async fn serve_faulty_disks(&mut self) -> Result<(), String> {
+    /// Puts a process behind each disk that fails on demand. It ends with its machine, so each machine gets its own.
+    pub(super) async fn serve_faulty_disks(&mut self) -> Result<(), String> {
         for laid in &mut self.disks {
-            let (from, count) = match &laid.spec.fault {
-                Some(DiskFault::WriteError { at }) => (at.0 / SECTOR, 1),
-                Some(DiskFault::Full { at }) => (at.0 / SECTOR, (laid.spec.size.0 - at.0) / SECTOR),
-                Some(DiskFault::Pulled { .. }) | None => continue,
+            let rules = match &laid.spec.fault {
+                Some(DiskFault::WriteError { at }) => {
+                    vec![DiskRule::Unwritable { sector: at.0 / SECTOR, count: 1 }]
+                }
+                Some(DiskFault::ReadError { at }) => {
+                    vec![DiskRule::Unreadable { sector: at.0 / SECTOR, count: 1 }]
+                }
+                Some(DiskFault::Full { at }) => vec![DiskRule::Full { sector: at.0 / SECTOR }],
+                // It is well until it is pulled.
+                Some(DiskFault::Pulled { .. }) => Vec::new(),
+                None => continue,
             };
             let folder = VmFolder::new(laid.image.parent().unwrap_or_else(|| Path::new("/")));
-            let rules = [DiskRule::Unwritable { sector: from, count }];
             let served =
                 ServedDisk::start(&self.settings.disk_server, &folder, &laid.spec.name, &rules).await;
-            laid.served = Some(served.map_err(|error| error.to_string())?);
+            laid.served = Some(Arc::new(served.map_err(|error| error.to_string())?));
         }
         Ok(())
     }

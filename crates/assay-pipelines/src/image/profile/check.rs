@@ -6,8 +6,8 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::{
-    Bus, Cluster, DiskFault, DiskRole, DiskSpec, Firmware, JoinBy, JoinExpect, MediumAs, Profile,
-    ProfileError, Within,
+    Bus, Cluster, DiskFault, DiskRole, Firmware, InstallExpect, JoinBy, MediumAs, Profile, ProfileError,
+    Within,
 };
 use crate::image::STAGES;
 
@@ -71,6 +71,7 @@ impl Profile {
         self.check_medium()?;
         self.check_phases()?;
         self.check_expectations()?;
+        self.power_cut.check(self)?;
         self.check_expressions()?;
         self.check_quarantine()?;
         self.check_matrix()
@@ -87,6 +88,11 @@ impl Profile {
         }
         if machine.disks.len() > MAX_PARTS || machine.nics.len() > MAX_PARTS {
             return problem(format!("more than {MAX_PARTS} disks or network ports"));
+        }
+        if let Some(wrong) =
+            machine.nics.iter().filter_map(|nic| nic.delay_ms).find(|ms| !(1..=10_000).contains(ms))
+        {
+            return problem(format!("machine.nic: delay-ms = {wrong}: 1 to 10000"));
         }
         let mut names = BTreeSet::new();
         for disk in &machine.disks {
@@ -235,13 +241,30 @@ impl Profile {
                 return problem(format!("console.allow: the failure catalogue has no code `{code}`{hint}"));
             }
         }
+        if self.install.expect == InstallExpect::Refused {
+            let words =
+                self.phases.iter().any(|phase| !phase.fail.is_empty()) || !self.console.fail.is_empty();
+            if !words {
+                return problem(
+                    "install.expect = \"refused\": name the line by which it refuses, under `fail` of a phase".to_owned(),
+                );
+            }
+            if self.power_cut.cuts() {
+                return problem(
+                    "install.expect = \"refused\": [power-cut] cuts an installation that is to succeed"
+                        .to_owned(),
+                );
+            }
+        }
         let disks = self.machine.all_disks();
         for disk in &disks {
             let at = format!("machine.disk {:?}", disk.name);
             match &disk.fault {
-                Some(DiskFault::WriteError { at: place } | DiskFault::Full { at: place })
-                    if place.0 >= disk.size.0 =>
-                {
+                Some(
+                    DiskFault::WriteError { at: place }
+                    | DiskFault::ReadError { at: place }
+                    | DiskFault::Full { at: place },
+                ) if place.0 >= disk.size.0 => {
                     return problem(format!("{at}: fault at {place}: the disk ends at {}", disk.size));
                 }
                 Some(DiskFault::Pulled { after })
@@ -252,11 +275,7 @@ impl Profile {
                 _ => {}
             }
         }
-        if self.is_to_refuse() {
-            check_refusal(&disks, installs)?;
-        }
-        let contents = self.identify.iter().flat_map(|identify| &identify.contents);
-        for content in contents.filter(|_| !self.is_to_refuse()) {
+        for content in self.identify.iter().flat_map(|identify| &identify.contents) {
             if !disks.iter().any(|disk| disk.expect == content.disk) {
                 return problem(format!(
                     "identify.content {:?}: no disk of the machine has `expect = \"{}\"`",
@@ -267,9 +286,9 @@ impl Profile {
         }
         if let Some(reconcile) = &self.reconcile {
             let joins = self.join.as_ref();
-            if !joins.is_some_and(|join| join.by == JoinBy::Git && join.expect == JoinExpect::Registered) {
+            if joins.is_none_or(|join| join.by != JoinBy::Git) {
                 return problem(
-                    "[reconcile]: what is reconciled is a registration by git that arrives ([join] by = \"git\")"
+                    "[reconcile]: what is reconciled is a registration by git ([join] by = \"git\")"
                         .to_owned(),
                 );
             }
@@ -359,27 +378,6 @@ impl Profile {
         }
         Ok(())
     }
-}
-
-/// What is refused leaves nothing that could be asked for.
-fn check_refusal(disks: &[DiskSpec], installs: bool) -> Result<(), ProfileError> {
-    let problem = |what: String| Err(ProfileError(what));
-    if !installs {
-        return problem(
-            "install.expect = \"refused\": add a phase whose marker is the line by which the installer refuses"
-                .to_owned(),
-        );
-    }
-    for disk in disks {
-        if matches!(disk.expect, DiskRole::Boot | DiskRole::Data) || !disk.labels.is_empty() {
-            return problem(format!(
-                "machine.disk {:?}: install.expect = \"refused\": every disk stays as it was; leave out `expect` and \
-                 `labels`",
-                disk.name
-            ));
-        }
-    }
-    Ok(())
 }
 
 pub(super) fn is_name(name: &str, most: usize) -> bool {

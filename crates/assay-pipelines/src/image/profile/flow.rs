@@ -88,17 +88,6 @@ pub enum Ends {
     StaysOn,
 }
 
-/// What an installer has to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum InstallExpect {
-    /// Install.
-    #[default]
-    Installed,
-    /// Say no, by the marker of the last phase, and leave every disk as it was.
-    Refused,
-}
-
 /// What is read off the console all the time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

@@ -198,12 +198,18 @@ pub enum DiskFault {
         /// Where, in bytes from the disk's beginning.
         at: Size,
     },
+    /// Reading from this place fails.
+    ReadError {
+        /// Where, in bytes from the disk's beginning.
+        at: Size,
+    },
     /// Writing beyond this place fails for lack of space: a thin pool that is full.
     Full {
         /// Where, in bytes from the disk's beginning.
         at: Size,
     },
-    /// It is pulled.
+    /// It is pulled: from then on it answers with errors alone, and where its bus can lose a disk (SCSI, USB) it is not
+    /// there any more.
     Pulled {
         /// The phase at whose end.
         after: String,
@@ -221,11 +227,14 @@ pub struct NicSpec {
     pub model: String,
     /// What it is connected to.
     pub network: Connection,
+    /// How long packets are held back, each way, before they are let through together: 1 to 10000 milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u32>,
 }
 
 impl Default for NicSpec {
     fn default() -> Self {
-        Self { mac: None, model: "virtio-net-pci".to_owned(), network: Connection::Isolated }
+        Self { mac: None, model: "virtio-net-pci".to_owned(), network: Connection::Isolated, delay_ms: None }
     }
 }
 

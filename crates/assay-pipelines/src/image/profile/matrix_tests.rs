@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{Axis, AxisValue, CaseRules, Cover, Selection, choose, merge, named};
-use crate::image::profile::{DiskRole, Firmware, Profile};
+use crate::image::profile::{DiskRole, Firmware, InstallExpect, Profile};
 
 const MATRIX: &str = r#"name = "small"
 
@@ -183,9 +183,15 @@ fn the_example_of_disk_choice_is_fourteen_cases_five_of_which_are_to_be_refused(
     let source = include_str!("../../../../../examples/images/disk-choice.toml");
     let profile = Profile::from_toml(source).expect("the example");
     let cases = profile.cases().expect("its cases");
-    let refused = cases.iter().filter(|case| case.profile.is_to_refuse()).map(|case| &case.values[0].1);
+    let refused = cases
+        .iter()
+        .filter(|case| case.profile.install.expect == InstallExpect::Refused)
+        .map(|case| &case.values[0].1);
     let refused: BTreeSet<&String> = refused.collect();
     assert_eq!((cases.len(), refused.len()), (14, 5), "{refused:?}");
+    let spared = cases.iter().filter(|case| case.profile.install.expect == InstallExpect::Refused);
+    let mut spared = spared.flat_map(|case| &case.profile.machine.disks);
+    assert!(spared.all(|disk| disk.expect == DiskRole::Untouched), "a refusal spares every disk");
     assert_eq!(cases[0].name, "disks=nvme-ssd-hdd,firmware=bios");
     assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
 }
@@ -200,24 +206,6 @@ fn a_case_s_name_fits_a_folder() {
     let wrong = refused(&format!("{source}\n{axes}"));
     assert!(wrong.contains("a case's name has at most 200 letters"), "{wrong}");
     assert!(refused("name = \"..\"\n").contains("name = \"..\""));
-}
-
-#[test]
-fn what_is_to_be_refused_leaves_every_disk_as_it_was() {
-    let source = MATRIX.split("[[matrix]]").next().expect("the beginning");
-    let to_refuse = format!("{source}\n[install]\nexpect = \"refused\"\n");
-    let profile = Profile::from_toml(&to_refuse).expect("a refusal");
-    assert!(profile.is_to_refuse());
-    assert_eq!(Profile::from_toml(&profile.to_toml()), Ok(profile));
-    for disk in ["expect = \"boot\"", "expect = \"data\"", "labels = [\"root\"]"] {
-        let disk = format!("[[machine.disk]]\nname = \"D\"\nsize = \"1GiB\"\n{disk}\n");
-        let wrong = refused(&format!("{to_refuse}\n{disk}"));
-        assert!(wrong.contains("machine.disk \"D\"") && wrong.contains("stays as it was"), "{wrong}");
-    }
-    let wrong = refused("name = \"x\"\n[install]\nexpect = \"refused\"\n");
-    assert!(wrong.contains("add a phase whose marker"), "{wrong}");
-    let wrong = refused(&to_refuse.replace("refused", "refusd"));
-    assert!(wrong.contains("did you mean `refused`?"), "{wrong}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod check;
 mod flow;
 mod machine;
 mod matrix;
+mod power;
 mod quarantine;
 mod read;
 mod reconcile;
@@ -16,11 +17,12 @@ use assay_console::Rung;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use flow::{Channel, ConsoleRules, Ends, InstallExpect, Phase, Reply, Within};
+pub use flow::{Channel, ConsoleRules, Ends, Phase, Reply, Within};
 pub use machine::{
     Architecture, Bus, Connection, DiskFault, DiskHolds, DiskRole, DiskSpec, Firmware, MachineSpec, NicSpec,
 };
 pub use matrix::{Axis, AxisValue, BadSelection, Case, CaseRules, Cover, MAX_CASES, Selection, merge};
+pub use power::PowerCutSpec;
 pub use quarantine::Quarantine;
 pub use read::ProfileError;
 pub use reconcile::{Cluster, ReconcileSpec, When};
@@ -62,6 +64,9 @@ pub struct Profile {
     /// How the installation ends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub install: InstallSpec,
+    /// When the power is cut while it installs, and what may be found after a cut.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub power_cut: PowerCutSpec,
     /// What the installed system has to reach.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reboot: RebootSpec,
@@ -189,14 +194,13 @@ impl Default for BootSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct InstallSpec {
-    /// Whether it has to install, or to refuse: then the last phase's marker is its refusal, no disk may change, and
-    /// nothing that comes after an installation is asked for.
-    #[serde(skip_serializing_if = "is_default")]
-    pub expect: InstallExpect,
     /// The phase whose marker says that everything is installed; the last one of the installation without it. What
     /// comes after it must not be work any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success: Option<String>,
+    /// What must become of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expect: InstallExpect,
     /// What the machine does after the last phase.
     pub ends: Ends,
     /// How long it may take for that.
@@ -205,8 +209,20 @@ pub struct InstallSpec {
 
 impl Default for InstallSpec {
     fn default() -> Self {
-        Self { expect: InstallExpect::Installed, success: None, ends: Ends::Any, timeout: Span::seconds(60) }
+        Self { success: None, expect: InstallExpect::Installed, ends: Ends::Any, timeout: Span::seconds(60) }
     }
+}
+
+/// What must become of an installation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InstallExpect {
+    /// It succeeds.
+    #[default]
+    Installed,
+    /// It ends with a line that the profile names under `fail`, and never says that it succeeded: there is something
+    /// wrong with this machine.
+    Refused,
 }
 
 /// What the installed system has to reach, booted from its disks alone.
@@ -364,11 +380,6 @@ impl Profile {
             named.extend(more.map(|(at, name)| (at.to_owned(), name.as_str())));
         }
         named
-    }
-
-    /// Whether the installation is expected to be refused.
-    pub fn is_to_refuse(&self) -> bool {
-        self.install.expect == InstallExpect::Refused
     }
 
     /// The phase whose marker says that everything is installed.

@@ -124,10 +124,16 @@ size = "1GiB"
 rotational = true
 fault = { what = "pulled", after = "installed" }
 
+[[machine.disk]]
+name = "C"
+size = "1GiB"
+fault = { what = "read-error", at = "1MiB" }
+
 [[machine.nic]]
 mac = "52:54:00:aa:bb:cc"
 model = "e1000e"
 network = "none"
+delay-ms = 200
 
 [medium]
 as = "usb"
@@ -145,11 +151,16 @@ boots = ["bios", "uefi"]
 [boot]
 rung = "login"
 
-[install]
-expect = "refused"
-
 [reboot]
 rung = "userspace"
+
+[power-cut]
+after = "partitioned"
+before = "installed"
+within = "10s"
+refuses = ["REFUSED"]
+changes = ["^/var/log/"]
+old = "Welcome to the old one"
 
 [console]
 fail = ["^no$"]
@@ -159,6 +170,11 @@ silence = "1h 1m 1s"
 secrets = ["BEGIN OPENSSH"]
 "#,
         r#"
+[[phase]]
+name = "partitioned"
+marker = "table"
+timeout = "1m"
+
 [[phase]]
 name = "installed"
 marker = "done"
@@ -240,6 +256,18 @@ fn each_rule_refuses_and_names_the_place() {
         (around("[machine]\ncpus = 65", ""), "machine.cpus = 65: 1 to 64"),
         (around("[machine]\nmemory = \"63MiB\"", ""), "machine.memory = \"63MiB\": at least 64MiB"),
         (around("", &"[[machine.nic]]\n".repeat(17)), "more than 16 disks or network ports"),
+        (around("", "[[machine.nic]]\ndelay-ms = 0"), "machine.nic: delay-ms = 0: 1 to 10000"),
+        (
+            around("[install]\nexpect = \"refused\"", ""),
+            "install.expect = \"refused\": name the line by which it refuses",
+        ),
+        (
+            around(
+                "[install]\nexpect = \"refused\"\n[console]\nfail = ['no']\n[power-cut]\nbefore = \"installed\"",
+                "",
+            ),
+            "[power-cut] cuts an installation that is to succeed",
+        ),
         (around("[machine]\nclock = \"1970\"", ""), "machine.clock = \"1970\": a time such as"),
         (around("[machine]\narch = \"aarch64\"", ""), "machine.firmware: an aarch64 machine has no BIOS"),
         (disk("name = \"a b\""), "machine.disk \"a b\": a disk's name is its serial number"),

@@ -9,6 +9,7 @@ mod known;
 mod local;
 mod matrix;
 mod out;
+mod power_cuts;
 mod relay;
 mod test;
 
@@ -25,6 +26,8 @@ pub(crate) use relay::Relay;
 pub(crate) enum Image {
     /// Test an image: boot, install, reboot, and hold it to its profile
     Test(Box<test::Test>),
+    /// Cut the power at every moment of an installation, and boot what it leaves
+    PowerCuts(power_cuts::Cuts),
     /// Write a first profile by watching an image boot
     Init(init::Init),
     /// Run the stand-in control plane alone, to point machines at by hand
@@ -35,6 +38,7 @@ impl Image {
     pub(crate) async fn run(self) -> Result<Exit> {
         match self {
             Self::Test(test) => test.run().await,
+            Self::PowerCuts(cuts) => cuts.run().await,
             Self::Init(init) => init.run().await,
             Self::ControlPlane(alone) => alone.run().await,
         }

@@ -66,6 +66,12 @@ pub(super) fn watch(profile: &Profile) -> Result<Watch, String> {
     for fail in &profile.console.fail {
         add("fail:".to_owned(), fail)?;
     }
+    for refusal in &profile.power_cut.refuses {
+        add("refusal:".to_owned(), refusal)?;
+    }
+    if let Some(old) = &profile.power_cut.old {
+        add("old:".to_owned(), old)?;
+    }
     for secret in &profile.console.secrets {
         add(format!("secret:{secret}"), secret)?;
     }
@@ -162,6 +168,13 @@ impl Machine {
         match event.name.as_str() {
             "SHUTDOWN" if reason == "guest-reset" => Next::Off(Off::Reset),
             "SHUTDOWN" if reason == "guest-shutdown" => Next::Off(Off::PowerOff),
+            "DEVICE_DELETED" => {
+                let device = event.data.get("device").and_then(Value::as_str).unwrap_or_default();
+                if self.served.contains_key(device) {
+                    self.lost.insert(device.to_owned());
+                }
+                Next::Seen
+            }
             "GUEST_PANICKED" => {
                 // Its last words may still be on their way, and say more.
                 self.panicked_at.get_or_insert(at);

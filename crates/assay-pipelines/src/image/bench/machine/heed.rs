@@ -1,10 +1,13 @@
 //! What a sighting means for what is waited for.
 
+use assay_console::catalogue::Severity;
 use assay_console::{Sighting, What};
 
 use super::channels::Over;
 use super::{Goal, MAX_NOTED, Machine, cut};
 use crate::image::evidence::{NameSeen, Noted, Outcome, RungSeen};
+use crate::image::outcome;
+use crate::image::power::{OLD, REFUSED};
 use crate::image::profile::{Phase, Within};
 
 /// What is to be done about a sighting.
@@ -59,6 +62,18 @@ impl Machine {
                         let meaning = "The profile names this line as a failure.".to_owned();
                         Heed::End(Outcome::Failed { code: "FailMarker".to_owned(), line, meaning })
                     }
+                    "refusal" | "old" if self.after_cut => {
+                        let (code, meaning) = if kind == "old" {
+                            (OLD, "The profile names this line as the old system's.")
+                        } else {
+                            (REFUSED, "The profile names this line as a refusal.")
+                        };
+                        Heed::End(Outcome::Failed {
+                            code: code.to_owned(),
+                            line,
+                            meaning: meaning.to_owned(),
+                        })
+                    }
                     "name" => {
                         if let Some(name) = captures.get("host") {
                             self.name_seen(NameSeen {
@@ -88,8 +103,12 @@ impl Machine {
                 }
                 Heed::Nothing
             }
-            What::Failure { code, meaning, next_step, .. } => {
+            What::Failure { code, severity, meaning, next_step, .. } => {
                 let allowed = self.profile.console.allow.contains(code);
+                if *severity == Severity::Starved {
+                    let starved = outcome::starved(self.emulated && !allowed, code, &line, next_step);
+                    return starved.map_or(Heed::Nothing, Heed::End);
+                }
                 let meaning = format!("{meaning} {next_step}");
                 if sighting.is_fatal() && !allowed {
                     return Heed::End(Outcome::Failed { code: code.clone(), line, meaning });
@@ -134,13 +153,12 @@ impl Machine {
         if !over.counts(phase.channel) {
             return Heed::Nothing;
         }
-        if goal.or_begun == Some(phase.stage) {
+        if goal.or_begun.contains(&phase.stage) {
             return Heed::Begun;
         }
         // The other channel may bring it once more, when the stage is over already.
         let seen = self.done.contains(name);
-        let success = self.profile.success_phase().is_some_and(|success| success.name == name)
-            && !self.profile.is_to_refuse();
+        let success = self.profile.success_phase().is_some_and(|success| success.name == name);
         if !seen && success && goal.within == Within::Install {
             return Heed::End(Outcome::Failed {
                 code: "SuccessBeforeWork".to_owned(),

@@ -1,0 +1,4 @@
+# shellcheck shell=dash
+delete_branch() {
+    say "deleted $branch"
+}
