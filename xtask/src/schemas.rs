@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use assay_model::EventBody;
 use assay_model::host::inventory::Inventory;
 use assay_model::host::spec::HostSpec;
+use assay_model::matrix::Matrix;
 use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_pipelines::image::Profile;
@@ -52,6 +53,7 @@ fn all() -> Vec<(&'static str, String)> {
         ("image-profile.schema.json", text(&schema_for!(Profile))),
         ("power-cuts.schema.json", text(&schema_for!(PowerCuts))),
         ("report.schema.json", text(&schema_for!(Report))),
+        ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),
     ]
 }

@@ -13,6 +13,7 @@ pub mod host;
 pub mod ids;
 pub mod journal;
 pub mod mac;
+pub mod matrix;
 pub mod pipeline;
 pub mod power_cuts;
 pub mod report;

@@ -14,13 +14,16 @@ pub mod key;
 mod page;
 mod words;
 
+use std::collections::BTreeMap;
+
 use assay_model::host::inventory::Inventory;
+use assay_model::matrix::Matrix;
 use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_model::{Event, Micros, RunView};
 
 pub use bundle::{Bundle, Verification, verify_bundle, write_bundle, write_folder};
-pub use junit::junit;
+pub use junit::{junit, junit_of_matrix};
 pub use key::{PublicKey, SigningKey};
 
 /// What a report shows beyond the fold of its journal. Everything is optional: a section without
@@ -62,6 +65,12 @@ pub struct LastRed {
 /// `report.html`: one file, complete in itself, without script and without requests.
 pub fn html(view: &RunView, report: &Report, extras: &Extras) -> String {
     page::render(view, report, extras)
+}
+
+/// `matrix.html`: all cases of a matrix, with the last picture of those that failed (PNG, by the case's name). One file
+/// that links to the cases' reports beside it.
+pub fn matrix_html(matrix: &Matrix, pictures: &BTreeMap<String, Vec<u8>>) -> String {
+    page::matrix::render(matrix, pictures)
 }
 
 /// `power-cuts.html`: every moment of one installation in which the power could have gone. One file, which links to the

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     NoResult,
     /// Something went wrong on our side: server not reachable, files, permissions.
     Error,
+    /// A case of a matrix passed, but only after a try that did not.
+    Flaky,
     /// What a command on a held machine ended with (`assay host shell --command`).
     Command(u8),
 }
@@ -32,6 +34,7 @@ impl From<Exit> for ExitCode {
             Exit::Overridden => 3,
             Exit::NoResult => 4,
             Exit::Error => 5,
+            Exit::Flaky => 6,
             Exit::Command(code) => code,
         })
     }

@@ -5,6 +5,7 @@
 //! and nothing is fetched: the page's own content policy forbids both.
 
 mod machine;
+pub(crate) mod matrix;
 pub(crate) mod power_cuts;
 mod timeline;
 

@@ -3,5 +3,6 @@
 mod bundle;
 mod common;
 mod keys;
+mod matrix;
 mod render;
 mod report;

@@ -4,6 +4,7 @@
 //! plane, and the machine, which boots in one stage and installs in the next. A bench that is new in the middle of a
 //! run (the runner was restarted) goes through the stages before it once more; their evidence was judged already.
 
+mod digests;
 mod disks;
 mod inspect;
 mod install;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+pub use self::digests::{Digests, ImageDigest};
 use self::disks::Laid;
 use self::machine::Machine;
 use self::reconcile::Revisions;
@@ -51,6 +53,8 @@ pub struct BenchSettings {
     pub disk_server: Vec<OsString>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Digests of images that were computed already.
+    pub digests: Digests,
 }
 
 impl std::fmt::Debug for BenchSettings {

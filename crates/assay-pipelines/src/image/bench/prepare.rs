@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_media::MediaError;
-use assay_media::prove::Fingerprint;
 use assay_media::stage::{BackupPlace, Stick, append_esp, stage_files};
 use assay_model::Sha256;
 use assay_process::Cmd;
@@ -43,29 +42,22 @@ impl Test {
         }
         progress(&format!("guests run by {}", self.accel_words()));
 
-        let image = self.spec.image.clone();
-        readable(&image)?;
-        let fingerprint =
-            blocking(move || Fingerprint::of(&image)).await?.map_err(|error| error.to_string())?;
-        let sha256: Sha256 = fingerprint
-            .sha256
-            .as_deref()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error| format!("the image's digest: {error}"))?;
-        if let Some(wanted) = self.spec.sha256.filter(|wanted| *wanted != sha256) {
+        readable(&self.spec.image)?;
+        let image = self.settings.digests.of(&self.spec.image).await?;
+        if let Some(wanted) = self.spec.sha256.filter(|wanted| *wanted != image.sha256) {
             return Err(format!(
-                "{} on the runner's machine is another image than the one that was to be tested (SHA-256 {sha256}, not \
+                "{} on the runner's machine is another image than the one that was to be tested (SHA-256 {}, not \
                  {wanted}); copy it there again",
-                self.spec.image.display()
+                self.spec.image.display(),
+                image.sha256
             ));
         }
         if let Some(join) = self.profile().join.clone() {
             self.stand_in(&join).await?;
         }
         let mut prepared = Prepared {
-            bytes: fingerprint.bytes,
-            sha256,
+            bytes: image.bytes,
+            sha256: image.sha256,
             medium: String::new(),
             stick_bytes: None,
             flash: None,

@@ -72,7 +72,9 @@ impl Profile {
         self.check_phases()?;
         self.check_expectations()?;
         self.power_cut.check(self)?;
-        self.check_expressions()
+        self.check_expressions()?;
+        self.check_quarantine()?;
+        self.check_matrix()
     }
 
     fn check_machine(&self) -> Result<(), ProfileError> {
@@ -391,7 +393,8 @@ impl Profile {
     }
 }
 
-fn is_name(name: &str, most: usize) -> bool {
+pub(super) fn is_name(name: &str, most: usize) -> bool {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    !name.is_empty() && name.len() <= most && plain
+    // A name becomes a folder's: dots alone would be another folder.
+    plain && name.len() <= most && name.bytes().any(|b| b != b'.')
 }

@@ -6,7 +6,9 @@
 mod check;
 mod flow;
 mod machine;
+mod matrix;
 mod power;
+mod quarantine;
 mod read;
 mod reconcile;
 mod units;
@@ -19,7 +21,9 @@ pub use flow::{Channel, ConsoleRules, Ends, Phase, Reply, Within};
 pub use machine::{
     Architecture, Bus, Connection, DiskFault, DiskHolds, DiskRole, DiskSpec, Firmware, MachineSpec, NicSpec,
 };
+pub use matrix::{Axis, AxisValue, BadSelection, Case, CaseRules, Cover, MAX_CASES, Selection, merge};
 pub use power::PowerCutSpec;
+pub use quarantine::Quarantine;
 pub use read::ProfileError;
 pub use reconcile::{Cluster, ReconcileSpec, When};
 pub use units::{BadUnit, Size, Span};
@@ -78,6 +82,15 @@ pub struct Profile {
     /// What becomes of its registration in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<ReconcileSpec>,
+    /// What is tried in several ways: each value is a difference to this profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matrix: Vec<Axis>,
+    /// Which combinations of these are run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cases: CaseRules,
+    /// Failures that are known, for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantine: Vec<Quarantine>,
 }
 
 /// How the image becomes a medium.

@@ -37,7 +37,7 @@ impl Profile {
 }
 
 /// Adds the nearest known key or value to the parser's words.
-fn explain(message: &str) -> String {
+pub(super) fn explain(message: &str) -> String {
     let message = message.trim_end();
     let Some((_, rest)) =
         message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))

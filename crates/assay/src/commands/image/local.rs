@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use assay_engine::Tuning;
 use assay_engine::clock::SystemClock;
+use assay_pipelines::image::bench::Digests;
 use assay_runner::BenchSettings;
 use assay_server::{Server, Settings};
 use tokio::sync::watch;
@@ -148,6 +149,7 @@ pub(crate) fn benches(state: &Path) -> Result<BenchSettings> {
         relay: vec![name, "relay".to_owned()],
         disk_server: [program.into_os_string(), OsString::from("lab"), OsString::from("serve-disk")].to_vec(),
         clock: Arc::new(SystemClock::default()),
+        digests: Digests::default(),
     })
 }
 

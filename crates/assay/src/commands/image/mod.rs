@@ -1,9 +1,14 @@
 //! `assay image`: installer images, tested end to end.
 
+mod case;
 mod control_plane;
+mod earlier;
+mod grid;
 mod history;
 mod init;
+mod known;
 mod local;
+mod matrix;
 mod out;
 mod power_cuts;
 mod relay;
@@ -21,7 +26,7 @@ pub(crate) use relay::Relay;
 #[derive(Subcommand)]
 pub(crate) enum Image {
     /// Test an image: boot, install, reboot, and hold it to its profile
-    Test(test::Test),
+    Test(Box<test::Test>),
     /// Cut the power at every moment of an installation, and boot what it leaves
     PowerCuts(power_cuts::Cuts),
     /// Write a first profile by watching an image boot

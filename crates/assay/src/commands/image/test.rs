@@ -1,6 +1,5 @@
 //! `assay image test`: one command, no server, no root; a folder with all evidence, and the exit code is the answer.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -8,10 +7,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use assay_api::operator::{Decide, RunDetail, RunSummary, TestImage};
 use assay_model::{DecisionKind, EventBody, Micros, Sha256, sentence};
+use assay_pipelines::image::bench::Digests;
+use assay_pipelines::image::profile::{Case, Selection};
 use assay_pipelines::image::{ImageSpec, Profile};
+use assay_runner::Slots;
 use clap::Args;
 
+use super::case::Common;
 use super::local::{Elsewhere, Local};
+use super::matrix::{self, Asked, Running};
 use super::out;
 use crate::client::Client;
 use crate::commands::run::{self, Live};
@@ -20,6 +24,7 @@ use crate::exit::Exit;
 use crate::{place, ui};
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Test {
     /// The image.
     image: PathBuf,
@@ -35,9 +40,9 @@ pub(crate) struct Test {
     /// Write the results as JUnit there.
     #[arg(long, value_name = "XML")]
     junit: Option<PathBuf>,
-    /// The folder for the report, the evidence bundle, transcripts and pictures.
-    #[arg(long, value_name = "FOLDER", default_value = "assay-out")]
-    out: PathBuf,
+    /// The folder for the report, the evidence bundle, transcripts and pictures [default: assay-out, or the folder of --rerun-failed]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
     /// Keep the store there and go on with its history; a scratch one is made and removed without it.
     #[arg(long, value_name = "FOLDER", env = "ASSAY_IMAGE_DATA")]
     data: Option<PathBuf>,
@@ -69,6 +74,24 @@ pub(crate) struct Test {
     /// Switch a check off by its code; the run says so and proves nothing of it.
     #[arg(long, value_name = "CODE", hide = true)]
     mute: Vec<String>,
+    /// Run the cases of the profile's matrix, with one report over all of them; done by itself where the profile has axes.
+    #[arg(long)]
+    matrix: bool,
+    /// Only the cases with these values: firmware=uefi,disks=three; may be given more than once.
+    #[arg(long, value_name = "AXIS=VALUE,…")]
+    case: Vec<Selection>,
+    /// Print the cases and run nothing.
+    #[arg(long, conflicts_with_all = ["junit", "rerun_failed"])]
+    list: bool,
+    /// How many machines run at once [default: one for every two processors]; memory that is not free holds them back.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: Option<u64>,
+    /// Run what did not pass in this earlier matrix (its --out folder); the rest is carried over with its evidence.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "server")]
+    rerun_failed: Option<PathBuf>,
+    /// How often a case that does not pass is run again. One that passes then is `flaky`, and never simply a pass.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=20))]
+    retries: u32,
     /// Print the report as JSON on stdout.
     #[arg(long)]
     json: bool,
@@ -84,7 +107,10 @@ enum Work {
 
 impl Test {
     pub(crate) async fn run(self) -> Result<Exit> {
-        let spec = self.spec()?;
+        let profile = self.profile()?;
+        if self.list {
+            return self.show_cases(&profile);
+        }
         let scratch;
         let data = if let Some(data) = &self.data {
             data.clone()
@@ -92,7 +118,12 @@ impl Test {
             scratch = tempfile::Builder::new().prefix("assay-image-").tempdir().context("a scratch store")?;
             scratch.path().to_owned()
         };
-        let detail = match self.work(&data).await? {
+        let again = self.rerun_failed.is_some() || self.retries > 0 || !self.case.is_empty();
+        if self.matrix || again || !profile.matrix.is_empty() || !profile.quarantine.is_empty() {
+            return self.run_matrix(&profile, &data).await;
+        }
+        let spec = self.spec(profile)?;
+        let detail = match self.work(&data, &[]).await? {
             Work::There { client, runner } => self.there(&client, runner, &spec).await?,
             Work::Here(local) => self.here(*local, &spec).await?,
         };
@@ -107,13 +138,13 @@ impl Test {
             ui::line("");
             run::print_detail(&detail);
         }
-        ui::say(&format!("report and evidence: {}", self.out.join("report.html").display()));
+        ui::say(&format!("report and evidence: {}", self.out().join("report.html").display()));
         Ok(run::exit(&detail.summary))
     }
 
-    async fn work(&self, data: &Path) -> Result<Work> {
+    async fn work(&self, data: &Path, capacity: &[Slots]) -> Result<Work> {
         let Some(server) = &self.server else {
-            return Ok(Work::Here(Box::new(Local::start(data, &[]).await?)));
+            return Ok(Work::Here(Box::new(Local::start(data, capacity).await?)));
         };
         let token = match &self.token {
             Some(token) => token.clone(),
@@ -125,7 +156,7 @@ impl Test {
         };
         let runner_token = self.runner_token.clone().context("--agents needs --runner-token")?;
         let there = Elsewhere { server: server.clone(), agents, token, runner_token };
-        Ok(Work::Here(Box::new(Local::join(&there, data, &[])?)))
+        Ok(Work::Here(Box::new(Local::join(&there, data, capacity)?)))
     }
 
     /// None when we were told to stop: then no machine of the run is left, and no run that would wait for us.
@@ -168,38 +199,168 @@ impl Test {
         }
     }
 
-    fn spec(&self) -> Result<ImageSpec> {
-        let at = |path: &Path| path.display().to_string();
-        let source = std::fs::read_to_string(&self.profile).with_context(|| at(&self.profile))?;
+    async fn run_matrix(&self, profile: &Profile, data: &Path) -> Result<Exit> {
+        let cases = match profile.selected(&self.case) {
+            Ok(cases) => cases,
+            Err(problem) => {
+                ui::error(&anyhow::anyhow!("{problem}"));
+                return Ok(Exit::Usage);
+            }
+        };
+        anyhow::ensure!(
+            self.agents.is_none(),
+            "a matrix is run by this machine alone, or by a runner of the server's: leave --agents away"
+        );
+        let (jobs, memory) = self.room(&cases);
+        let pools = [("vm", jobs), ("mem_mib", memory)];
+        let capacity = pools.map(|(pool, slots)| Slots { pool: pool.to_owned(), slots });
+        // Its digest is what a later `--rerun-failed` goes by, and a runner elsewhere must have the very file.
+        let image = std::path::absolute(&self.image)?;
+        let sha256 = Digests::default().of(&image).await.map_err(anyhow::Error::msg)?.sha256;
+        let (client, runner, mut local) = match self.work(data, &capacity).await? {
+            Work::Here(local) => (local.client.clone(), Some(local.runner_name.clone()), Some(local)),
+            Work::There { client, runner } => (client, runner, None),
+        };
+        let out = self.out();
+        let common = Common {
+            image,
+            sha256: self.elsewhere().then_some(sha256),
+            folder: self.folder()?,
+            out: out.clone(),
+            runner,
+            muted: self.mute.clone(),
+            seed: self.seed,
+            main: self.main,
+            jobs,
+        };
+        let rerun = self.rerun_failed.as_deref();
+        let asked = Asked { common, profile, cases, retries: self.retries, rerun, sha256 };
+        let ran = match Running::new(asked) {
+            Ok(mut running) => {
+                let ended = async {
+                    match &mut local {
+                        Some(local) => local.ended().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let ran = tokio::select! {
+                    ran = running.run(&client) => ran,
+                    why = ended => Err(why),
+                    () = told_to_stop() => {
+                        ui::say(if self.elsewhere() {
+                            "stopping: what was queued goes on at the server; what was finished stands in the report"
+                        } else {
+                            "stopping: machines are switched off; what was finished stands in the report"
+                        });
+                        Ok(())
+                    }
+                };
+                Ok((running.matrix(), ran))
+            }
+            Err(problem) => Err(problem),
+        };
+        if let Some(local) = local {
+            local.stop().await;
+        }
+        let (matrix, ran) = ran?;
+        // What was finished is written down even where the rest could not be run.
+        matrix::write(&matrix, &out, self.junit.as_ref())?;
+        matrix::annotate(&matrix, &out);
+        if self.json {
+            ui::json(&matrix)?;
+        } else {
+            matrix::show(&matrix, &out);
+        }
+        ran?;
+        Ok(matrix::exit(&matrix))
+    }
+
+    fn show_cases(&self, profile: &Profile) -> Result<Exit> {
+        match profile.selected(&self.case) {
+            Ok(cases) if self.json => {
+                let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+                ui::json(&names)?;
+            }
+            Ok(cases) => cases.iter().for_each(|case| ui::line(&case.name)),
+            Err(problem) => {
+                ui::error(&anyhow::anyhow!("{problem}"));
+                return Ok(Exit::Usage);
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// How many machines at once, and how much memory they share, in MiB. The largest case always has room.
+    fn room(&self, cases: &[Case]) -> (u64, u64) {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+        let jobs = self.jobs.unwrap_or((processors / 2).max(1));
+        let largest = cases.iter().map(|case| case.profile.machine.memory.mib()).max().unwrap_or(0);
+        let free = free_mib().unwrap_or(largest) * 4 / 5;
+        if largest > free {
+            ui::say(&format!(
+                "a machine of {largest} MiB is more than the {free} MiB that are free here; one runs at a time"
+            ));
+        }
+        let busy = cases.iter().map(|case| u64::from(case.profile.machine.cpus)).max().unwrap_or(1) * jobs;
+        if jobs > 1 && busy > processors {
+            ui::say(&format!(
+                "{jobs} machines at once keep {busy} processors busy and there are {processors}: each is slower than \
+                 alone, and limits stretch only where the profile has `calibrated-ms`"
+            ));
+        }
+        (jobs, free.max(largest).max(1))
+    }
+
+    fn out(&self) -> PathBuf {
+        let out = self.out.as_ref().or(self.rerun_failed.as_ref());
+        out.cloned().unwrap_or_else(|| PathBuf::from("assay-out"))
+    }
+
+    /// The profile, with what the command line says otherwise.
+    fn profile(&self) -> Result<Profile> {
+        let path = &self.profile;
+        let source = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let mut profile =
-            Profile::from_toml(&source).map_err(|e| anyhow::anyhow!("{}:\n{e}", at(&self.profile)))?;
-        let (image, sha256) = self.image()?;
+            Profile::from_toml(&source).map_err(|e| anyhow::anyhow!("{}:\n{e}", path.display()))?;
         if let Some(until) = &self.until {
             profile.until = Some(until.clone());
         }
-        let mut cell = BTreeMap::new();
         if let Some(firmware) = &self.firmware {
+            anyhow::ensure!(
+                profile.matrix.is_empty(),
+                "--firmware: the profile has a matrix; choose a case with --case, or give it an axis of firmware"
+            );
             profile.machine.firmware = serde_json::from_value(serde_json::Value::String(firmware.clone()))
                 .map_err(|_| anyhow::anyhow!("--firmware {firmware}: bios, uefi or secure-boot"))?;
-            cell.insert("firmware".to_owned(), firmware.clone());
         }
         profile.checked().map_err(|e| anyhow::anyhow!("{e}"))?;
-        let folder = match &self.folder {
-            Some(folder) => folder.clone(),
-            None => std::path::absolute(&self.profile)?.parent().map(Path::to_owned).unwrap_or_default(),
-        };
+        let folder = self.folder()?;
         // What lies on another machine is for its runner to miss.
         for (place, name) in profile.named_files().into_iter().filter(|_| !self.elsewhere()) {
-            let path = folder.join(name);
+            let named = folder.join(name);
             anyhow::ensure!(
-                path.exists(),
+                named.exists(),
                 "{}: {place} = {name:?}: there is no {}",
-                at(&self.profile),
-                at(&path)
+                path.display(),
+                named.display()
             );
         }
+        Ok(profile)
+    }
+
+    /// The folder that files named in the profile are relative to.
+    fn folder(&self) -> Result<PathBuf> {
+        match &self.folder {
+            Some(folder) => Ok(folder.clone()),
+            None => Ok(std::path::absolute(&self.profile)?.parent().map(Path::to_owned).unwrap_or_default()),
+        }
+    }
+
+    fn spec(&self, profile: Profile) -> Result<ImageSpec> {
+        let cell = self.firmware.iter().map(|firmware| ("firmware".to_owned(), firmware.clone())).collect();
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
-        Ok(ImageSpec { image, sha256, profile, folder, cell, main: self.main, seed })
+        let (image, sha256) = self.image()?;
+        Ok(ImageSpec { image, sha256, profile, folder: self.folder()?, cell, main: self.main, seed })
     }
 
     /// Whether a runner of the control plane's does the work, on its own machine.
@@ -250,7 +411,7 @@ impl Test {
             ui::say(&format!("          waits: {why}"));
         }
         follow(client, summary.number).await?;
-        out::keep(client, summary.number, &self.out).await
+        out::keep(client, summary.number, &self.out()).await
     }
 }
 
@@ -283,6 +444,13 @@ async fn cancel(client: &Client, number: i64) {
     if !matches!(done, Ok(Ok(()))) {
         ui::say(&format!("run {number} may still be open on the server: `assay run cancel {number}`"));
     }
+}
+
+/// Memory of this machine that is free or can be freed, in MiB.
+fn free_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
 }
 
 /// Says what happens, a line each, until the verdict is sealed.

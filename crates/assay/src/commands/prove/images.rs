@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use assay_api::operator::{RunDetail, RunSummary, TestImage};
 use assay_model::Pipeline;
-use assay_pipelines::image::{ImageSpec, Profile};
+use assay_pipelines::image::{ImageSpec, Profile, ProfileError};
 use assay_process::Cmd;
 use futures::StreamExt as _;
 use serde::Deserialize;
@@ -57,7 +57,7 @@ struct File {
     profile: String,
     /// What the profile differs in: tables are merged, everything else is replaced.
     #[serde(default)]
-    differs: toml::Table,
+    differs: serde_json::Map<String, serde_json::Value>,
     #[serde(default)]
     control: Option<String>,
     #[serde(default)]
@@ -106,11 +106,11 @@ fn read(name: &str, text: &str, images: &Path) -> Result<Entry> {
     let file: File = toml::from_str(text)?;
     let path = images.join(&file.profile);
     let source = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let mut table: toml::Table = toml::from_str(&source).with_context(|| path.display().to_string())?;
-    merge(&mut table, file.differs);
-    table.insert("name".to_owned(), toml::Value::String(name.to_owned()));
-    let profile =
-        Profile::from_toml(&toml::to_string(&table)?).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let reads = |error: ProfileError| anyhow::anyhow!("{error}");
+    let profile = Profile::from_toml(&source).map_err(reads).with_context(|| path.display().to_string())?;
+    let mut profile = profile.differing(&file.differs).map_err(reads)?;
+    name.clone_into(&mut profile.name);
+    profile.checked().map_err(reads)?;
     let proof = Proof {
         name: name.to_owned(),
         description: file.description,
@@ -123,18 +123,6 @@ fn read(name: &str, text: &str, images: &Path) -> Result<Entry> {
     };
     proof.check(can_raise_of_image)?;
     Ok(Entry { proof, variant: file.variant, profile })
-}
-
-/// Tables are merged, everything else is replaced.
-fn merge(into: &mut toml::Table, from: toml::Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(toml::Value::Table(old)), toml::Value::Table(new)) => merge(old, new),
-            (_, value) => {
-                into.insert(key, value);
-            }
-        }
-    }
 }
 
 /// The entries with these names (all without any), and their controls; healthy ones first.
@@ -272,7 +260,7 @@ async fn build(places: &Places, variant: Option<&str>, folder: &Path) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::{load, merge, select};
+    use super::{load, select};
     use std::path::Path;
 
     fn images() -> std::path::PathBuf {
@@ -299,13 +287,5 @@ mod tests {
         assert_eq!(names[1], "no-bootloader");
         let problem = select(&entries, &["no-botloader".to_owned()]).expect_err("there is none").to_string();
         assert!(problem.contains("did you mean `no-bootloader`?"), "{problem}");
-    }
-
-    #[test]
-    fn what_differs_is_merged_table_by_table() {
-        let mut base: toml::Table = toml::from_str("a = 1\n[t]\nx = 1\ny = [1, 2]\n").expect("toml");
-        merge(&mut base, toml::from_str("b = 2\n[t]\ny = [3]\n").expect("toml"));
-        let expected: toml::Table = toml::from_str("a = 1\nb = 2\n[t]\nx = 1\ny = [3]\n").expect("toml");
-        assert_eq!(base, expected);
     }
 }
