@@ -70,7 +70,7 @@ impl Disk {
     /// What the disk as a whole holds.
     ///
     /// # Errors
-    /// As [`probe`].
+    /// As [`probe()`].
     pub fn content(&self) -> Result<Content, MediaError> {
         probe(&self.file)
     }

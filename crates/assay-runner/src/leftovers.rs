@@ -85,7 +85,7 @@ mod tests {
         let (left, other) = (benches.path().join("run-abc"), benches.path().join("kept"));
         for folder in [&left, &other] {
             std::fs::create_dir(folder).expect("made");
-            std::fs::write(folder.join("disk"), "x").expect("written");
+            std::fs::write(folder.join("disk"), "x\n").expect("written");
         }
         // A program of that name that does nothing for ever.
         let program = benches.path().join("qemu-system-none");
