@@ -143,3 +143,26 @@ async fn debians_installer_without_a_mirror_is_told_by_what_it_asks() {
         assert!(message.contains(part), "{part}: {message}");
     }
 }
+
+/// Firmware that starts only what is signed starts Debian's own chain, and names what it refuses.
+#[tokio::test]
+async fn secure_boot_starts_a_signed_medium_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let iso = folder.path().join("signed.iso");
+    let build = Cmd::new(images().join("debian-signed/build")).arg(&iso).timeout(LIMIT);
+    build.run_ok().await.expect("the CD is built");
+    test(&iso, &profile("debian-secure-boot"), "secure-boot").await.only_booted();
+    let tested = test(IPXE, &profile("ipxe"), "secure-boot").await;
+    let message = tested.failed("Boot", "SecureBootViolation");
+    assert!(message.contains("Access Denied"), "{message}");
+}
+
+#[tokio::test]
+async fn a_medium_for_64_bit_arm_comes_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let iso = folder.path().join("arm64.iso");
+    let build =
+        Cmd::new(images().join("debian-signed/build")).arg(&iso).args(["--arch", "arm64"]).timeout(LIMIT);
+    build.run_ok().await.expect("the CD is built");
+    test(&iso, &profile("debian-arm64"), "uefi").await.only_booted();
+}

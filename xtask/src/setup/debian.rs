@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 59] = [
+const PACKAGES: [&str; 61] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -23,6 +23,7 @@ const PACKAGES: [&str; 59] = [
     "cryptsetup-bin",
     "curl",
     "debian-installer-12-netboot-amd64",
+    "debian-installer-12-netboot-arm64",
     "dmidecode",
     "dnsmasq-base",
     "dosfstools",
@@ -60,6 +61,7 @@ const PACKAGES: [&str; 59] = [
     "postgresql-15",
     "python3-aiosmtpd",
     "python3-venv",
+    "qemu-efi-aarch64",
     "rsync",
     "sg3-utils",
     "smartmontools",
@@ -73,7 +75,8 @@ const PACKAGES: [&str; 59] = [
     "xorriso",
     "zstd",
 ];
-const QEMU: &str = "qemu-system-x86";
+/// Of one version: they share packages.
+const QEMU: [&str; 2] = ["qemu-system-arm", "qemu-system-x86"];
 /// What backports has. Debian 12's own 7.2 lacks devices that the lab's machines have.
 const QEMU_AT_LEAST: u32 = 10;
 /// What reads our lock file's format.
@@ -100,7 +103,7 @@ impl fmt::Display for Package {
 
 /// What is not installed, or too old.
 pub(super) fn missing() -> Result<Vec<Package>> {
-    let names: Vec<&str> = PACKAGES.into_iter().chain([QEMU]).collect();
+    let names: Vec<&str> = PACKAGES.into_iter().chain(QEMU).collect();
     // The exit status only says that some are unknown, which the lines say better.
     let output = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package}\t${db:Status-Abbrev}\t${Version}\n"])
@@ -161,15 +164,15 @@ fn lacking(dpkg: &str, npm: Option<&str>) -> Vec<Package> {
     let not_installed = |name| Package { name, from_backports: false, why: "not installed".to_owned() };
     let mut lacking: Vec<Package> =
         PACKAGES.into_iter().filter(|name| !installed.contains_key(name)).map(not_installed).collect();
-    let why = match installed.get(QEMU) {
-        None => Some("not installed".to_owned()),
-        Some(version) if major(version).is_none_or(|major| major < QEMU_AT_LEAST) => {
-            Some(format!("{version} is installed; {QEMU_AT_LEAST} is needed"))
-        }
-        Some(_) => None,
-    };
-    if let Some(why) = why {
-        lacking.push(Package { name: QEMU, from_backports: true, why });
+    for name in QEMU {
+        let why = match installed.get(name) {
+            None => "not installed".to_owned(),
+            Some(version) if major(version).is_none_or(|major| major < QEMU_AT_LEAST) => {
+                format!("{version} is installed; {QEMU_AT_LEAST} is needed")
+            }
+            Some(_) => continue,
+        };
+        lacking.push(Package { name, from_backports: true, why });
     }
     if npm.and_then(major).is_none_or(|major| major < NPM_AT_LEAST) {
         let why = npm.map_or_else(
@@ -281,7 +284,7 @@ mod tests {
 
     fn dpkg(qemu: &str) -> String {
         let mut lines: Vec<String> = PACKAGES.iter().map(|name| format!("{name}\tii \t1.0")).collect();
-        lines.push(format!("{QEMU}\tii \t{qemu}"));
+        lines.extend(QEMU.map(|name| format!("{name}\tii \t{qemu}")));
         lines.join("\n")
     }
 
@@ -297,16 +300,16 @@ mod tests {
     #[test]
     fn everything_lacks_on_a_fresh_system() {
         let lacking = lacking("", None);
-        assert_eq!(lacking.len(), PACKAGES.len() + 3);
-        assert!(lacking.iter().all(|package| package.from_backports == (package.name == QEMU)));
+        assert_eq!(lacking.len(), PACKAGES.len() + QEMU.len() + 2);
+        assert!(lacking.iter().all(|package| package.from_backports == QEMU.contains(&package.name)));
     }
 
     #[test]
     fn the_distributions_own_qemu_is_too_old() {
         let lacking = lacking(&dpkg("1:7.2+dfsg-7+deb12u13"), Some("9.2.0"));
-        assert_eq!(names(&lacking), [QEMU]);
+        assert_eq!(names(&lacking), QEMU);
         assert_eq!(
-            lacking[0].to_string(),
+            lacking[1].to_string(),
             "Debian package qemu-system-x86 from bookworm-backports (1:7.2+dfsg-7+deb12u13 is installed; 10 is needed)"
         );
     }
