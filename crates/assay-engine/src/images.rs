@@ -34,6 +34,7 @@ impl Engine {
     pub async fn test_image(&self, request: ImageRequest) -> Result<Arc<RunView>, EngineError> {
         let ImageRequest { spec, runner, muted, by } = request;
         let name = spec.target_name();
+        spec.checked().map_err(EngineError::Invalid)?;
         let (stages, left_out) = plan(&spec)?;
         let machine = &spec.profile.machine;
         let needs = json!({ "vm": 1, "mem_mib": machine.memory.mib() });
@@ -106,7 +107,8 @@ impl Engine {
             (prepared.and_then(|(_, value)| read::<Prepared>(value)), read::<Inspected>(&now))
         };
         let volume = inspected.map(|inspected| text::clean_to(&inspected.volume_id, 64));
-        let whole = run.created.muted.is_empty() && run.created.options.left_out.is_empty();
+        let begun_late = ImageSpec::of(&run.created.spec).is_ok_and(|spec| spec.from_phase.is_some());
+        let whole = run.created.muted.is_empty() && run.created.options.left_out.is_empty() && !begun_late;
         Ok(prepared
             .map(|image| Write::Image(ImageSeen { digest: image.sha256, bytes: image.bytes, volume, whole })))
     }

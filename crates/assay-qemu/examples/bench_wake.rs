@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut took = Vec::new();
     for _ in 0..rounds.max(1) {
-        let (mut woken, sleep) = Vm::wake(&spec, &files, &accel, &saved).await?;
+        let (mut woken, sleep) = Vm::wake(&spec, &files, &accel, &saved, Duration::ZERO).await?;
         took.push(sleep.took.as_secs_f64());
         woken.cut_power().await?;
     }

@@ -163,11 +163,16 @@ async fn a_machine_sleeps_in_a_file_and_wakes_where_it_was() {
     let mut vm = Vm::start(&spec, &files, &emulated()).await.expect("it starts");
     vm.go().await.expect("it goes");
     heard(&mut vm, "before").await;
+    let age = vm.age();
     vm.save(&saved).await.expect("it falls asleep");
+    vm.go_on().await.expect("it goes on as if nothing had been");
+    vm.type_serial("none\r").await.expect("typed");
+    heard(&mut vm, "after=none.").await;
     vm.cut_power().await.expect("gone");
     // Twice from the same file: each wakes at the same place.
     for answer in ["one", "two"] {
-        let (mut woken, took) = Vm::wake(&spec, &files, &emulated(), &saved).await.expect("it wakes");
+        let (mut woken, took) = Vm::wake(&spec, &files, &emulated(), &saved, age).await.expect("it wakes");
+        assert!(woken.age() >= age, "its time goes on");
         woken.type_serial(&format!("{answer}\r")).await.expect("typed");
         let text = heard(&mut woken, &format!("after={answer}.")).await;
         assert!(!text.contains("before"), "it does not begin anew: {text}");

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tokio::{
     sync::{broadcast, watch},
     time::timeout,
@@ -26,16 +27,17 @@ pub(crate) struct Book {
     events: broadcast::Sender<Event>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     ledger: Ledger,
     used: usize,
 }
 
 impl Book {
-    pub(crate) fn new(room: usize) -> Self {
+    pub(crate) fn new(room: usize, ledger: Ledger) -> Self {
+        let used = size_of_json(&ledger);
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner { ledger, used }),
             room,
             version: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENTS_HELD),
@@ -110,8 +112,8 @@ impl Book {
     }
 }
 
-/// The room that an event takes, without writing it.
-fn size_of_json(event: &Event) -> usize {
+/// The room that something takes, without writing it.
+fn size_of_json(what: &impl Serialize) -> usize {
     struct Count(usize);
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -124,5 +126,5 @@ fn size_of_json(event: &Event) -> usize {
     }
     let mut count = Count(0);
     // Plain data always serialises; if it did not, it would take all the room.
-    serde_json::to_writer(&mut count, event).map_or(usize::MAX, |()| count.0)
+    serde_json::to_writer(&mut count, what).map_or(usize::MAX, |()| count.0)
 }

@@ -35,6 +35,9 @@ pub struct Config {
     pub public: bool,
     /// The first commit of the default branch: path → content.
     pub seed: BTreeMap<String, Vec<u8>>,
+    /// The folder that another stand-in was [kept](crate::StandIn::keep) in: this one goes on from there, with its
+    /// repository, its ledger and its certificate authority. `seed` is not looked at then.
+    pub kept: Option<PathBuf>,
     /// Where it listens; at least one place.
     pub listen: Vec<Listen>,
     /// The host name that the forge believes to have: in the addresses of pages (`html_url`), always `https`.
@@ -147,6 +150,7 @@ impl Config {
             tokens: Vec::new(),
             public: false,
             seed: BTreeMap::from([("README.md".into(), b"# Cluster\n".to_vec())]),
+            kept: None,
             listen: vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))],
             host: "forge.invalid".into(),
             tls_names: vec!["forge.invalid".into(), "localhost".into(), "127.0.0.1".into()],

@@ -29,6 +29,7 @@ mod error;
 mod fault;
 mod forge;
 mod git;
+mod kept;
 mod ledger;
 mod reply;
 mod route;

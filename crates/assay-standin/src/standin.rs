@@ -26,6 +26,7 @@ use crate::{
     fault::Faults,
     forge::{NoPull, Wanted},
     git::{Author, Repository},
+    kept::Kept,
     serve::{self, Listener},
     state::State,
     tls::Tls,
@@ -39,7 +40,7 @@ const GONE: Duration = Duration::from_secs(5);
 
 /// A running stand-in. Dropping it ends everything at once; [`StandIn::stop`] also waits until all has ended.
 pub struct StandIn {
-    state: Arc<State>,
+    pub(crate) state: Arc<State>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -115,14 +116,22 @@ impl StandIn {
         config.check()?;
         let workspace = Workspace::new(config.folder.as_deref())?;
         let repository = Repository::create(&workspace, &config).await?;
-        let tls = if config.wants_tls() { Some(Tls::new(&config.tls_names)?) } else { None };
+        let kept = config.kept.as_deref().map(Kept::new);
+        let ledger = kept.as_ref().map(Kept::ledger).transpose()?.unwrap_or_default();
+        let last_request = ledger.requests.iter().map(|request| request.id).max().unwrap_or(0);
+        let tls = if config.wants_tls() {
+            let authority = kept.as_ref().map(Kept::authority).transpose()?;
+            Some(Tls::new(&config.tls_names, authority)?)
+        } else {
+            None
+        };
         let faults = Faults::default();
         for fault in &config.faults {
             faults.add(*fault);
         }
         let state = Arc::new(State {
             repository,
-            book: Book::new(config.limits.ledger_bytes),
+            book: Book::new(config.limits.ledger_bytes, ledger),
             tokens: Tokens::new(config.tokens.clone()),
             faults,
             devices: Devices::default(),
@@ -131,7 +140,7 @@ impl StandIn {
             tasks: TaskTracker::new(),
             connections: Semaphore::new(config.limits.connections.max(1)),
             pushed_bytes: AtomicU64::new(0),
-            next_request: AtomicU64::new(0),
+            next_request: AtomicU64::new(last_request),
             sockets: Mutex::default(),
             workspace,
             config,
@@ -172,7 +181,7 @@ impl StandIn {
 
     /// The certificate of the authority that a client has to trust, as PEM; `None` without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
-        self.state.tls.as_ref().map(|tls| tls.ca_pem.as_str())
+        self.state.tls.as_ref().map(Tls::ca_pem)
     }
 
     /// The private folder; gone once the stand-in is.

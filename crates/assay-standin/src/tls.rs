@@ -2,7 +2,7 @@
 //!
 //! All of them are made at the start, so that showing a wrong one costs nothing when it is asked for.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -12,6 +12,7 @@ use rustls::{
     ServerConfig,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{Certificate, StandInError};
 
@@ -21,13 +22,29 @@ const OTHER_NAME: &str = "other.invalid";
 /// Configurations to serve with; without a kind, the right one.
 #[derive(Debug)]
 pub(crate) struct Tls {
-    pub(crate) ca_pem: String,
+    authority: Authority,
     configs: HashMap<Option<Certificate>, Arc<ServerConfig>>,
 }
 
+/// A certificate authority, as PEM.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Authority {
+    certificate: String,
+    key: String,
+}
+
 impl Tls {
-    pub(crate) fn new(names: &[String]) -> Result<Self, StandInError> {
-        make(names).map_err(|problem| StandInError::Tls { problem })
+    /// With an authority that was kept of another stand-in, or a new one.
+    pub(crate) fn new(names: &[String], kept: Option<Authority>) -> Result<Self, StandInError> {
+        make(names, kept).map_err(|problem| StandInError::Tls { problem })
+    }
+
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.authority.certificate
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     pub(crate) fn config(&self, wrong: Option<Certificate>) -> Arc<ServerConfig> {
@@ -35,9 +52,20 @@ impl Tls {
     }
 }
 
-fn make(names: &[String]) -> Result<Tls, String> {
-    let (ca_pem, trusted) = authority("Assay stand-in")?;
-    let (_, other) = authority("Somebody else")?;
+/// Its key is nobody's business.
+impl fmt::Debug for Authority {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authority").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+fn make(names: &[String], kept: Option<Authority>) -> Result<Tls, String> {
+    let authority = match kept {
+        Some(kept) => kept,
+        None => new_authority("Assay stand-in")?,
+    };
+    let trusted = issuer(&authority, "Assay stand-in")?;
+    let other = issuer(&new_authority("Somebody else")?, "Somebody else")?;
     let elsewhere = [OTHER_NAME.to_owned()];
     let mut configs = HashMap::new();
     for (kind, issuer, names, expired) in [
@@ -48,17 +76,27 @@ fn make(names: &[String]) -> Result<Tls, String> {
     ] {
         configs.insert(kind, Arc::new(server_config(issuer, names, expired)?));
     }
-    Ok(Tls { ca_pem, configs })
+    Ok(Tls { authority, configs })
 }
 
-fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>), String> {
+fn new_authority(name: &str) -> Result<Authority, String> {
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let certificate = authority_params(name)?.self_signed(&key).map_err(|error| error.to_string())?.pem();
+    Ok(Authority { certificate, key: key.serialize_pem() })
+}
+
+/// Signs in an authority's name.
+fn issuer(authority: &Authority, name: &str) -> Result<Issuer<'static, KeyPair>, String> {
+    let key = KeyPair::from_pem(&authority.key).map_err(|error| error.to_string())?;
+    Ok(Issuer::new(authority_params(name)?, key))
+}
+
+fn authority_params(name: &str) -> Result<CertificateParams, String> {
     let mut params = CertificateParams::new(Vec::new()).map_err(|error| error.to_string())?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().map_err(|error| error.to_string())?;
-    let pem = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
-    Ok((pem, Issuer::new(params, key)))
+    Ok(params)
 }
 
 fn server_config(

@@ -232,6 +232,36 @@ pub struct Prepared {
     pub payload_ms: Option<u64>,
     /// The disks as they are before.
     pub disks: Vec<DiskBefore>,
+    /// The snapshot that the run goes on from; this evidence is that run's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_up: Option<TakenUp>,
+}
+
+/// A run that was not done from its beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TakenUp {
+    /// The phase at whose end the snapshot was to be made.
+    pub phase: String,
+    /// The run that it was made in.
+    pub run: String,
+    /// When.
+    pub at: String,
+    /// Whether the machine was woken; else it boots from its disks as the installation left them.
+    pub running: bool,
+    /// The stages that were not done again: their evidence is that run's.
+    pub stages: Vec<String>,
+}
+
+impl TakenUp {
+    /// For people.
+    pub fn words(&self) -> String {
+        let as_it_was = if self.running {
+            format!("the machine as it was after phase {}", self.phase)
+        } else {
+            "the disks as the installation left them".to_owned()
+        };
+        format!("taken up from run {} of {}: {as_it_was}", self.run, self.at)
+    }
 }
 
 /// The operator's flash tool.

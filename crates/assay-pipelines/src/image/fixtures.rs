@@ -206,6 +206,7 @@ impl Seen {
     /// The image that was tested.
     pub(super) fn spec(&self) -> ImageSpec {
         ImageSpec {
+            from_phase: None,
             image: PathBuf::from("small.iso"),
             sha256: None,
             profile: self.profile.clone(),
@@ -419,6 +420,7 @@ fn prepared() -> Prepared {
         holds: holds.into(),
     };
     Prepared {
+        taken_up: None,
         bytes: 34 << 20,
         sha256: Sha256::of(b"small.iso"),
         medium: "flashed to a USB stick, files staged on its EFI partition".into(),

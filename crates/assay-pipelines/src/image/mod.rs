@@ -101,6 +101,22 @@ impl<'a> ImageInput<'a> {
     }
 }
 
+/// Says so where a stage's evidence is an earlier run's.
+fn not_done_again(stage: &dyn ImageStage, input: &ImageInput<'_>, judgement: Judgement) -> Judgement {
+    let name = stage.plan().name;
+    let prepared = if name == "Prepare" {
+        serde_json::from_value(input.evidence.clone()).ok()
+    } else {
+        input.earlier::<evidence::Prepared>("Prepare")
+    };
+    let from = prepared.and_then(|prepared| prepared.taken_up);
+    let Some(from) = from.filter(|from| from.stages.iter().any(|done| name == done.as_str())) else {
+        return judgement;
+    };
+    let run = assay_model::text::clean(&from.run);
+    Judgement { message: format!("{} (not done again: from run {run})", judgement.message), ..judgement }
+}
+
 /// The stage with this name.
 pub fn stage(name: &str) -> Option<&'static dyn ImageStage> {
     STAGES.into_iter().find(|s| s.plan().name == name)
@@ -130,7 +146,7 @@ pub(crate) fn judged<E: DeserializeOwned>(
         return Judgement { verdict: Verdict::Skip, ..Judgement::error(why) };
     }
     match serde_json::from_value(input.evidence.clone()) {
-        Ok(evidence) => judge(&evidence),
+        Ok(evidence) => not_done_again(stage, input, judge(&evidence)),
         Err(problem) => Judgement::error(format!(
             "the evidence of {} cannot be read ({}); are runner and server of the same version?",
             stage.plan().name,

@@ -29,6 +29,14 @@ impl ImageStage for Prepare {
                 expected: "written".to_owned(),
                 seen: text::clean_to(evidence.problem.as_ref().unwrap_or(&evidence.medium), 600),
             });
+            if let Some(from) = &evidence.taken_up {
+                checks.push(Check {
+                    name: "snapshot".to_owned(),
+                    verdict: Verdict::Pass,
+                    expected: "as asked for".to_owned(),
+                    seen: text::clean_to(&from.words(), 600),
+                });
+            }
             if let Some(problem) = &evidence.problem {
                 findings.push(Finding::new(
                     "MediumNotWritten",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use assay_model::Sha256;
+use assay_model::text::did_you_mean;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,6 +29,9 @@ pub struct ImageSpec {
     /// Whether this is a run of the main branch, in which slow stages are asked, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub main: bool,
+    /// The phase that the run begins at, from a snapshot of an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_phase: Option<String>,
     /// What chance is drawn from: hardware addresses, moments of power cuts.
     pub seed: u32,
 }
@@ -42,6 +46,30 @@ impl ImageSpec {
             .map_err(|e| format!("the run's image and profile do not read: {e}"))
     }
 
+    /// Refuses what cannot be asked of this profile.
+    ///
+    /// # Errors
+    /// What, and what can be.
+    pub fn checked(&self) -> Result<(), String> {
+        let Some(wanted) = &self.from_phase else { return Ok(()) };
+        let phases: Vec<&str> = self.profile.phases.iter().map(|phase| phase.name.as_str()).collect();
+        if !phases.contains(&wanted.as_str()) {
+            let hint = did_you_mean(wanted, &phases);
+            return Err(format!("the profile has no phase `{wanted}`{hint}; it has {}", phases.join(", ")));
+        }
+        if self.profile.power_cut.cuts() {
+            return Err("a run with a power cut is always done from its beginning".to_owned());
+        }
+        match self.profile.machine.all_disks().iter().find(|disk| disk.fault.is_some()) {
+            Some(disk) => Err(format!(
+                "disk {} has a fault, and what had gone wrong with it would be forgotten; such a run is always done \
+                 from its beginning",
+                disk.name
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The name that its history goes by: `reference`, `reference[disks=3,firmware=uefi]`.
     pub fn target_name(&self) -> String {
         let name = &self.profile.name;
@@ -50,5 +78,40 @@ impl ImageSpec {
         }
         let cell: Vec<_> = self.cell.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
         format!("{name}[{}]", cell.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ImageSpec;
+    use crate::image::Profile;
+
+    fn from(phase: &str, more: &str) -> Result<(), String> {
+        let toml = format!(
+            "name = \"x\"\n{more}\n[[phase]]\nname = \"installed\"\nmarker = \"DONE\"\ntimeout = \"60s\"\n"
+        );
+        let spec = ImageSpec {
+            image: "x.iso".into(),
+            sha256: None,
+            profile: Profile::from_toml(&toml).expect("a profile"),
+            folder: "/".into(),
+            cell: std::collections::BTreeMap::new(),
+            main: false,
+            from_phase: Some(phase.to_owned()),
+            seed: 0,
+        };
+        spec.checked()
+    }
+
+    #[test]
+    fn a_run_begins_at_a_phase_that_there_is_and_never_in_a_bad_world() {
+        assert_eq!(from("installed", ""), Ok(()));
+        let unknown = from("instaled", "").expect_err("no such phase");
+        assert!(unknown.contains("did you mean `installed`"), "{unknown}");
+        let cut = from("installed", "[power-cut]\nbefore = \"installed\"").expect_err("a power cut");
+        assert!(cut.contains("power cut"), "{cut}");
+        let disk = "[[machine.disk]]\nname = \"D0\"\nfault = { kind = \"write-error\", at = \"1MiB\" }";
+        let fault = from("installed", disk).expect_err("a faulty disk");
+        assert!(fault.contains("D0"), "{fault}");
     }
 }

@@ -3,6 +3,7 @@
 //! The channels are connected by QEMU to sockets that are listened on before it starts, so there is nothing to wait
 //! for in steps, and nothing to miss.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -62,10 +63,13 @@ pub struct Vm {
     events: mpsc::Receiver<(Instant, VmEvent)>,
     serial: Mutex<OwnedWriteHalf>,
     typed: AtomicU64,
-    born: Instant,
-    paused: Duration,
+    pub(super) born: Instant,
     end: watch::Sender<bool>,
     ended: Option<(Option<i32>, String)>,
+    /// What came while the machine was saved, for [`Vm::next_event`].
+    pub(super) held: VecDeque<(Instant, VmEvent)>,
+    /// Since when it has been frozen.
+    pub(super) frozen: Option<Instant>,
     command: String,
     pub(super) places: Places,
     pub(super) sockets: tempfile::TempDir,
@@ -160,9 +164,10 @@ impl Vm {
             serial: Mutex::new(serial_writer),
             typed: AtomicU64::new(0),
             born: Instant::now(),
-            paused: Duration::ZERO,
             end,
             ended: None,
+            held: VecDeque::new(),
+            frozen: None,
             command: shown,
             places,
             sockets,
@@ -185,7 +190,11 @@ impl Vm {
         if let Some((code, said)) = &self.ended {
             return (self.age(), VmEvent::Ended { code: *code, said: said.clone() });
         }
-        let Some((at, event)) = self.events.recv().await else {
+        let next = match self.held.pop_front() {
+            Some(held) => Some(held),
+            None => self.events.recv().await,
+        };
+        let Some((at, event)) = next else {
             let said = "QEMU's channels are closed".to_owned();
             self.ended = Some((None, said.clone()));
             return (self.age(), VmEvent::Ended { code: None, said });
@@ -196,9 +205,19 @@ impl Vm {
         (at.saturating_duration_since(self.born), event)
     }
 
+    /// What comes next of all that has not been asked for, also of a machine that is being saved.
+    pub(super) async fn receive(&mut self) -> Option<(Instant, VmEvent)> {
+        self.events.recv().await
+    }
+
+    /// The same, of what is there already.
+    pub(super) fn received(&mut self) -> Option<(Instant, VmEvent)> {
+        self.events.try_recv().ok()
+    }
+
     /// Time since it was let go.
     pub fn age(&self) -> Duration {
-        self.born.elapsed().saturating_sub(self.paused)
+        self.born.elapsed()
     }
 
     /// The moment from which times count.

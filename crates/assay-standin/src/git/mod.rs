@@ -26,7 +26,7 @@ pub(crate) use backend::{Call, Served};
 pub(crate) use capture::About;
 pub(crate) use change::Author;
 
-use crate::{Config, Limits, PushPolicy, StandInError, Who, workspace::Workspace};
+use crate::{Config, Limits, PushPolicy, StandInError, Who, kept::Kept, workspace::Workspace};
 
 /// The longest that one of the stand-in's own `git` commands may take.
 const GIT_LIMIT: Duration = Duration::from_mins(1);
@@ -176,7 +176,7 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Makes it, with the seed as the first commit of the default branch.
+    /// Makes it, with the seed as the first commit of the default branch, or with what was kept of another one.
     pub(crate) async fn create(workspace: &Workspace, config: &Config) -> Result<Self, StandInError> {
         let repository = Self {
             folder: workspace.path().to_path_buf(),
@@ -196,9 +196,17 @@ impl Repository {
         fs::write(repository.git_dir.join("config"), repository.settings())
             .map_err(|source| workspace.failed(source))?;
         repository.install_hook(workspace).await?;
-        repository.seed(config).await?;
+        match &config.kept {
+            Some(kept) => Kept::new(kept).fill(&repository.git_dir)?,
+            None => repository.seed(config).await?,
+        }
         repository.prove_backend().await?;
         Ok(repository)
+    }
+
+    /// Where it is.
+    pub(crate) fn git_dir(&self) -> &Path {
+        &self.git_dir
     }
 
     /// Held by whoever changes refs.

@@ -4,6 +4,7 @@ mod apis;
 mod bench;
 mod faults;
 mod git_client;
+mod kept;
 mod life;
 mod limits;
 mod operations;

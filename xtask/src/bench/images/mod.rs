@@ -1,6 +1,7 @@
 //! Installer images: how fast a marker is acted upon, what watching costs beside bare QEMU, how fast a saved machine
-//! wakes, and how long the reference installer takes through all stages.
+//! wakes, what it saves to begin late, and how long the reference installer takes through all stages.
 
+mod late;
 mod os_autoinst;
 mod reaction;
 mod watching;
@@ -37,6 +38,7 @@ pub(super) fn measure(folder: &Folder, rounds: u32) -> Result<Vec<Figure>> {
         watching::measure(&bench, rounds)?,
         waking(&bench, &programs.wake, rounds)?,
     ];
+    figures.push(late::measure(&bench)?);
     figures.extend(os_autoinst::measure(&bench, rounds)?);
     figures.push(whole(&bench)?);
     Ok(figures)

@@ -83,6 +83,10 @@ fn isotovideo(pool: &Path, case: &Path, iso: &Path, kvm: bool) -> Result<f64> {
     fs::write(pool.join("vars.json"), settings.to_string())?;
     let mut run = Command::new("isotovideo");
     run.arg("-d").current_dir(pool).stdin(Stdio::null());
+    if !kvm {
+        // It would take a program called `kvm`, where there is one, and that one emulates nothing.
+        run.env("QEMU", "/usr/bin/qemu-system-x86_64");
+    }
     let began = Instant::now();
     let output = run.output().context("cannot start isotovideo")?;
     let seconds = began.elapsed().as_secs_f64();

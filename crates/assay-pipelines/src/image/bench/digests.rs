@@ -55,6 +55,29 @@ impl Digests {
     }
 }
 
+/// The digest of a file, or of the names and digests of all that is in a folder.
+///
+/// # Errors
+/// What cannot be read.
+pub fn content_of(path: &Path) -> std::io::Result<Sha256> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(Sha256::of(&std::fs::read(path)?));
+    }
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.push(entry?.file_name());
+    }
+    names.sort();
+    let mut all = Vec::new();
+    for name in names {
+        let content = content_of(&path.join(&name))?;
+        // A name has no NUL byte, so no name can pass for another one and a digest.
+        all.extend_from_slice(name.as_encoded_bytes());
+        all.extend_from_slice(format!("\0{content}\n").as_bytes());
+    }
+    Ok(Sha256::of(&all))
+}
+
 #[cfg(test)]
 mod tests {
     use super::Digests;

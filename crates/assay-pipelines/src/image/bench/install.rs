@@ -29,7 +29,9 @@ impl Test {
 
     /// Watches the machine, and remembers what the runner did to it.
     async fn watch(&mut self, goal: Goal<'_>) -> Result<Watched, String> {
+        let progress = goal.progress;
         let watched = self.machine()?.watch(goal).await;
+        self.slept(progress);
         if let Outcome::RunnerFault { why } = &watched.outcome {
             self.fault.get_or_insert_with(|| why.clone());
         }
@@ -60,6 +62,9 @@ impl Test {
     }
 
     pub(super) async fn install(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
+        if self.machine.is_none() {
+            self.wake(true).await?;
+        }
         let (installed, artifacts) = if self.profile().power_cut.cuts() {
             self.install_with_a_cut(progress).await?
         } else {
@@ -162,6 +167,9 @@ impl Test {
         self.success_at = seen.map(|phase| super::seconds(self.began, self.let_go_at) + phase.at_s);
         let artifacts = if reached { self.switch_off().await? } else { self.cut_off().await? };
         let shutdown = self.shutdown.take().unwrap_or_default();
+        if reached && ended != "stayed-on" {
+            self.keep_disks().await?;
+        }
         progress("reading the disks");
         let disks = if looked_into { self.read_disks(&written).await? } else { Vec::new() };
         let installed = Installed {

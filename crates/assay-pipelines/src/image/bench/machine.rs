@@ -3,10 +3,12 @@
 //! One loop waits for whatever happens first: a byte, a change of the screen, news of QEMU, or the next moment at
 //! which something would be overdue. It looks at nothing on a schedule.
 
+mod asleep;
 mod channels;
 mod heed;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use assay_qemu::{Accel, DiskRule, QemuError, QmpEvent, ServedDisk, Vm};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
+pub(super) use self::asleep::{Asleep, CONTROL_PLANE, Keeping, MEMORY, SEEN};
 use self::channels::{Over, fonts, watch};
 use self::heed::Heed;
 use super::secrets::Secrets;
@@ -95,6 +98,14 @@ pub(super) struct Machine {
     pub(super) after_cut: bool,
     /// Bytes written to each disk, and requests to it that failed. A disk that is pulled is not counted on from there.
     counted: BTreeMap<String, (u64, u64)>,
+    /// The same, of the machine that this one was woken from.
+    counted_before: BTreeMap<String, (u64, u64)>,
+    /// Bytes and keys that were put into that one.
+    typed_before: u64,
+    /// What is to be kept of the machine, and when.
+    pub(super) keeping: Option<Keeping>,
+    /// What was kept of it, or why nothing could be.
+    pub(super) kept: Option<Result<Asleep, String>>,
     /// Disks that the guest has lost.
     pub(super) lost: BTreeSet<String>,
 }
@@ -148,6 +159,10 @@ impl Machine {
             served: BTreeMap::new(),
             after_cut: false,
             counted: BTreeMap::new(),
+            counted_before: BTreeMap::new(),
+            typed_before: 0,
+            keeping: None,
+            kept: None,
             lost: BTreeSet::new(),
         })
     }
@@ -159,7 +174,7 @@ impl Machine {
         let failed = !matches!(outcome, Outcome::Reached | Outcome::PowerCut);
         self.watched.outcome = outcome;
         self.watched.seconds = (self.vm.age().saturating_sub(began)).as_secs_f64();
-        self.watched.input = self.vm.typed();
+        self.watched.input = self.typed_before + self.vm.typed();
         if failed {
             self.shoot("failure").await;
         }
@@ -169,7 +184,9 @@ impl Machine {
 
     async fn follow(&mut self, goal: &Goal<'_>) -> Outcome {
         let profile = self.profile.clone();
-        let mut phases: VecDeque<&Phase> = profile.phases.iter().filter(|p| p.stage == goal.within).collect();
+        // A machine that was woken has some of them behind it.
+        let open = |phase: &&Phase| phase.stage == goal.within && !self.done.contains(&phase.name);
+        let mut phases: VecDeque<&Phase> = profile.phases.iter().filter(open).collect();
         let began = self.vm.age();
         let rung_by = goal.rung.map(|(_, limit)| began + limit.mul_f64(self.stretch));
         let mut phase_began = began;
@@ -202,6 +219,9 @@ impl Machine {
                             }
                         }
                         self.pull_disks(&phase.name).await;
+                        if let Err(problem) = self.keep_after(&phase.name).await {
+                            return Outcome::RunnerFault { why: problem.to_string() };
+                        }
                     }
                     Heed::Reply(text, keys) => {
                         if let Err(problem) = self.reply(&sighting, text.as_deref(), &keys).await {
@@ -298,9 +318,10 @@ impl Machine {
             let Some(id) = node.strip_prefix("disk-") else { continue };
             let stat = |name: &str| device.pointer(&format!("/stats/{name}")).and_then(Value::as_u64);
             let written = stat("wr_bytes").unwrap_or(0);
-            let failed = FAILED.iter().filter_map(|name| stat(name)).sum();
+            let failed: u64 = FAILED.iter().filter_map(|name| stat(name)).sum();
+            let before = self.counted_before.get(id).copied().unwrap_or_default();
             let (most, errors) = self.counted.entry(id.to_owned()).or_default();
-            (*most, *errors) = (written.max(*most), std::cmp::max(failed, *errors));
+            (*most, *errors) = ((before.0 + written).max(*most), (before.1 + failed).max(*errors));
         }
     }
 
@@ -315,9 +336,17 @@ impl Machine {
         self.watched.shots.push(Shot { at_s, of: of.to_owned(), artifact });
     }
 
-    /// The transcripts, as files.
+    /// The transcripts, as files, of a machine that says no more: a line that it did not finish is its last one.
     pub(super) fn transcripts(&mut self) -> Vec<(String, Vec<u8>)> {
         self.keep_lines();
+        let now = self.vm.age().as_secs_f64();
+        for (over, reader) in &self.readers {
+            let unfinished = reader.open_text();
+            if !unfinished.trim().is_empty() {
+                let text = self.texts.entry(*over).or_default();
+                let _ = writeln!(text, "{now:9.3} {}", unfinished.trim_end());
+            }
+        }
         let mut files = std::mem::take(&mut self.artifacts);
         files.push((format!("{}-serial.raw", self.name), std::mem::take(&mut self.raw)));
         for (over, text) in std::mem::take(&mut self.texts) {
@@ -510,7 +539,6 @@ impl Machine {
 }
 
 fn write_lines(text: &mut String, watched: &mut Watched, over: Over, lines: Vec<assay_console::Line>) {
-    use std::fmt::Write as _;
     *watched.lines.entry(over.name().to_owned()).or_default() += lines.len() as u64;
     for line in lines {
         let _ = writeln!(text, "{:9.3} {}", line.at.as_secs_f64(), line.text);

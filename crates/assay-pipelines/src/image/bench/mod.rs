@@ -14,7 +14,9 @@ mod power_cuts;
 mod prepare;
 mod reconcile;
 mod secrets;
+mod snapshot;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,11 +31,12 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-pub use self::digests::{Digests, ImageDigest};
+pub use self::digests::{Digests, ImageDigest, content_of};
 use self::disks::Laid;
-use self::machine::Machine;
+use self::machine::{Asleep, Machine};
 use self::reconcile::Revisions;
 use self::secrets::Secrets;
+use self::snapshot::{Ordered, State};
 use super::evidence::Joined;
 use super::profile::{Architecture, Bus, Connection, Firmware, MediumAs, Profile};
 use super::{ImageSpec, STAGES};
@@ -72,6 +75,8 @@ pub struct Brought {
     pub artifacts: Vec<(String, Vec<u8>)>,
 }
 
+/// What a machine's clock is set to, in shape.
+const CLOCK: &str = "1970-01-01T00:00:00";
 /// How often a run is begun anew where its machine fell to a fault of the runner: as often as lost attempts are taken
 /// up again. The last time the evidence is kept as it is.
 const BEGUN_ANEW: u32 = 2;
@@ -137,13 +142,15 @@ struct Test {
     spec: ImageSpec,
     settings: BenchSettings,
     folder: tempfile::TempDir,
+    /// What the machine's identity and tokens are drawn from: the run that they were made for, and its beginning.
+    drawn_from: (RunId, Micros),
     began: Micros,
     accel: Accel,
     stretch: f64,
     medium: Option<VmMedium>,
     disks: Vec<Laid>,
     secrets: Secrets,
-    standin: Option<StandIn>,
+    standin: Option<Arc<StandIn>>,
     gate: Option<Gate>,
     machine: Option<Machine>,
     /// Counts machines: each has its own addresses.
@@ -166,6 +173,18 @@ struct Test {
     fault: Option<String>,
     /// The folder of the gate's sockets.
     sockets: Option<PathBuf>,
+    /// Whether the run goes on from a snapshot.
+    is_taken_up: bool,
+    /// The stages that were over in it.
+    past: BTreeMap<String, Brought>,
+    /// The machine that is to be woken.
+    asleep: Option<(Asleep, Ordered)>,
+    /// The snapshot that is to be made.
+    ordered: Option<Ordered>,
+    /// The stages that were over so far, for it.
+    brought: Vec<(String, Brought)>,
+    /// The run as it was when its machine was kept.
+    slept: Option<State>,
 }
 
 impl Drop for Test {
@@ -183,12 +202,14 @@ impl Test {
             .map_err(|error| format!("{}: {error}", settings.folder.display()))?;
         let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&settings.folder);
         let folder = folder.map_err(|error| format!("{}: {error}", settings.folder.display()))?;
+        let began = settings.clock.now();
         Ok(Self {
             run,
             spec: spec.clone(),
             settings: settings.clone(),
             folder,
-            began: settings.clock.now(),
+            drawn_from: (run, began),
+            began,
             accel: Accel::Tcg { reason: "not asked yet".to_owned() },
             stretch: 1.0,
             medium: None,
@@ -198,7 +219,7 @@ impl Test {
             gate: None,
             machine: None,
             machines: 0,
-            let_go_at: settings.clock.now(),
+            let_go_at: began,
             success_at: None,
             up_at: None,
             joined: None,
@@ -208,6 +229,12 @@ impl Test {
             refused: false,
             fault: None,
             sockets: None,
+            is_taken_up: false,
+            past: BTreeMap::new(),
+            asleep: None,
+            ordered: None,
+            brought: Vec::new(),
+            slept: None,
         })
     }
 
@@ -221,7 +248,10 @@ impl Test {
         if known.asked_for(&self.spec).is_err() {
             return Ok(Brought::default());
         }
-        match stage.as_str() {
+        if let Some(past) = self.past.remove(stage.as_str()) {
+            return Ok(past);
+        }
+        let brought = match stage.as_str() {
             "Prepare" => self.prepare(progress).await,
             "Inspect" => self.inspect().await,
             "Boot" => self.boot(progress).await,
@@ -232,7 +262,9 @@ impl Test {
             "Join" => self.join(progress).await,
             "Reconcile" => self.reconcile(progress).await,
             other => Err(format!("{other} is not collected by a runner")),
-        }
+        }?;
+        self.write_snapshot(stage.as_str(), &brought, progress).await;
+        Ok(brought)
     }
 
     fn profile(&self) -> &Profile {
@@ -252,7 +284,7 @@ impl Test {
     fn machine_spec(&self, number: u32, with_medium: bool) -> VmSpec {
         let machine = &self.profile().machine;
         let seed = self.spec.seed.wrapping_add(number.wrapping_mul(7919));
-        let digest = Sha256::of(format!("{} {number}", self.run).as_bytes());
+        let digest = Sha256::of(format!("{} {number}", self.drawn_from.0).as_bytes());
         let told = machine.progress_port.map(|port| ToldPort { port, relay: self.settings.relay.clone() });
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&digest.0[..16]);
@@ -298,6 +330,9 @@ impl Test {
 
     /// Starts the machine and has it watched from its first instruction on.
     async fn switch_on(&mut self, name: &str, with_medium: bool) -> Result<String, String> {
+        if let Some(command) = self.wake(with_medium).await? {
+            return Ok(command);
+        }
         // What is wrong with a disk is wrong while it is installed onto.
         for laid in &mut self.disks {
             laid.served = None;
@@ -305,21 +340,35 @@ impl Test {
         if with_medium {
             self.serve_faulty_disks().await?;
         }
-        let spec = self.machine_spec(self.machines, with_medium);
-        let files = VmFiles { folder: self.path(&format!("machine-{}", self.machines)) };
-        let vm = Vm::start(&spec, &files, &self.accel).await.map_err(|error| error.to_string())?;
+        let mut spec = self.machine_spec(self.machines, with_medium);
+        if self.is_taken_up && spec.clock.is_none() {
+            // Its own time, and not ours.
+            let now = self.settings.clock.now().rfc3339();
+            spec.clock = now.get(..CLOCK.len()).map(str::to_owned);
+        }
+        let started = Vm::start(&spec, &self.machine_files(), &self.accel).await;
+        let vm = started.map_err(|error| error.to_string())?;
         let command = vm.command().to_owned();
-        let mut machine =
-            Machine::new(vm, &self.spec.profile, name, &self.accel, self.stretch, &self.secrets)?;
+        let mut machine = self.watched(vm, name)?;
         machine.served = self
             .disks
             .iter()
             .filter_map(|laid| Some((laid.spec.name.clone(), Arc::clone(laid.served.as_ref()?))))
             .collect();
+        machine.keeping = self.keeping()?;
         self.let_go_at = self.settings.clock.now();
         machine.vm.go().await.map_err(|error| error.to_string())?;
         self.machine = Some(machine);
         Ok(command)
+    }
+
+    fn watched(&self, vm: Vm, name: &str) -> Result<Machine, String> {
+        Machine::new(vm, &self.spec.profile, name, &self.accel, self.stretch, &self.secrets)
+    }
+
+    /// Where the machine's own files are.
+    fn machine_files(&self) -> VmFiles {
+        VmFiles { folder: self.path(&format!("machine-{}", self.machines)) }
     }
 
     fn machine(&mut self) -> Result<&mut Machine, String> {
@@ -328,13 +377,16 @@ impl Test {
 
     /// What the machine tried on the network, for people.
     fn egress(&self, spec: &VmSpec) -> Vec<String> {
-        let folder = self.path(&format!("machine-{}", self.machines));
+        let folder = self.machine_files().folder;
         let mut tried = Vec::new();
         for nic in &spec.nics {
             let packets = folder.join(format!("packets-{}.pcap", nic.id));
-            match assay_qemu::egress(&packets, nic.mac) {
-                Ok(attempts) => tried.extend(attempts.iter().map(told)),
-                Err(error) => tried.push(format!("{}: the packets could not be read: {error}", nic.id)),
+            let before = Some(snapshot::packets_before(&packets)).filter(|before| before.exists());
+            for packets in before.iter().chain([&packets]) {
+                match assay_qemu::egress(packets, nic.mac) {
+                    Ok(attempts) => tried.extend(attempts.iter().map(told)),
+                    Err(error) => tried.push(format!("{}: the packets could not be read: {error}", nic.id)),
+                }
             }
         }
         tried

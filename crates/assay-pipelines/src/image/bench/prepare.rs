@@ -1,7 +1,7 @@
 //! Collects `Prepare`: writes the medium, lays out the disks, and finds out how fast guests are here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use assay_process::Cmd;
 use assay_qemu::{AccelProbe, DiskRule, GATE, Gate, ServedDisk, VmFolder, VmMedium};
 use assay_standin::{Certificate, Config, Effect, Fault, Listen, RouteClass, StandIn};
 
+use super::snapshot::STICK;
 use super::{Brought, Test, blocking, brought, medium_kind};
 use crate::image::evidence::{FlashRun, Prepared, Staged};
 use crate::image::profile::{DiskFault, JoinFault, JoinSpec, MediumAs};
@@ -52,8 +53,11 @@ impl Test {
                 image.sha256
             ));
         }
+        if let Some(brought) = self.take_up(image.sha256, progress).await? {
+            return Ok(brought);
+        }
         if let Some(join) = self.profile().join.clone() {
-            self.stand_in(&join).await?;
+            self.stand_in(&join, None).await?;
         }
         let mut prepared = Prepared {
             bytes: image.bytes,
@@ -66,6 +70,7 @@ impl Test {
             accel: self.accel_words(),
             payload_ms: Some(payload_ms),
             disks: Vec::new(),
+            taken_up: None,
         };
         match self.profile().medium.kind {
             MediumAs::Cd => {
@@ -77,6 +82,7 @@ impl Test {
             MediumAs::Usb => self.write_stick(&mut prepared, progress).await?,
         }
         prepared.disks = self.lay_out(0).await?;
+        self.order_snapshot(progress);
         brought(&prepared, Vec::new())
     }
 
@@ -92,7 +98,7 @@ impl Test {
                 self.secrets.add(path, content);
             }
         }
-        let stick = self.path("stick.img");
+        let stick = self.path(STICK);
         let bytes = match self.profile().medium.size {
             Some(size) => size.0,
             None => (prepared.bytes * 2).max(SMALLEST_STICK).next_multiple_of(1 << 20),
@@ -170,7 +176,7 @@ impl Test {
     }
 
     /// The staged files with what they hold, and whether each is a secret.
-    fn staged_files(&self) -> Result<Vec<(String, Vec<u8>, bool)>, String> {
+    pub(super) fn staged_files(&self) -> Result<Vec<(String, Vec<u8>, bool)>, String> {
         let variables = self.variables();
         let fill = |text: &str| {
             variables.iter().fold(text.to_owned(), |text, (key, value)| text.replace(key, value))
@@ -207,11 +213,13 @@ impl Test {
 
     /// The token that machines of this run register with: drawn from the run, known to nobody else.
     fn token(&self) -> String {
-        Sha256::of(format!("{} {} token", self.run, self.began.0).as_bytes()).to_string()[..40].to_owned()
+        let (run, began) = self.drawn_from;
+        Sha256::of(format!("{run} {} token", began.0).as_bytes()).to_string()[..40].to_owned()
     }
 
-    /// Brings up the control plane that the machine finds at the gate's address.
-    async fn stand_in(&mut self, join: &JoinSpec) -> Result<(), String> {
+    /// Brings up the control plane that the machine finds at the gate's address: a new one, or the one that was kept in a
+    /// folder.
+    pub(super) async fn stand_in(&mut self, join: &JoinSpec, kept: Option<PathBuf>) -> Result<(), String> {
         let (owner, repository) = join.repository.split_once('/').unwrap_or(("operator", &join.repository));
         let sockets = tempfile::Builder::new().prefix("assay-gate-").tempdir();
         let sockets = sockets.map_err(|error| format!("a folder for sockets: {error}"))?.keep();
@@ -219,6 +227,7 @@ impl Test {
         let token = self.token();
         self.secrets.add("the join token", token.as_bytes());
         let mut config = Config::new(self.settings.clock.clone()).token("node", &token);
+        config.kept = kept;
         config.owner = owner.to_owned();
         config.repository = repository.to_owned();
         config.login = join.operator.clone();
@@ -237,7 +246,7 @@ impl Test {
         }
         let standin = StandIn::start(config).await.map_err(|error| error.to_string())?;
         self.gate = Some(Gate { plain, tls: Some(tls), relay: self.settings.relay.clone() });
-        self.standin = Some(standin);
+        self.standin = Some(Arc::new(standin));
         self.sockets = Some(sockets);
         Ok(())
     }

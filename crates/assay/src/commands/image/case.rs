@@ -8,6 +8,7 @@ use assay_api::operator::{RunDetail, RunSummary, TestImage};
 use assay_model::matrix::{MatrixTry, TryVerdict};
 use assay_model::report::Report;
 use assay_model::{EventBody, Micros, RunResult, RunState, Severity, Sha256, Verdict, sentence};
+use assay_pipelines::image::bench::content_of;
 use assay_pipelines::image::profile::Case;
 use assay_pipelines::image::{ImageSpec, LAST, Profile, STAGES};
 use serde_json::Value;
@@ -32,6 +33,8 @@ pub(super) struct Common {
     pub(super) seed: Option<u32>,
     /// Whether these are runs of the main branch.
     pub(super) main: bool,
+    /// The phase that each begins at, from a snapshot.
+    pub(super) from_phase: Option<String>,
     /// How many machines run at once.
     pub(super) jobs: u64,
 }
@@ -40,33 +43,20 @@ pub(super) struct Common {
 pub(super) type Held = (Case, Sha256);
 
 /// The digest of what the image is held to in a case: its profile with the files that this names, and whether the run is one
-/// of the main branch.
-pub(super) fn held_to(profile: &Profile, folder: &Path, main: bool) -> Result<Sha256> {
+/// of the main branch, or begins at a phase.
+pub(super) fn held_to(
+    profile: &Profile,
+    folder: &Path,
+    main: bool,
+    from_phase: Option<&str>,
+) -> Result<Sha256> {
     let mut all = serde_json::to_vec(profile)?;
     all.push(u8::from(main));
+    all.extend_from_slice(from_phase.unwrap_or_default().as_bytes());
     for (place, name) in profile.named_files() {
-        let content = content_of(&folder.join(name))?;
+        let path = folder.join(name);
+        let content = content_of(&path).with_context(|| path.display().to_string())?;
         all.extend_from_slice(format!("\n{place}={content}").as_bytes());
-    }
-    Ok(Sha256::of(&all))
-}
-
-/// The digest of a file, or of the names and digests of all that is in a folder.
-fn content_of(path: &Path) -> Result<Sha256> {
-    let at = || path.display().to_string();
-    if !std::fs::metadata(path).with_context(at)?.is_dir() {
-        return Ok(Sha256::of(&std::fs::read(path).with_context(at)?));
-    }
-    let mut names = std::fs::read_dir(path)
-        .and_then(|listing| listing.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>())
-        .with_context(at)?;
-    names.sort();
-    let mut all = Vec::new();
-    for name in names {
-        let content = content_of(&path.join(&name))?;
-        // A name has no NUL byte, so no name can pass for another one and a digest.
-        all.extend_from_slice(name.as_encoded_bytes());
-        all.extend_from_slice(format!("\0{content}\n").as_bytes());
     }
     Ok(Sha256::of(&all))
 }
@@ -91,13 +81,20 @@ fn empty(case: &Case) -> ImageSpec {
         folder,
         cell: case.cell(),
         main: false,
+        from_phase: None,
         seed: 0,
     }
 }
 
+/// What chance is drawn from. Where a run begins at a snapshot it is always the same: a snapshot belongs to its seed.
+pub(super) fn drawn(seed: Option<u32>, from_phase: Option<&str>) -> u32 {
+    let fresh = || if from_phase.is_some() { 0 } else { uuid::Uuid::new_v4().as_fields().0 };
+    seed.unwrap_or_else(fresh)
+}
+
 /// Queues a case.
 pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Result<RunSummary> {
-    let seed = common.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
+    let seed = drawn(common.seed, common.from_phase.as_deref());
     let spec = ImageSpec {
         image: common.image.clone(),
         sha256: common.sha256,
@@ -105,6 +102,7 @@ pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Res
         folder: common.folder.clone(),
         cell: case.cell(),
         main: common.main,
+        from_phase: common.from_phase.clone(),
         seed,
     };
     let asked = TestImage {
@@ -252,7 +250,7 @@ mod tests {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
         std::fs::write(&file, "one").expect("written");
         let mut profile = Profile::from_toml(PROFILE).expect("a profile");
-        let digest = |profile: &Profile, main| held_to(profile, folder.path(), main).expect("a digest");
+        let digest = |profile: &Profile, main| held_to(profile, folder.path(), main, None).expect("a digest");
         let first = digest(&profile, false);
         assert_eq!(digest(&profile, false), first);
         assert_ne!(digest(&profile, true), first, "a run of the main branch asks more");
@@ -267,7 +265,7 @@ mod tests {
         assert_eq!(shortened(&case_of(&profile)), None, "nothing more was asked for");
         profile.join = Profile::from_toml(PROFILE).expect("a profile").join;
         std::fs::remove_dir_all(folder.path().join("tree")).expect("removed");
-        let gone = held_to(&profile, folder.path(), false).expect_err("it is gone");
+        let gone = held_to(&profile, folder.path(), false, None).expect_err("it is gone");
         assert!(format!("{gone:#}").contains("tree"), "{gone:#}");
     }
 

@@ -57,6 +57,7 @@ impl Init {
             folder: scratch.path().to_owned(),
             cell: std::collections::BTreeMap::new(),
             main: false,
+            from_phase: None,
             seed: uuid::Uuid::new_v4().as_fields().0,
         };
         let asked = TestImage {

@@ -54,9 +54,10 @@ impl<'a> Running<'a> {
     pub(super) fn new(asked: Asked<'a>) -> Result<Self> {
         let cases = asked.profile.cases().map_err(|error| anyhow::anyhow!("{error}"))?;
         let (folder, main) = (&asked.common.folder, asked.common.main);
+        let from_phase = asked.common.from_phase.as_deref();
         // Now, since files may change while the cases are run.
         let held = cases.into_iter().map(|case| {
-            let held_to = case::held_to(&case.profile, folder, main)?;
+            let held_to = case::held_to(&case.profile, folder, main, from_phase)?;
             Ok((case, held_to))
         });
         let all: Vec<Held> = held.collect::<Result<_>>()?;

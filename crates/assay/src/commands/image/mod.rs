@@ -43,7 +43,7 @@ impl Image {
     pub(crate) async fn run(self) -> Result<Exit> {
         match self {
             Self::Test(test) => test.run().await,
-            Self::PowerCuts(cuts) => cuts.run().await,
+            Self::PowerCuts(cuts) => Box::pin(cuts.run()).await,
             Self::Init(init) => init.run().await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,

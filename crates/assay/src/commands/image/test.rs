@@ -13,7 +13,7 @@ use assay_pipelines::image::{ImageSpec, Profile};
 use assay_runner::Slots;
 use clap::Args;
 
-use super::case::Common;
+use super::case::{Common, drawn};
 use super::local::{Elsewhere, Local};
 use super::matrix::{self, Asked, Running};
 use super::out;
@@ -65,6 +65,10 @@ pub(crate) struct Test {
     /// Its runners' join token.
     #[arg(long, env = "ASSAY_RUNNER_TOKEN", hide_env_values = true, requires = "agents")]
     runner_token: Option<String>,
+    /// Begin at the end of this phase, from a snapshot of an earlier run of this image with this profile; the first such run
+    /// makes the snapshot.
+    #[arg(long, value_name = "PHASE")]
+    from_phase: Option<String>,
     /// This is a run of the main branch: ask slow stages, too, which the profile leaves to it (`when = "main"`).
     #[arg(long)]
     main: bool,
@@ -231,6 +235,7 @@ impl Test {
             muted: self.mute.clone(),
             seed: self.seed,
             main: self.main,
+            from_phase: self.from_phase.clone(),
             jobs,
         };
         let rerun = self.rerun_failed.as_deref();
@@ -358,9 +363,19 @@ impl Test {
 
     fn spec(&self, profile: Profile) -> Result<ImageSpec> {
         let cell = self.firmware.iter().map(|firmware| ("firmware".to_owned(), firmware.clone())).collect();
-        let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
         let (image, sha256) = self.image()?;
-        Ok(ImageSpec { image, sha256, profile, folder: self.folder()?, cell, main: self.main, seed })
+        let spec = ImageSpec {
+            image,
+            sha256,
+            profile,
+            folder: self.folder()?,
+            cell,
+            main: self.main,
+            from_phase: self.from_phase.clone(),
+            seed: drawn(self.seed, self.from_phase.as_deref()),
+        };
+        spec.checked().map_err(|problem| anyhow::anyhow!("--from-phase: {problem}"))?;
+        Ok(spec)
     }
 
     /// Whether a runner of the control plane's does the work, on its own machine.

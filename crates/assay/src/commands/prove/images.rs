@@ -215,6 +215,7 @@ async fn one(
     muted: &[String],
 ) -> Result<RunDetail> {
     let spec = ImageSpec {
+        from_phase: None,
         image: iso.to_owned(),
         sha256: None,
         profile: entry.profile.clone(),

@@ -116,7 +116,7 @@ impl Machine {
         Next::Seen
     }
 
-    fn heard(&mut self, over: Over, at: Duration, bytes: &[u8], read_at: Instant) {
+    pub(super) fn heard(&mut self, over: Over, at: Duration, bytes: &[u8], read_at: Instant) {
         self.last_activity = self.last_activity.max(at);
         self.standing.remove(&over);
         for secret in self.secrets.seen(over.name(), bytes) {
