@@ -250,6 +250,8 @@ pub struct TakenUp {
     pub running: bool,
     /// The stages that were not done again: their evidence is that run's.
     pub stages: Vec<String>,
+    /// The stage of which only the rest was done, where the machine was woken.
+    pub rest_of: Option<String>,
 }
 
 impl TakenUp {

@@ -110,11 +110,16 @@ fn not_done_again(stage: &dyn ImageStage, input: &ImageInput<'_>, judgement: Jud
         input.earlier::<evidence::Prepared>("Prepare")
     };
     let from = prepared.and_then(|prepared| prepared.taken_up);
-    let Some(from) = from.filter(|from| from.stages.iter().any(|done| name == done.as_str())) else {
+    let Some(from) = from else { return judgement };
+    let at = assay_model::text::clean(&from.at);
+    let words = if from.stages.iter().any(|done| name == done.as_str()) {
+        format!("not done again: snapshot of {at}")
+    } else if from.rest_of.as_ref().is_some_and(|stage| name == stage.as_str()) {
+        format!("from phase {} on: snapshot of {at}", assay_model::text::clean(&from.phase))
+    } else {
         return judgement;
     };
-    let run = assay_model::text::clean(&from.run);
-    Judgement { message: format!("{} (not done again: from run {run})", judgement.message), ..judgement }
+    Judgement { message: format!("{} ({words})", judgement.message), ..judgement }
 }
 
 /// The stage with this name.

@@ -55,7 +55,7 @@ impl ImageSpec {
         let phases: Vec<&str> = self.profile.phases.iter().map(|phase| phase.name.as_str()).collect();
         if !phases.contains(&wanted.as_str()) {
             let hint = did_you_mean(wanted, &phases);
-            return Err(format!("the profile has no phase `{wanted}`{hint}; it has {}", phases.join(", ")));
+            return Err(format!("the profile has no phase `{wanted}`; it has {}{hint}", phases.join(", ")));
         }
         if self.profile.power_cut.cuts() {
             return Err("a run with a power cut is always done from its beginning".to_owned());

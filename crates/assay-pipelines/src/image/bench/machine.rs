@@ -102,6 +102,8 @@ pub(super) struct Machine {
     counted_before: BTreeMap<String, (u64, u64)>,
     /// Bytes and keys that were put into that one.
     typed_before: u64,
+    /// Since when it is watched for the stage that is under way.
+    watching: Option<Duration>,
     /// What is to be kept of the machine, and when.
     pub(super) keeping: Option<Keeping>,
     /// What was kept of it, or why nothing could be.
@@ -161,6 +163,7 @@ impl Machine {
             counted: BTreeMap::new(),
             counted_before: BTreeMap::new(),
             typed_before: 0,
+            watching: None,
             keeping: None,
             kept: None,
             lost: BTreeSet::new(),
@@ -169,8 +172,10 @@ impl Machine {
 
     /// Watches until the goal is reached or cannot be any more.
     pub(super) async fn watch(&mut self, goal: Goal<'_>) -> Watched {
-        let began = self.vm.age();
+        let now = self.vm.age();
+        let began = *self.watching.get_or_insert(now);
         let outcome = self.follow(&goal).await;
+        self.watching = None;
         let failed = !matches!(outcome, Outcome::Reached | Outcome::PowerCut);
         self.watched.outcome = outcome;
         self.watched.seconds = (self.vm.age().saturating_sub(began)).as_secs_f64();

@@ -175,7 +175,8 @@ impl Test {
         if !running {
             self.brought.push((stage.to_owned(), brought.clone()));
         }
-        let (Some(as_kept), Some(ordered)) = (slept, self.ordered.take()) else { return };
+        let Some(as_kept) = slept else { return };
+        let Some(ordered) = self.ordered.take() else { return };
         let past = std::mem::take(&mut self.brought);
         let folder = self.path(KEPT);
         let written = blocking(move || write(&ordered, as_kept, past, &folder)).await.flatten();
@@ -238,6 +239,12 @@ impl Test {
         };
         self.medium = Some(VmMedium { image, kind: medium_kind(kind), serial: serial.to_owned() });
         self.disks = self.laid_before()?;
+        let phase = self.profile().phases.iter().find(|known| known.name == snapshot.phase);
+        let within = match phase.map(|phase| phase.stage) {
+            Some(Within::Boot) => "Boot",
+            Some(Within::Install) | None => "Install",
+            Some(Within::Reboot) => "Reboot",
+        };
         let stages: Vec<String> = state.past.iter().map(|(stage, ..)| stage.clone()).collect();
         for (stage, evidence, names) in state.past {
             let mut artifacts = Vec::new();
@@ -254,6 +261,7 @@ impl Test {
             at: taken_at,
             running: state.asleep.is_some(),
             stages,
+            rest_of: state.asleep.is_some().then(|| within.to_owned()),
         };
         progress(&from.words());
         self.asleep = state.asleep.map(|asleep| (asleep, snapshot));

@@ -59,6 +59,8 @@ pub(in crate::image::bench) struct Asleep {
     name: String,
     /// How long it had run, in seconds.
     age_s: f64,
+    /// How long it had run when the stage began in which it was kept, in seconds.
+    watching_s: f64,
     watched: Watched,
     done: BTreeSet<String>,
     written: u64,
@@ -112,6 +114,7 @@ impl Machine {
         Ok(Asleep {
             name: self.name.clone(),
             age_s,
+            watching_s: self.watching.unwrap_or_default().as_secs_f64(),
             watched: self.watched.clone(),
             done: self.done.clone(),
             written: self.written,
@@ -156,6 +159,7 @@ impl Machine {
         self.typed_before = asleep.typed;
         self.counted_before.clone_from(&asleep.counted);
         self.last_activity = asleep.age();
+        self.watching = Duration::try_from_secs_f64(asleep.watching_s).ok();
         let seen = folder.join(SEEN);
         let read = |name: &str| {
             let path = seen.join(name);
