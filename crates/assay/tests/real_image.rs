@@ -167,4 +167,6 @@ async fn the_reference_installer_is_proven_end_to_end() {
     assert!(html.matches("data:image/png;base64,").count() >= 5, "its screens are on the report");
     let serial = std::fs::read_to_string(out.join("artifacts/installer-serial.txt")).expect("a transcript");
     assert!(serial.contains("ZETA CLUSTER NODE INSTALL COMPLETE"), "{serial}");
+    let told = std::fs::read_to_string(out.join("artifacts/installer-progress.txt")).expect("the other port");
+    assert!(told.contains("phase first-boot begin") && told.contains("phase first-boot end 0"), "{told}");
 }

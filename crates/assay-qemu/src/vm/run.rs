@@ -62,6 +62,9 @@ pub struct Vm {
     qmp: Qmp,
     events: mpsc::Receiver<(Instant, VmEvent)>,
     serial: Mutex<OwnedWriteHalf>,
+    /// Nothing is ever written there. Closed, QEMU would take the port for one that nobody reads, and the guest would
+    /// wait for ever with its first word.
+    _progress: OwnedWriteHalf,
     typed: AtomicU64,
     pub(super) born: Instant,
     end: watch::Sender<bool>,
@@ -147,7 +150,7 @@ impl Vm {
         };
         let (sender, events) = mpsc::channel(EVENTS_HELD);
         let (serial_reader, serial_writer) = serial.into_split();
-        let (progress_reader, _progress_writer) = progress.into_split();
+        let (progress_reader, progress_writer) = progress.into_split();
         let (end, ending) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(read(serial_reader, sender.clone(), VmEvent::Serial));
@@ -162,6 +165,7 @@ impl Vm {
             qmp,
             events,
             serial: Mutex::new(serial_writer),
+            _progress: progress_writer,
             typed: AtomicU64::new(0),
             born: Instant::now(),
             end,

@@ -1,6 +1,6 @@
 //! What it costs to watch a machine: the same medium to the same line, under Assay and under bare QEMU, in turns.
 //!
-//! Both machines have the same board, processors, memory, disk and card, and the same accelerator, which is the one that Assay
+//! Both machines have the same board, processors, memory and devices, and the same accelerator, which is the one that Assay
 //! chose. Times count from the moment in which the machine is let go: under Assay its transcript has them, bare QEMU is
 //! let go when it is started.
 
@@ -67,6 +67,10 @@ fn alone(iso: &Path, disk: &Path, kvm: bool) -> Result<f64> {
         ["-accel", "tcg,thread=multi", "-cpu", "max"]
     });
     qemu.args(["-display", "none", "-vga", "std", "-serial", "stdio", "-device", "virtio-rng-pci"]);
+    // What a guest finds in Assay's machines; nobody is at the other end of any of it.
+    qemu.args(["-device", "qemu-xhci,id=usb", "-device", "usb-kbd,bus=usb.0", "-device", "pvpanic"]);
+    qemu.args(["-device", "virtio-serial-pci,id=ports", "-chardev", "null,id=nobody"]);
+    qemu.args(["-device", "virtserialport,bus=ports.0,chardev=nobody,name=org.assay.progress.0"]);
     qemu.args(["-netdev", "user,id=net0,restrict=on", "-device", "virtio-net-pci,netdev=net0,romfile="]);
     qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,discard=unmap", disk.display()));
     qemu.arg("-drive").arg(format!("file={},media=cdrom,readonly=on", iso.display()));
