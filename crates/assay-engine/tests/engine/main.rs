@@ -7,6 +7,7 @@ mod boots;
 mod decisions;
 mod evidence;
 mod gate;
+mod hardware;
 mod janitor;
 mod liveness;
 mod orders;
