@@ -467,7 +467,7 @@ pub(crate) fn start(run: &RunView) -> Action {
 }
 
 /// How many tries in a row ended without evidence.
-fn tries_lost(run: &RunView) -> u32 {
+pub(crate) fn tries_lost(run: &RunView) -> u32 {
     let since = run.decisions.last().map(|d| d.at);
     let lost = run.current_stage().into_iter().flat_map(|stage| {
         stage.attempts.iter().rev().skip(1).take_while(|a| {

@@ -7,7 +7,7 @@
 use assay_model::{EventBody, Micros, Owner, RunView, Sha256, text};
 use assay_store::{Changes, Write};
 
-use crate::decide::{Action, Snapshot, lose, start};
+use crate::decide::{Action, Snapshot, lose, start, tries_lost};
 use crate::{Engine, EngineError, secret};
 
 /// The runner is to take the run up.
@@ -26,8 +26,14 @@ pub(crate) fn running(s: &Snapshot<'_>, now: Micros) -> Action {
     let Some((stage, attempt)) = run.open_attempt() else {
         return between_stages(s, now);
     };
-    if attempt.evidence.is_some() {
-        return Action::Judge;
+    if let Some(evidence) = &attempt.evidence {
+        // What the runner could not do is taken up again, as what a silent one left is; the last try is judged.
+        return match &evidence.problem {
+            Some(problem) if tries_lost(run) + 1 < s.tuning.attempts => {
+                Action::Lose { reason: problem.clone() }
+            }
+            _ => Action::Judge,
+        };
     }
     if stage.plan.owner == Owner::Orchestrator {
         return Action::Collect;

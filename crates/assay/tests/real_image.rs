@@ -1,5 +1,7 @@
 //! `assay image`, as a newcomer uses it: real media in real machines, without a server and without root.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,6 +90,42 @@ async fn a_medium_that_never_installs_fails_a_profile_that_wants_it_to() {
     assert_eq!(critical.map(|finding| finding.code.as_str()).collect::<Vec<_>>(), ["NoBootableDevice"]);
     let pictures = report.artifacts.iter().filter(|artifact| artifact.name.contains("failure")).count();
     assert_eq!(pictures, 1, "the screen as it was when it failed");
+}
+
+/// An emulator that dies under the first machine, and is sound afterwards.
+const DIES_ONCE: &str = r#"#!/bin/bash
+case "$*" in
+*guest=assay-*) if mkdir "$(dirname "$0")/died" 2>/dev/null; then exec timeout -s ABRT 2 "$REAL" "$@"; fi ;;
+esac
+exec "$REAL" "$@"
+"#;
+
+#[tokio::test]
+async fn an_emulator_that_dies_is_not_the_image_s_failure_and_the_run_begins_anew() {
+    const QEMU: &str = "qemu-system-x86_64";
+    let folder = tempfile::tempdir().expect("a folder");
+    let real = assay_process::find_program(QEMU).expect("QEMU");
+    let shim = folder.path().join(QEMU);
+    std::fs::write(&shim, DIES_ONCE).expect("written");
+    std::fs::set_permissions(&shim, Permissions::from_mode(0o755)).expect("executable");
+    let profile = repository().join("examples/images/ipxe.toml");
+    let out = folder.path().join("out");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a PATH"));
+    let tested = assay()
+        .args(["image", "test", "/usr/lib/ipxe/ipxe.iso", "--profile"])
+        .arg(&profile)
+        .arg("--out")
+        .arg(&out)
+        .env("PATH", path)
+        .env("REAL", real)
+        .run()
+        .await
+        .expect("it ran");
+    assert_eq!(tested.code(), Some(0), "{}", said(&tested));
+    let report = report(&out);
+    let boot = report.stages.iter().find(|stage| stage.name == "Boot").expect("it booted");
+    assert_eq!((boot.verdict, boot.attempt), (Some(Verdict::Pass), 2));
+    assert!(boot.lost_attempts[0].contains("QEMU ended"), "{:?}", boot.lost_attempts);
 }
 
 /// The reference installer under UEFI, from a stick with staged files to what a cluster makes of its registration.

@@ -362,6 +362,6 @@ async fn last_words(child: &mut Child) -> String {
 /// The arguments, for the tests of this module's neighbours.
 #[cfg(test)]
 pub(super) fn command_line(spec: &VmSpec, accel: &Accel) -> Vec<String> {
-    let places = Places { sockets: PathBuf::from("/run/vm"), folder: PathBuf::from("/work/vm") };
+    let places = Places { sockets: PathBuf::from("/run/vm"), folder: PathBuf::from("/srv/vm") };
     arguments(spec, &places, accel, false)
 }

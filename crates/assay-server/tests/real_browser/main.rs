@@ -294,7 +294,9 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() {
     browser.resize(390, 844).await;
     browser.sign_in(&site).await;
     let on_the_run = format!("/runs/{}", run.number);
-    for path in ["/", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new", on_the_run.as_str()] {
+    for path in
+        ["/", "/images", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new", on_the_run.as_str()]
+    {
         browser.open(&site, path).await;
         if path == on_the_run {
             same_as_in_the_store(&browser, &site, &run).await;

@@ -27,6 +27,15 @@ impl Test {
         brought(&Booted { watched, command }, artifacts)
     }
 
+    /// Watches the machine, and remembers what the runner did to it.
+    async fn watch(&mut self, goal: Goal<'_>) -> Result<Watched, String> {
+        let watched = self.machine()?.watch(goal).await;
+        if let Outcome::RunnerFault { why } = &watched.outcome {
+            self.fault.get_or_insert_with(|| why.clone());
+        }
+        Ok(watched)
+    }
+
     /// Nothing is installed: the machine is not needed any more.
     fn ends_after_boot(&self) -> bool {
         let installs = self.profile().phases.iter().any(|phase| phase.stage == Within::Install);
@@ -47,7 +56,7 @@ impl Test {
             cut: None,
             progress,
         };
-        Ok(self.machine()?.watch(goal).await)
+        self.watch(goal).await
     }
 
     pub(super) async fn install(&mut self, progress: Progress<'_>) -> Result<Brought, String> {
@@ -73,8 +82,8 @@ impl Test {
         }
         let cut = Cut { after: spec.after, moment, before };
         let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: Some(&cut), progress };
+        let watched = self.watch(goal).await?;
         let machine = self.machine()?;
-        let watched = machine.watch(goal).await;
         if watched.outcome != Outcome::PowerCut {
             // It ended before its time: what it came to is judged like that of any other.
             return self.ended(watched, true, progress).await;
@@ -101,7 +110,7 @@ impl Test {
                 cut: None,
                 progress,
             };
-            let watched = self.machine()?.watch(goal).await;
+            let watched = self.watch(goal).await?;
             self.ended(watched, true, progress).await?
         } else {
             self.ended(booted, true, progress).await?
@@ -119,7 +128,7 @@ impl Test {
         looked_into: bool,
     ) -> Result<Collected, String> {
         let goal = Goal { within: Within::Install, rung: None, or_begun: &[], cut: None, progress };
-        let watched = self.machine()?.watch(goal).await;
+        let watched = self.watch(goal).await?;
         self.ended(watched, looked_into, progress).await
     }
 
@@ -187,7 +196,7 @@ impl Test {
             cut: None,
             progress,
         };
-        let mut watched = self.machine()?.watch(goal).await;
+        let mut watched = self.watch(goal).await?;
         self.up_at = Some(self.settings.clock.now());
         if watched.outcome == Outcome::Reached {
             // What a banner says may come in the same moment as its prompt.

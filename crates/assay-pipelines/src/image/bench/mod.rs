@@ -72,16 +72,28 @@ pub struct Brought {
     pub artifacts: Vec<(String, Vec<u8>)>,
 }
 
+/// How often a run is begun anew where its machine fell to a fault of the runner: as often as lost attempts are taken
+/// up again. The last time the evidence is kept as it is.
+const BEGUN_ANEW: u32 = 2;
+
 /// Serves one run.
 pub struct Bench {
     settings: BenchSettings,
-    test: Mutex<Option<Test>>,
+    held: Mutex<Held>,
+}
+
+/// What stands on a bench.
+#[derive(Default)]
+struct Held {
+    test: Option<Test>,
+    /// How often that run was begun anew.
+    anew: u32,
 }
 
 impl Bench {
     /// A bench on which nothing stands yet.
     pub fn new(settings: BenchSettings) -> Self {
-        Self { settings, test: Mutex::new(None) }
+        Self { settings, held: Mutex::default() }
     }
 
     /// Collects a stage's evidence.
@@ -95,24 +107,27 @@ impl Bench {
         spec: &ImageSpec,
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Brought, String> {
-        let mut held = self.test.lock().await;
+        let mut held = self.held.lock().await;
         let names: Vec<StageName> = STAGES.iter().map(|stage| stage.plan().name).collect();
         let Some(place) = names.iter().position(|name| name == stage) else {
             return Err(format!("this runner knows no stage {stage}"));
         };
-        let before = match &*held {
-            Some(test) if test.run == run => place,
-            _ => {
-                *held = Some(Test::new(run, spec, &self.settings)?);
-                0
-            }
-        };
-        let test = held.as_mut().ok_or("there is no test")?;
+        let known = held.test.as_ref().map(|test| test.run);
+        if known != Some(run) {
+            let anew = if known.is_some() { 0 } else { held.anew };
+            *held = Held { test: Some(Test::new(run, spec, &self.settings)?), anew };
+        }
+        let before = if known == Some(run) { place } else { 0 };
+        let test = held.test.as_mut().ok_or("there is no test")?;
         for earlier in &names[before..place] {
-            progress(&format!("once more {earlier}, after a restart of the runner"));
+            progress(&format!("once more {earlier}, from the beginning"));
             test.stage(earlier, progress).await?;
         }
-        test.stage(stage, progress).await
+        let brought = test.stage(stage, progress).await?;
+        let Some(why) = test.fault.take().filter(|_| held.anew < BEGUN_ANEW) else { return Ok(brought) };
+        // The image had no part in it: a new machine, as if this one had never been.
+        *held = Held { test: None, anew: held.anew + 1 };
+        Err(why)
     }
 }
 
@@ -147,6 +162,8 @@ struct Test {
     recorded: bool,
     /// Whether what a power cut left was refused in plain words: then nothing is installed.
     refused: bool,
+    /// What the runner did to a machine that was watched: QEMU ended, or its host gave it no time.
+    fault: Option<String>,
     /// The folder of the gate's sockets.
     sockets: Option<PathBuf>,
 }
@@ -189,6 +206,7 @@ impl Test {
             shutdown: None,
             recorded: false,
             refused: false,
+            fault: None,
             sockets: None,
         })
     }
