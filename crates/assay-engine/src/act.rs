@@ -178,8 +178,10 @@ impl Engine {
         if of_machine && stage.plan.name == "Inventory" {
             judgement.findings.extend(self.twins(run, evidence.digest).await?);
         }
-        let seen = self.image_seen(run, name, evidence.digest).await?;
-        self.close_with(run, judgement.mute(&run.created.muted), seen.into_iter().collect()).await
+        let image = self.image_seen(run, name, evidence.digest).await?;
+        let machine = self.machine_seen(run, name, evidence.digest).await?;
+        let seen = image.into_iter().chain(machine).collect();
+        self.close_with(run, judgement.mute(&run.created.muted), seen).await
     }
 
     /// Parts of this machine that another one under test claims as well: one of the two reads a wrong number, or both

@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// What a host was last seen to be, in whatever run, and that run's number.
-    async fn last_seen(&self, host: HostId) -> Result<Option<(i64, Inventory)>, EngineError> {
+    pub(crate) async fn last_seen(&self, host: HostId) -> Result<Option<(i64, Inventory)>, EngineError> {
         let filter = RunFilter { target: Some(host.into()), limit: RECENT, ..RunFilter::default() };
         for row in self.store.list_runs(filter).await? {
             let run = self.view(row.id).await?;

@@ -4,6 +4,7 @@
 //! compared with the signed statement ([`Bench::check`]).
 
 mod boots;
+mod compat;
 mod decisions;
 mod evidence;
 mod gate;
