@@ -77,7 +77,7 @@ impl MachineCollector {
 
     async fn collect_stage(&self, task: Task<'_>) -> Result<Evidence, String> {
         let name = task.stage;
-        let stage = host::stage(name.as_str()).ok_or_else(|| {
+        let stage = host::collected(name.as_str()).ok_or_else(|| {
             format!(
                 "this agent ({}) does not know the stage {name}; build the live image from the control plane's version",
                 env!("CARGO_PKG_VERSION")

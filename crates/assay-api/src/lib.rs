@@ -5,6 +5,7 @@
 //! HTTP; the agent's and the runner's are long-polled. Wire types are not storage types.
 
 pub mod agent;
+pub mod compat;
 pub mod images;
 pub mod notify;
 pub mod operator;

@@ -12,7 +12,7 @@ use assay_model::host::spec::HostSpec;
 use assay_model::state::FailedAt;
 use assay_model::view::AttemptOutcome;
 use assay_model::{
-    EventBody, Finding, Judgement, Micros, Pipeline, RunResult, RunState, RunView, Severity, Sha256,
+    EventBody, Finding, Judgement, Micros, Owner, Pipeline, RunResult, RunState, RunView, Severity, Sha256,
     StageName, Verdict, journal,
 };
 use assay_pipelines::image::{self, ImageInput};
@@ -26,6 +26,9 @@ use crate::{Engine, EngineError, ReportFacts};
 
 /// The code of a disk that holds data which nobody has given up: what a permit names disks of.
 pub(crate) const UNEXPECTED_DATA: &str = "UnexpectedData";
+
+/// The code of an empty disk that nobody has given up to an installer.
+pub(crate) const ERASE_NOT_PERMITTED: &str = "EraseNotPermitted";
 
 /// Most parts in two machines that are told: with more of them, both are the same machine.
 const MAX_TWINS: usize = 16;
@@ -152,16 +155,18 @@ impl Engine {
         let Some(evidence) = &attempt.evidence else { return Ok(()) };
         let name = stage.plan.name.as_str();
         let unknown = || Judgement::error(format!("this Assay knows no stage {name}"));
+        // Who collects decides who judges: what the agent on a machine brings is about the machine, whatever the run is for.
+        let of_machine = run.created.has_machine() && stage.plan.owner == Owner::Agent;
         let mut judgement = match (&evidence.problem, run.created.pipeline) {
             (Some(problem), _) => Judgement::error(problem.clone()),
-            (None, Pipeline::Host) => match host::stage(name) {
+            (None, pipeline) if of_machine || pipeline == Pipeline::Host => match host::collected(name) {
                 None => unknown(),
                 Some(judge) => {
                     let facts = self.facts(run, evidence.digest).await?;
                     unless_it_panics(|| host::judge(judge, &facts.input()))
                 }
             },
-            (None, Pipeline::Image) => match image::stage(name) {
+            (None, _) => match image::stage(name) {
                 None => unknown(),
                 Some(judge) => {
                     let spec = image::ImageSpec::of(&run.created.spec).map_err(EngineError::Invalid)?;
@@ -170,11 +175,13 @@ impl Engine {
                 }
             },
         };
-        if run.created.pipeline == Pipeline::Host && stage.plan.name == "Inventory" {
+        if of_machine && stage.plan.name == "Inventory" {
             judgement.findings.extend(self.twins(run, evidence.digest).await?);
         }
-        let seen = self.image_seen(run, name, evidence.digest).await?;
-        self.close_with(run, judgement.mute(&run.created.muted), seen.into_iter().collect()).await
+        let image = self.image_seen(run, name, evidence.digest).await?;
+        let machine = self.machine_seen(run, name, evidence.digest).await?;
+        let seen = image.into_iter().chain(machine).collect();
+        self.close_with(run, judgement.mute(&run.created.muted), seen).await
     }
 
     /// Parts of this machine that another one under test claims as well: one of the two reads a wrong number, or both
@@ -395,7 +402,7 @@ impl Engine {
         let earlier = self.earlier(run).await?;
         let sensors = self.store.sensor_summaries(run.id).await?;
         Ok(Facts {
-            spec: serde_json::from_value(run.created.spec.clone())
+            spec: serde_json::from_value(run.created.host_spec().unwrap_or(&run.created.spec).clone())
                 .map_err(|e| EngineError::Invalid(format!("the run's spec does not read: {e}")))?,
             profile: run.created.profile.parse().unwrap_or_default(),
             replaced: run.created.options.replaced.clone(),
@@ -424,6 +431,7 @@ impl Engine {
         let (target, number) = (run.created.target.id, run.created.number);
         let filter = RunFilter {
             target: Some(target),
+            pipeline: Some(Pipeline::Host),
             before_number: Some(number),
             limit: ALL,
             ..RunFilter::default()

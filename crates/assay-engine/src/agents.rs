@@ -139,7 +139,7 @@ impl Engine {
         stage: &StageName,
         generation: i64,
     ) -> Result<Option<SignedPermit>, EngineError> {
-        if *stage != permits::STAGE {
+        if !permits::wants(stage) {
             return Ok(None);
         }
         let refused = |why: permits::NoPermit| EngineError::Refused(why.to_string());

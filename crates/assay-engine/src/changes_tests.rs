@@ -28,6 +28,7 @@ fn run(runner: &str, memory: &str, seconds: i64, checks: &[(&str, Verdict)]) -> 
         hold_s: 0,
         boot_timeout_s: 0,
         requested_by: "ada".into(),
+        machine: None,
         harness: "0".into(),
         muted: vec![],
         options: assay_model::host::order::RunOptions::default(),

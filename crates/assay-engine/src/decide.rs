@@ -181,7 +181,7 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     if let Some(news) = news(s, now).filter(|news| !s.told.contains(&news.key())) {
         return Action::Tell { news };
     }
-    let machine = run.created.pipeline.has_machine();
+    let machine = run.created.has_machine();
     match run.state() {
         RunState::Queued => match s.runner {
             Some(runner) => Action::Admit { runner: runner.to_owned() },

@@ -48,6 +48,7 @@ pub(super) fn queued_with(holds: bool) -> Story {
         hold_s: 3600,
         boot_timeout_s: 600,
         requested_by: "mara".into(),
+        machine: None,
         harness: "0.1.0".into(),
         muted: Vec::new(),
         options: assay_model::host::order::RunOptions::default(),

@@ -8,7 +8,9 @@ use assay_model::host::order::Profile;
 use assay_model::host::parts::{PartId, missing, parts};
 use assay_model::host::smart::same_identity;
 use assay_model::host::spec::HostSpec;
-use assay_model::{HostId, Micros, RunResult, RunState, RunView, Sha256, StageName, Verdict, journal};
+use assay_model::{
+    HostId, Micros, Pipeline, RunResult, RunState, RunView, Sha256, StageName, Verdict, journal,
+};
 use assay_store::{HostRow, RunFilter};
 
 use crate::act::inventory_of;
@@ -71,7 +73,10 @@ struct Seen<'a> {
 impl Engine {
     /// Whether a host may go back to work.
     pub async fn gate(&self, host: &HostRow, rule: GateRule) -> Result<GateAnswer, EngineError> {
-        let filter = RunFilter { target: Some(host.id.into()), limit: RECENT, ..RunFilter::default() };
+        // An installation of an image on the machine says nothing of whether the machine is sound.
+        let pipeline = Some(Pipeline::Host);
+        let filter =
+            RunFilter { target: Some(host.id.into()), pipeline, limit: RECENT, ..RunFilter::default() };
         let rows = self.store.list_runs(filter).await?;
         let counts =
             |state| !matches!(state, RunState::Cancelled | RunState::Superseded | RunState::Cancelling);
@@ -127,7 +132,7 @@ impl Engine {
     }
 
     /// What a host was last seen to be, in whatever run, and that run's number.
-    async fn last_seen(&self, host: HostId) -> Result<Option<(i64, Inventory)>, EngineError> {
+    pub(crate) async fn last_seen(&self, host: HostId) -> Result<Option<(i64, Inventory)>, EngineError> {
         let filter = RunFilter { target: Some(host.into()), limit: RECENT, ..RunFilter::default() };
         for row in self.store.list_runs(filter).await? {
             let run = self.view(row.id).await?;

@@ -56,6 +56,7 @@ impl Engine {
             hold_s: 0,
             boot_timeout_s: 0,
             requested_by: by,
+            machine: None,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
             muted,
             options: RunOptions { left_out, ..RunOptions::default() },

@@ -13,6 +13,7 @@ pub mod act;
 pub mod agents;
 pub mod changes;
 pub mod clock;
+pub mod compat;
 mod deaths;
 pub mod decide;
 pub mod dispatcher;

@@ -3,7 +3,8 @@
 use assay_model::event::{PowerAction, RunCreated, Target};
 use assay_model::host::order::{PartKind, Replacement, RunOptions};
 use assay_model::{
-    Decision, Event, EventBody, Judgement, Mac, Owner, RunId, Sha256, StageName, StagePlan, TargetId, Verdict,
+    Decision, Event, EventBody, Judgement, Mac, Owner, Pipeline, RunId, Sha256, StageName, StagePlan,
+    TargetId, Verdict,
 };
 use serde_json::json;
 
@@ -15,11 +16,25 @@ struct Story(RunView, i64);
 
 /// A machine that has enrolled; its one stage erases disks.
 fn enrolled(spec: serde_json::Value, options: RunOptions) -> Story {
+    enrolled_for(Pipeline::Host, STAGE, spec, options)
+}
+
+/// A machine on which an installer is to be let loose.
+fn before_an_installer() -> Story {
+    enrolled_for(Pipeline::Image, clearance::NAME, spec(), RunOptions::default())
+}
+
+fn enrolled_for(pipeline: Pipeline, stage: &str, of: serde_json::Value, options: RunOptions) -> Story {
     let plan =
-        StagePlan { name: StageName::from(STAGE), owner: Owner::Agent, required: true, timeout_s: 400 };
+        StagePlan { name: StageName::from(stage), owner: Owner::Agent, required: true, timeout_s: 400 };
+    // The spec of a run over an image is the image's; what the machine should be stands beside it.
+    let (spec, machine) = match pipeline {
+        Pipeline::Host => (of, None),
+        Pipeline::Image => (json!({"image": "/images/my.iso"}), Some(of)),
+    };
     let created = RunCreated {
         number: 7,
-        pipeline: assay_model::Pipeline::Host,
+        pipeline,
         profile: "standard".into(),
         target: Target { id: TargetId(uuid::Uuid::from_u128(1)), name: "web-3".into() },
         stages: vec![plan],
@@ -30,6 +45,7 @@ fn enrolled(spec: serde_json::Value, options: RunOptions) -> Story {
         hold_s: 3600,
         boot_timeout_s: 600,
         requested_by: "mara".into(),
+        machine,
         harness: "0.1.0".into(),
         muted: Vec::new(),
         options,
@@ -70,19 +86,24 @@ impl Story {
         self
     }
 
+    fn stage(&self) -> StageName {
+        self.0.stages[0].plan.name.clone()
+    }
+
     fn started(self) -> Self {
         let attempt = self.0.stages[0].attempts.len() as u32 + 1;
-        let (stage, generation) = (StageName::from(STAGE), self.0.generation + 1);
+        let (stage, generation) = (self.stage(), self.0.generation + 1);
         self.then(EventBody::StageStarted { stage, index: 0, attempt, generation })
     }
 
     fn lost(self) -> Self {
         let attempt = self.0.stages[0].attempts.len() as u32;
-        self.then(EventBody::AttemptLost { stage: StageName::from(STAGE), attempt, reason: "r".into() })
+        let stage = self.stage();
+        self.then(EventBody::AttemptLost { stage, attempt, reason: "r".into() })
     }
 
     fn failed(self) -> Self {
-        let (stage, attempt) = (StageName::from(STAGE), self.0.stages[0].attempts.len() as u32);
+        let (stage, attempt) = (self.stage(), self.0.stages[0].attempts.len() as u32);
         let judgement = Judgement { verdict: Verdict::Fail, ..Judgement::error("m") };
         let digest = Sha256::ZERO;
         let evidence =
@@ -168,6 +189,28 @@ fn what_was_permitted_counts_from_the_failure_on_and_until_the_next() {
     // The next failure ends it.
     let retried = again.failed().decided(DecisionKind::Retry, &[]).started();
     assert!(retried.with_data().is_empty());
+}
+
+#[test]
+fn before_an_installer_an_operator_may_give_up_any_disk_and_nobody_else_can() {
+    let story = before_an_installer().started();
+    let permit = story.mint(GuardAnswer::NoCluster).expect("a permit");
+    assert_eq!(
+        permit.disks,
+        ["S1", "naa.5000c500a1b2c3d4"],
+        "the disks of the host's spec, as long as they are empty"
+    );
+    assert!(permit.with_data.is_empty());
+
+    let permitted = story.failed().decided(DecisionKind::Permit, &["s1", "S9"]).started();
+    let permit = permitted.mint(GuardAnswer::NoCluster).expect("a permit");
+    assert_eq!(permit.with_data, ["s1", "S9"], "a disk that no spec names, too");
+    assert!(permit.names(Some("S9"), None) && !permit.names(Some("S8"), None));
+
+    let live = permitted.mint(GuardAnswer::Live { node: "pve3".into() }).expect("a permit for nothing");
+    assert_eq!((live.disks, live.with_data), (Vec::<String>::new(), Vec::new()));
+    let retried = permitted.failed().decided(DecisionKind::Retry, &[]).started();
+    assert!(retried.with_data().is_empty(), "what was said of one failure is not said of the next");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn needs(created: &RunCreated) -> Slots {
     let declared = created.power.get("needs").and_then(|needs| needs.as_object());
     let declared = declared.into_iter().flatten().filter_map(|(pool, n)| Some((pool.clone(), n.as_u64()?)));
     let mut needs: Slots = declared.filter(|(_, n)| *n > 0).collect();
-    if created.pipeline.has_machine() {
+    if created.has_machine() {
         needs.entry(NETBOOT.to_owned()).or_insert(1);
     }
     needs

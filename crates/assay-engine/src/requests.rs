@@ -13,10 +13,11 @@ use assay_model::{
     StagePlan,
 };
 use assay_pipelines::host;
+use assay_pipelines::host::clearance::NAME as CLEARANCE;
 use assay_store::{Changes, CreateError, HostRow, RunFilter};
 use serde_json::json;
 
-use crate::act::{UNEXPECTED_DATA, notify};
+use crate::act::{ERASE_NOT_PERMITTED, UNEXPECTED_DATA, notify};
 use crate::{Engine, EngineError, outside};
 
 /// How a host is to be vetted.
@@ -74,6 +75,7 @@ impl Engine {
             hold_s: options.hold_s,
             boot_timeout_s: options.boot_timeout_s,
             requested_by: options.by,
+            machine: None,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
             muted: options.muted,
             options: RunOptions { left_out, ..options.options },
@@ -124,6 +126,12 @@ impl Engine {
         }
         let committed = self
             .transact(run, |fresh| {
+                if decision.kind == DecisionKind::Waive && awaits_clearance(fresh) {
+                    return Err(EngineError::Refused(format!(
+                        "{CLEARANCE} cannot be waived: an installer would erase disks that nobody has given up. Permit \
+                         each by its serial number, or take it out of the machine and retry"
+                    )));
+                }
                 if decision.kind == DecisionKind::Permit {
                     decision.serials = permitted(fresh, &decision.serials)?;
                 }
@@ -139,6 +147,11 @@ impl Engine {
             .await?;
         Ok(committed.view)
     }
+}
+
+/// Whether the run stopped where somebody has to say that disks may be erased by an installer.
+fn awaits_clearance(run: &RunView) -> bool {
+    run.failed_stage().is_some_and(|stage| stage == CLEARANCE)
 }
 
 /// The registered spec is the operator's and often kept elsewhere, so it is never changed silently.
@@ -232,13 +245,13 @@ fn check_replaced(replaced: &[Replacement]) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// The disks that a permit may name: those on which the failed stage found data. In their own spelling.
+/// The disks that a permit may name: those that the failed stage asks a word for. In their own spelling.
 fn permitted(run: &RunView, typed: &[String]) -> Result<Vec<String>, EngineError> {
     let stage = run.failed_stage().and_then(|name| run.stages.iter().find(|s| s.plan.name == name));
     let findings = stage.and_then(StageView::judgement).map_or(&[][..], |judgement| &judgement.findings);
     let holding: Vec<&str> = findings
         .iter()
-        .filter(|finding| finding.code == UNEXPECTED_DATA)
+        .filter(|finding| [UNEXPECTED_DATA, ERASE_NOT_PERMITTED].contains(&finding.code.as_str()))
         .filter_map(|finding| finding.part.as_ref()?.serial.as_deref())
         .collect();
     if holding.is_empty() {

@@ -53,7 +53,11 @@ const MAX_SPEED_SERVERS: usize = 64;
 /// How many network speed servers a run wants: one for each port that its spec expects, or that it is registered
 /// with.
 pub fn speed_servers(created: &RunCreated) -> u32 {
-    let expected = created.spec.get("nics").and_then(|nics| nics.as_array()).map_or(0, Vec::len);
+    let expected = created
+        .host_spec()
+        .and_then(|spec| spec.get("nics"))
+        .and_then(|nics| nics.as_array())
+        .map_or(0, Vec::len);
     let wanted = expected.max(created.macs.len()).clamp(1, MAX_SPEED_SERVERS);
     u32::try_from(wanted).unwrap_or(1)
 }
@@ -85,7 +89,7 @@ impl Engine {
                 .transact(id, |fresh| {
                     let mut changes = Changes::default();
                     // What is over needs nobody who works on it.
-                    if !fresh.created.pipeline.has_machine() && !fresh.state().is_terminal() {
+                    if !fresh.created.has_machine() && !fresh.state().is_terminal() {
                         let (enrolled, credential) = indoors::take_up(fresh, runner);
                         (changes, agent) = (enrolled, Some(credential));
                     }

@@ -40,6 +40,9 @@ pub struct RunCreated {
     pub stages: Vec<StagePlan>,
     /// The expected spec, or the image and its profile: whole, as it was at creation.
     pub spec: Value,
+    /// Where an image is tested on a registered host: that host's expected spec, as it was at creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Value>,
     /// The addresses that the machine may boot from.
     pub macs: Vec<Mac>,
     /// How the machine is switched on and off: a runner's power method and its settings.
@@ -61,6 +64,22 @@ pub struct RunCreated {
     /// What was asked for beyond the pipeline's defaults.
     #[serde(default, skip_serializing_if = "RunOptions::is_default")]
     pub options: RunOptions,
+}
+
+impl RunCreated {
+    /// What the machine under test should be: the expected spec of the host that boots for this run, if one does.
+    pub const fn host_spec(&self) -> Option<&Value> {
+        match self.pipeline {
+            Pipeline::Host => Some(&self.spec),
+            Pipeline::Image => self.machine.as_ref(),
+        }
+    }
+
+    /// Whether a machine boots over the network for it, and is switched on and off. Otherwise the runner does the work
+    /// itself, as the run's agent.
+    pub const fn has_machine(&self) -> bool {
+        self.host_spec().is_some()
+    }
 }
 
 /// What the power driver is asked to do.

@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod compat;
 pub mod decision;
 pub mod event;
 pub mod finding;

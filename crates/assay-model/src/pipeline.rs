@@ -26,12 +26,6 @@ impl Pipeline {
             Self::Image => "image",
         }
     }
-
-    /// Whether a machine boots over the network for it, and is switched on and off. Otherwise the runner does the
-    /// work itself, as the run's agent.
-    pub const fn has_machine(self) -> bool {
-        matches!(self, Self::Host)
-    }
 }
 
 impl fmt::Display for Pipeline {

@@ -29,6 +29,7 @@ fn created() -> EventBody {
         hold_s: 60,
         boot_timeout_s: 60,
         requested_by: "mara".into(),
+        machine: None,
         harness: "0.1.0".into(),
         muted: Vec::new(),
         options: crate::host::order::RunOptions::default(),

@@ -86,7 +86,8 @@ pub(crate) fn welcome(app: &App, run: &RunView) -> Welcome {
         server_time: app.engine.now(),
         heartbeat_s: HEARTBEAT_S,
         sensor_s: SENSOR_S,
-        spec: run.created.spec.clone(),
+        // An agent on a machine is told what the machine should be; a runner that works itself, what the image should do.
+        spec: run.created.host_spec().unwrap_or(&run.created.spec).clone(),
         verify_key: app.shared.key.public().to_hex(),
     }
 }

@@ -14,12 +14,13 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::compat::MachineSeen;
 use crate::db::{self, Batch, values};
 use crate::error::{Doing as _, StoreError, StoreErrorKind};
 use crate::images::ImageSeen;
 use crate::kill::Moment;
 use crate::projection::Written;
-use crate::{Store, bulk, images, outbox, projection, tokens};
+use crate::{Store, bulk, compat, images, outbox, projection, tokens};
 
 pub(crate) const APPEND: &str = "append to a run's journal";
 const CREATE: &str = "create a run";
@@ -82,6 +83,8 @@ pub enum Write {
     },
     /// Says which image the run tests.
     Image(ImageSeen),
+    /// Says what kind of machine the run is on.
+    Machine(MachineSeen),
 }
 
 /// What was committed.
@@ -423,6 +426,7 @@ async fn apply(tx: &DatabaseTransaction, run: RunId, at: Micros, write: Write) -
         Write::VoidTokens => tokens::void(tx, run).await,
         Write::Notify { id, event, payload } => outbox::put(tx, run, at, &id, &event, &payload).await,
         Write::Image(seen) => images::put(tx, run, seen).await,
+        Write::Machine(seen) => compat::put(tx, run, &seen).await,
     }
 }
 

@@ -1,13 +1,15 @@
-//! The rows that are a fold of a run's journal: `runs`, `stages`, `findings`, `artifacts`.
+//! The rows that are a fold of a run's journal: `runs`, `stages`, `findings`, `artifacts`, `image_trials`.
 //!
 //! They exist for lists and for people with SQL; nothing decides by them. What to write is the
 //! difference between the run before and after, so an append touches only what it changed, and a
 //! new kind of event needs no line here.
 
+use assay_model::compat::{Outcome, outcome};
 use assay_model::view::{AttemptOutcome, AttemptView, StageView};
 use assay_model::{Finding, Judgement, Micros, RunView, Sha256};
 use sea_orm::{DatabaseTransaction, DbErr, Value};
 
+use crate::compat;
 use crate::db::{Batch, execute, printable, values};
 
 /// Stands in for "the run itself" where a stage's place in the plan would be.
@@ -43,6 +45,7 @@ pub(crate) struct Written {
     stages: Vec<WrittenStage>,
     run_findings: usize,
     artifacts: usize,
+    outcome: Option<Outcome>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -64,6 +67,7 @@ impl Written {
             stages: view.stages.iter().map(WrittenStage::of).collect(),
             run_findings: view.run_findings.len(),
             artifacts: view.artifacts.len(),
+            outcome: outcome(view),
         }
     }
 }
@@ -114,7 +118,7 @@ pub(crate) fn update(
     for ordinal in before.artifacts..after.artifacts.len() {
         put_artifact(batch, after, ordinal);
     }
-    Ok(())
+    compat::update(batch, before.outcome.as_ref(), after.id, outcome(after))
 }
 
 /// The columns of a run's row that events move, in the order of both statements.

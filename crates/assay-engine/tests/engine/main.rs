@@ -4,9 +4,11 @@
 //! compared with the signed statement ([`Bench::check`]).
 
 mod boots;
+mod compat;
 mod decisions;
 mod evidence;
 mod gate;
+mod hardware;
 mod indoors;
 mod janitor;
 mod liveness;

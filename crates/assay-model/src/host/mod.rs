@@ -1,5 +1,6 @@
 //! What the host pipeline talks about: inventories, expected specs, orders, and the evidence of its stages.
 
+pub mod clearance;
 pub mod counters;
 pub mod cpu_stress;
 pub mod gpu;

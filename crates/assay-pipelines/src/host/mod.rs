@@ -1,5 +1,7 @@
 //! The host pipeline, in order. A new stage is one file beside this one and one line in [`STAGES`].
 
+pub mod clearance;
+mod consent;
 mod counters;
 mod cpu_stress;
 mod gpu;
@@ -62,7 +64,15 @@ pub(crate) fn lasted(seconds: f64, asked_s: f64) -> bool {
     seconds.is_finite() && seconds >= asked_s * SHARE
 }
 
-/// The stage with this name.
+/// What a machine's agent can be asked for beside [`STAGES`]: stages of runs that are no vets.
+static BESIDE: [&dyn HostStage; 1] = [&clearance::Clearance];
+
+/// The stage that an agent collects under this name, whatever pipeline asks for it.
+pub fn collected(name: &str) -> Option<&'static dyn HostStage> {
+    STAGES.into_iter().chain(BESIDE).find(|s| s.plan().name == name)
+}
+
+/// The stage of a vet with this name.
 pub fn stage(name: &str) -> Option<&'static dyn HostStage> {
     STAGES.into_iter().find(|s| s.plan().name == name)
 }

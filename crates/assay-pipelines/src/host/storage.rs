@@ -12,20 +12,17 @@
 //! less was written and read back than the profile asks for.
 
 #[cfg(feature = "collect")]
-mod collect;
+pub(super) mod collect;
 #[cfg(feature = "collect")]
 mod drive;
 mod judge;
 #[cfg(feature = "collect")]
-mod permit;
+pub(super) mod permit;
 mod speed;
 
 use assay_model::host::order::Profile;
 use assay_model::host::spec::{DiskClass, DiskSpec, HostSpec, LeaveOnDisks, StorageLimits};
-#[cfg(any(test, feature = "collect"))]
-use assay_model::host::storage::WipeProbe;
-use assay_model::host::storage::{StorageEvidence, SurfacePlan};
-#[cfg(any(test, feature = "collect"))]
+use assay_model::host::storage::{StorageEvidence, SurfacePlan, WipeProbe};
 use assay_model::text::clean;
 use assay_model::{Judgement, Owner, StageName, StagePlan};
 
@@ -94,7 +91,6 @@ pub(crate) const fn random_s(profile: Profile) -> u64 {
 }
 
 /// What a probe saw, in one line.
-#[cfg(any(test, feature = "collect"))]
 pub(crate) fn what_it_holds(probe: &WipeProbe) -> String {
     let mut said: Vec<String> = probe
         .signatures

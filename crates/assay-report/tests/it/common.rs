@@ -46,6 +46,7 @@ impl Story {
             hold_s: 86_400,
             boot_timeout_s: 600,
             requested_by: "mara".into(),
+            machine: None,
             harness: "0.1.0".into(),
             muted: Vec::new(),
             options: assay_model::host::order::RunOptions::default(),

@@ -1,6 +1,7 @@
 //! The operators' API: one file per resource; `assay_api::operator` is the contract.
 
 mod audit;
+mod compat;
 mod gate;
 mod hosts;
 mod images;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(operators::routes())
         .merge(hosts::routes())
         .merge(images::routes())
+        .merge(compat::routes())
         .merge(gate::routes())
         .merge(janitor::routes())
         .merge(runs::routes())
@@ -37,6 +39,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(notify::routes())
 }
 
+pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
 pub(crate) use images::{history as image_history, images};
 pub(crate) use notify::{status as notifications, test as test_sinks};

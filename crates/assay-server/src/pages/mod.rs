@@ -4,6 +4,7 @@
 //! template engine. Every change is a plain form that works without script; script only makes a page live.
 
 mod assets;
+mod compat;
 mod fleet;
 mod format;
 mod hosts;
@@ -40,6 +41,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/images", get(images::page))
         .route("/images/state", get(images::fragment))
         .route("/images/{name}", get(images::one))
+        .route("/matrix", get(compat::page))
         .route("/runs", get(runs::page))
         .route("/runs/{number}", get(run::page))
         .route("/runs/{number}/state", get(run::fragment))

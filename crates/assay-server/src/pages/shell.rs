@@ -1,6 +1,7 @@
 //! What all pages share: the frame, badges, the way errors look, and who is asking.
 
 use askama::Template;
+use assay_model::compat::CellState;
 use assay_model::{RunResult, RunState, Severity, Verdict};
 use axum::extract::FromRequestParts;
 use axum::http::header::{HeaderName, HeaderValue, LOCATION};
@@ -111,6 +112,19 @@ impl Badge {
             Verdict::Unverified => Self::new("warn", "unknown", "Not verified"),
             Verdict::Error => Self::warning("Runner error"),
         }
+    }
+
+    /// What is known of an image on a component. That it was never tried is a word of its own, and so is being old.
+    pub(super) fn cell(known: CellState, stale: bool) -> Self {
+        let (tone, icon, word) = match known {
+            CellState::Works if stale => ("warn", "wait", "Works"),
+            CellState::Works => ("pass", "pass", "Works"),
+            CellState::Fails => ("fail", "fail", "Fails"),
+            CellState::Mixed => ("warn", "warn", "Mixed"),
+            CellState::Unverified => ("warn", "unknown", "Not verified"),
+            CellState::Unknown => ("idle", "idle", "Unknown"),
+        };
+        Self::new(tone, icon, if stale { format!("{word}, stale") } else { word.to_owned() })
     }
 
     pub(super) fn severity(severity: Severity) -> Self {
@@ -300,6 +314,27 @@ mod tests {
                     "{state} {result:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn only_what_was_seen_to_work_lately_is_green_in_the_matrix() {
+        use CellState::{Fails, Mixed, Unknown, Unverified, Works};
+        let told = |known, stale| {
+            let badge = Badge::cell(known, stale);
+            (badge.tone, badge.word)
+        };
+        let cases = [
+            (Works, false, "pass", "Works"),
+            (Works, true, "warn", "Works, stale"),
+            (Fails, false, "fail", "Fails"),
+            (Fails, true, "fail", "Fails, stale"),
+            (Mixed, false, "warn", "Mixed"),
+            (Unverified, false, "warn", "Not verified"),
+            (Unknown, false, "idle", "Unknown"),
+        ];
+        for (known, stale, tone, word) in cases {
+            assert_eq!(told(known, stale), (tone, word.to_owned()), "{known} {stale}");
         }
     }
 

@@ -88,6 +88,7 @@ impl Story {
             hold_s: 7 * 24 * 3600,
             boot_timeout_s: 600,
             requested_by: "operator".into(),
+            machine: None,
             harness: "0.1.0".into(),
             muted: Vec::new(),
             options: assay_model::host::order::RunOptions::default(),

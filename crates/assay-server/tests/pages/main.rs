@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod compat;
 mod images;
 
 use std::net::{Ipv4Addr, SocketAddr};

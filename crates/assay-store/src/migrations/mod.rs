@@ -18,6 +18,7 @@ mod m0006_deliveries;
 mod m0007_stages;
 mod m0008_targets;
 mod m0009_images;
+mod m0010_compat;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_stages::STEP),
             Box::new(m0008_targets::STEP),
             Box::new(m0009_images::STEP),
+            Box::new(m0010_compat::STEP),
         ]
     }
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod bulk;
+mod compat;
 mod concurrency;
 mod crash;
 mod images;
@@ -74,6 +75,9 @@ on_both! {
     bulk::a_bad_row_fails_alone,
     bulk::retention_drops_whole_days,
     images::names_stay_and_what_is_behind_them_changes,
+    compat::trials_follow_the_journal,
+    compat::what_says_nothing_is_no_trial,
+    compat::an_image_is_as_old_as_its_first_run,
     migrations::a_filled_database_is_carried_over,
     migrations::a_newer_database_is_refused,
 }

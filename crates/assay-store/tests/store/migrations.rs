@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 9] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 10] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -72,6 +72,11 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 9] {
             "INSERT INTO image_runs VALUES ($1, $2, 4096, 'MY_INSTALLER', $3)",
             vec![run.0.into(), hash(), true.into()],
         )],
+        vec![
+            ("INSERT INTO machines VALUES ($1, '{\"components\":[]}')", vec![hash()]),
+            ("INSERT INTO run_machines VALUES ($1, $2, NULL)", vec![run.0.into(), hash()]),
+            ("INSERT INTO image_trials VALUES ($1, 'my', 'pass', 5, '[\"SlowBoot\"]', 2)", vec![run.0.into()]),
+        ],
     ]
 }
 
@@ -108,6 +113,8 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     assert_eq!(store.pins().await.expect("read")[0].by, "ada");
     let image = store.image_of(run).await.expect("read").expect("there");
     assert_eq!((image.digest, image.volume.as_deref()), (Sha256::of(b"x"), Some("MY_INSTALLER")));
+    let trial = store.trials().await.expect("read").remove(0);
+    assert_eq!((trial.number, trial.machine, trial.outcome.unverified), (7, Sha256::of(b"x"), 2));
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);

@@ -42,6 +42,7 @@ pub(crate) fn created(host: u128) -> RunCreated {
         hold_s: 3600,
         boot_timeout_s: 600,
         requested_by: "ada".into(),
+        machine: None,
         harness: "0.1.0".into(),
         muted: Vec::new(),
         options: assay_model::host::order::RunOptions::default(),

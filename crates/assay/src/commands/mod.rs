@@ -7,6 +7,7 @@ mod image;
 mod janitor;
 mod key;
 mod lab;
+mod matrix;
 mod notify;
 mod operator;
 mod prove;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
+    /// Which image works on which machine, and what is to be tested again
+    Matrix(matrix::Matrix),
     /// Ask whether a machine may go back to work; the exit code is the answer
     #[command(subcommand)]
     Gate(gate::Gate),
@@ -144,6 +147,7 @@ impl Cli {
             Command::Image(image) => image.run().await,
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
+            Command::Matrix(matrix) => matrix.run().await,
             Command::Gate(gate) => gate.run().await,
             Command::Janitor(janitor) => janitor.run().await,
             Command::Operator(operator) => operator.run().await,

@@ -199,7 +199,7 @@ async fn claim(context: &CollectContext<'_>, meant: &mut [Meant]) {
 }
 
 /// What went wrong with a disk that is not there any more is that it went away, whatever else was seen of it.
-fn or_gone(
+pub(in crate::host) fn or_gone(
     context: &CollectContext<'_>,
     candidate: &Candidate,
     (why, detail): (RefusalKind, String),
@@ -208,7 +208,8 @@ fn or_gone(
     (why, detail)
 }
 
-async fn open(node: &Path, sysroot: &Path) -> Result<Opened, (RefusalKind, String)> {
+/// Claims a disk for ourselves, as long as what comes back lives.
+pub(in crate::host) async fn open(node: &Path, sysroot: &Path) -> Result<Opened, (RefusalKind, String)> {
     let (node, sysroot) = (node.to_owned(), sysroot.to_owned());
     let opened = tokio::task::spawn_blocking(move || Target::open(&node, &sysroot)).await;
     let problem = match opened {
@@ -226,7 +227,11 @@ async fn open(node: &Path, sysroot: &Path) -> Result<Opened, (RefusalKind, Strin
 }
 
 /// Whether the open device is the one that was found, and so the one that the spec names.
-fn is_meant(opened: &Opened, candidate: &Candidate, wanted: &DiskSpec) -> Result<(), String> {
+pub(in crate::host) fn is_meant(
+    opened: &Opened,
+    candidate: &Candidate,
+    wanted: &DiskSpec,
+) -> Result<(), String> {
     let identity = opened.identity();
     let same = |wanted: Option<&String>, told: Option<&String>| {
         wanted.is_none_or(|wanted| told.is_some_and(|told| same_identity(wanted, told)))

@@ -1,11 +1,10 @@
 //! From evidence to a verdict: what stood in the way, what the disks could not do, and how much was proven.
 
 use assay_model::host::order::Profile;
-use assay_model::host::permit::GuardAnswer;
-use assay_model::host::spec::{ClusterSpec, DiskSpec, HostSpec};
+use assay_model::host::spec::{DiskSpec, HostSpec};
 use assay_model::host::storage::{
-    BadClass, Left, PermitOutcome, Refusal, RefusalKind, StorageDisk, StorageEvidence, Surface, SurfacePlan,
-    SurfaceStop, name_of, wanted_disks,
+    BadClass, Left, Refusal, RefusalKind, StorageDisk, StorageEvidence, Surface, SurfacePlan, SurfaceStop,
+    name_of, wanted_disks,
 };
 use assay_model::text::{clean, clean_to, plural};
 use assay_model::{Check, Coverage, Finding, Judgement, Severity, StageName, Verdict};
@@ -13,6 +12,7 @@ use assay_model::{Check, Coverage, Finding, Judgement, Severity, StageName, Verd
 use super::speed::{Held, against_floors, against_siblings, floors, slow_zone};
 use super::{NAME, least_sampled, plan_for};
 use crate::JudgeInput;
+use crate::host::consent;
 
 /// Longest part of a sentence that the machine chose.
 const MAX_DETAIL: usize = 400;
@@ -100,76 +100,16 @@ impl Totals {
 
     /// Whether anything could be written at all, and if not, why not.
     fn may_write(&mut self, evidence: &StorageEvidence, spec: &HostSpec) -> bool {
-        let Some(cluster) = &spec.cluster else {
-            let message =
-                "the spec does not say whether the host belongs to a cluster, so no disk was written to";
-            let next_step = "Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.";
-            self.findings.push(
-                Finding::new("ClusterUndeclared", Severity::Warning, message, next_step)
-                    .part("system", None, None),
-            );
-            self.unproven("no disk was tested: the spec does not declare a cluster".to_owned());
-            return false;
-        };
-        let guard = match &evidence.permit {
-            PermitOutcome::Missing => {
-                self.permit_invalid("no erase permit came with this try");
-                return false;
+        let Some(refused) = consent::refusal(&evidence.permit, spec) else { return true };
+        match refused.answered {
+            Some((what, expected, seen)) => self.fail(what, expected, &seen),
+            None if spec.cluster.is_none() => {
+                self.unproven("no disk was tested: the spec does not declare a cluster".to_owned());
             }
-            PermitOutcome::Invalid { why } => {
-                self.permit_invalid(&format!(
-                    "the erase permit does not hold: {}",
-                    clean_to(why, MAX_DETAIL)
-                ));
-                return false;
-            }
-            PermitOutcome::Valid { guard } => guard,
-        };
-        let asked = matches!(cluster, ClusterSpec::Proxmox(_));
-        match guard {
-            GuardAnswer::Live { node } => {
-                let message =
-                    format!("the cluster sees the node {} online, so no disk was written to", clean(node));
-                let next_step = "Take the node out of the cluster, or shut its system down and see that the cluster shows it offline, then retry.";
-                let finding = Finding::new("NodeIsLiveMember", Severity::Critical, message, next_step);
-                self.findings.push(finding.part("system", None, None));
-                self.fail("cluster", "node not online", "node online");
-                false
-            }
-            GuardAnswer::Unreachable { node, why } => {
-                let message = format!(
-                    "the cluster could not be asked about the node {} ({}), so no disk was written to",
-                    clean(node),
-                    clean_to(why, MAX_DETAIL)
-                );
-                let next_step = "See that the address in the spec leads to another member of the cluster, that the token is valid and that the cluster has quorum, then retry.";
-                let finding = Finding::new("ClusterGuardUnreachable", Severity::Warning, message, next_step);
-                self.findings.push(finding.part("system", None, None));
-                self.unproven("no disk was tested: the cluster could not be asked".to_owned());
-                false
-            }
-            GuardAnswer::NoCluster if !asked => true,
-            GuardAnswer::NotMember { .. } | GuardAnswer::Offline { .. } if asked => true,
-            other => {
-                self.permit_invalid(&format!(
-                    "the erase permit does not fit the spec: {}",
-                    clean(&other.to_string())
-                ));
-                false
-            }
+            None => self.unproven("no disk was tested: the cluster could not be asked".to_owned()),
         }
-    }
-
-    fn permit_invalid(&mut self, message: &str) {
-        let next_step = "Retry the stage; if it stays, see that machine and control plane have the same version and that nobody else answers on the provisioning network.";
-        let finding = Finding::new(
-            "PermitInvalid",
-            Severity::Critical,
-            format!("{message}; nothing was written"),
-            next_step,
-        );
-        self.findings.push(finding.part("system", None, None));
-        self.fail("erase permit", "valid", message);
+        self.findings.push(refused.finding);
+        false
     }
 
     fn fail(&mut self, name: &str, expected: &str, seen: &str) {

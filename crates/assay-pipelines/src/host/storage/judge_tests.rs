@@ -1,9 +1,10 @@
 //! The judge of `Storage`, green once and red for every rule.
 
 use assay_model::host::order::{PartKind, Replacement};
-use assay_model::host::spec::{DiskClass, ProxmoxMember};
+use assay_model::host::permit::GuardAnswer;
+use assay_model::host::spec::{ClusterSpec, DiskClass, ProxmoxMember};
 use assay_model::host::storage::{
-    BadSpot, RandomRate, RandomSpeed, RawData, Signature, WipeProbe, ZoneRate, ZoneSpeed,
+    BadSpot, PermitOutcome, RandomRate, RandomSpeed, RawData, Signature, WipeProbe, ZoneRate, ZoneSpeed,
 };
 
 use super::*;
