@@ -247,6 +247,7 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
         | EventBody::ServicesReady { .. }
         | EventBody::PostMortem { .. }
         | EventBody::MemtestServed { .. }
+        | EventBody::MediumServed { .. }
         | EventBody::EnrolmentRefused { .. }
         | EventBody::EvidenceReceived { .. }
         | EventBody::ArtifactStored { .. }
@@ -293,6 +294,7 @@ const fn is_record(event: &EventBody) -> bool {
             | EventBody::ServicesReady { .. }
             | EventBody::PostMortem { .. }
             | EventBody::MemtestServed { .. }
+            | EventBody::MediumServed { .. }
             | EventBody::EnrolmentRefused { .. }
             | EventBody::EvidenceReceived { .. }
             | EventBody::ArtifactStored { .. }

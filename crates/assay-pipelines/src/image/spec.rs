@@ -25,6 +25,10 @@ pub struct ImageSpec {
     /// What this run differs in from the others of its matrix: `firmware` → `uefi`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cell: BTreeMap<String, String>,
+    /// The registered host that it is installed on, in place of a virtual machine: then nothing is known of disks, screen
+    /// and network but what the console tells. Set by the control plane alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// Whether this is a run of the main branch, in which slow stages are asked, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub main: bool,

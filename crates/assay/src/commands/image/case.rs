@@ -90,6 +90,7 @@ fn empty(case: &Case) -> ImageSpec {
         profile: case.profile.clone(),
         folder,
         cell: case.cell(),
+        on: None,
         main: false,
         seed: 0,
     }
@@ -104,6 +105,7 @@ pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Res
         profile: case.profile.clone(),
         folder: common.folder.clone(),
         cell: case.cell(),
+        on: None,
         main: common.main,
         seed,
     };
@@ -111,6 +113,7 @@ pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Res
         spec: serde_json::to_value(&spec)?,
         runner: common.runner.clone(),
         muted: common.muted.clone(),
+        on: None,
     };
     client.post("/api/v1/images/runs", &asked).await.with_context(|| format!("case {}", case.name))
 }

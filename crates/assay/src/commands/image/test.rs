@@ -360,7 +360,7 @@ impl Test {
         let cell = self.firmware.iter().map(|firmware| ("firmware".to_owned(), firmware.clone())).collect();
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
         let (image, sha256) = self.image()?;
-        Ok(ImageSpec { image, sha256, profile, folder: self.folder()?, cell, main: self.main, seed })
+        Ok(ImageSpec { image, sha256, profile, folder: self.folder()?, cell, on: None, main: self.main, seed })
     }
 
     /// Whether a runner of the control plane's does the work, on its own machine.
@@ -402,7 +402,7 @@ impl Test {
         spec: &ImageSpec,
         number: &OnceLock<i64>,
     ) -> Result<RunDetail> {
-        let asked = TestImage { spec: serde_json::to_value(spec)?, runner, muted: self.mute.clone() };
+        let asked = TestImage { spec: serde_json::to_value(spec)?, runner, muted: self.mute.clone(), on: None };
         let summary: RunSummary = client.post("/api/v1/images/runs", &asked).await?;
         let _ = number.set(summary.number);
         ui::say(&format!("run {} · {} · seed {}", summary.number, summary.target, spec.seed));
