@@ -9,6 +9,7 @@ mod disks;
 mod inspect;
 mod install;
 mod join;
+mod look;
 mod machine;
 mod power_cuts;
 mod prepare;
@@ -30,6 +31,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 pub use self::digests::{Digests, ImageDigest};
+pub use self::look::look;
 use self::disks::Laid;
 use self::machine::Machine;
 use self::reconcile::Revisions;
