@@ -136,7 +136,7 @@ fn spec() -> HostSpec {
 }
 
 fn member() -> HostSpec {
-    let member = ProxmoxMember { url: "https://pve".into(), node: "pve3".into(), fingerprint: String::new() };
+    let member = ProxmoxMember { url: "https://pve".into(), node: "pve3".into(), fingerprint: None };
     HostSpec { cluster: Some(ClusterSpec::Proxmox(member)), ..HostSpec::default() }
 }
 

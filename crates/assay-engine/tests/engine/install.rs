@@ -70,10 +70,8 @@ async fn with_spec(spec: &str) -> (Bench, Waiting) {
 
 /// One whose host is a member of a cluster.
 async fn member() -> (Bench, Waiting, Arc<Cluster>) {
-    let spec = canned::SPEC.replace(
-        "cluster: none",
-        &format!("cluster: {{proxmox: {{url: 'https://10.0.0.9:8006', node: pve3, fingerprint: '{}'}}}}", "ab".repeat(32)),
-    );
+    let cluster = "cluster: {proxmox: {url: 'https://pve1:8006', node: pve3}}";
+    let spec = canned::SPEC.replace("cluster: none", cluster);
     let (mut bench, runner) = with_spec(&spec).await;
     let cluster = Arc::new(Cluster(Mutex::new(GuardAnswer::Offline { node: "pve3".to_owned() })));
     bench.engine = bench.engine.clone().with_guard(Arc::clone(&cluster) as _);
