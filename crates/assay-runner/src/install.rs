@@ -10,8 +10,7 @@ use std::time::Duration;
 use assay_api::runner::{Grant, InstallOrder, LookOrder, Order, StageRead, Try};
 use assay_model::StageName;
 use assay_pipelines::image::ImageSpec;
-use assay_pipelines::image::bench::{Digests, look};
-use serde_json::Value;
+use assay_pipelines::image::bench::{Brought, Digests, look};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -22,27 +21,15 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// What came of a stage, or why nothing could.
-pub(crate) type Came = Result<Read, String>;
-
-/// The evidence of a stage.
-#[derive(Clone, Debug)]
-pub(crate) struct Read {
-    /// What its judge reads.
-    pub(crate) evidence: Value,
-    /// Its transcripts, by name.
-    pub(crate) texts: BTreeMap<String, String>,
-}
+/// What came of each stage so far, or why nothing could.
+type Told = (StageName, Result<Brought, String>);
 
 /// Looks at the image for a stage that needs no machine.
 pub(crate) async fn look_at(client: &Client, digests: &Digests, grant: &Grant, order: &LookOrder) {
     let stage = &order.open.stage;
     info!(run.number = grant.number, "looking at the image for {stage} (try {})", order.open.attempt);
     let brought = match ImageSpec::of(&order.spec) {
-        Ok(spec) => look(&spec, stage.as_str(), digests).await.map(|brought| Read {
-            evidence: brought.evidence,
-            texts: BTreeMap::new(),
-        }),
+        Ok(spec) => look(&spec, stage.as_str(), digests).await,
         Err(problem) => Err(problem),
     };
     hand_over(client, grant, &order.open, &brought).await;
@@ -54,13 +41,13 @@ pub(crate) async fn follow(
     client: &Client,
     grant: &Grant,
     first: &InstallOrder,
-    mut told: mpsc::UnboundedReceiver<(StageName, Read)>,
+    mut told: mpsc::Receiver<Told>,
     reading: impl Future<Output = Result<(), String>>,
     progress: impl Fn() -> String,
 ) {
     let mut reading = std::pin::pin!(reading);
     let mut over: Option<String> = None;
-    let mut brought: BTreeMap<StageName, Came> = BTreeMap::new();
+    let mut brought: BTreeMap<StageName, Result<Brought, String>> = BTreeMap::new();
     let mut now = first.clone();
     let (mut said, mut tick) = (String::new(), tokio::time::interval(LOOK_UP));
     loop {
@@ -76,12 +63,12 @@ pub(crate) async fn follow(
         }
         tokio::select! {
             Some((stage, came)) = told.recv() => {
-                brought.insert(stage, Ok(came));
+                brought.insert(stage, came);
             }
             ended = &mut reading, if over.is_none() => {
                 // What it has told last may still be on its way.
                 while let Ok((stage, came)) = told.try_recv() {
-                    brought.insert(stage, Ok(came));
+                    brought.insert(stage, came);
                 }
                 over = Some(match ended {
                     Ok(()) => "the reading of the console ended before this stage".to_owned(),
@@ -104,13 +91,14 @@ pub(crate) async fn follow(
 }
 
 /// Whether the control plane has taken it. Not told: the order comes again.
-async fn hand_over(client: &Client, grant: &Grant, open: &Try, came: &Came) -> bool {
-    let (Read { evidence, texts }, problem) = match came {
-        Ok(read) => (read.clone(), None),
-        Err(problem) => (Read { evidence: Value::Null, texts: BTreeMap::new() }, Some(problem.clone())),
+async fn hand_over(client: &Client, grant: &Grant, open: &Try, came: &Result<Brought, String>) -> bool {
+    let (evidence, problem, files) = match came {
+        Ok(brought) => (brought.evidence.clone(), None, brought.artifacts.clone()),
+        Err(problem) => (serde_json::Value::Null, Some(problem.clone()), Vec::new()),
     };
+    let texts = files.into_iter().map(|(name, bytes)| (name, String::from_utf8_lossy(&bytes).into_owned()));
     let Try { stage, attempt, generation, .. } = open.clone();
-    let read = StageRead { stage, attempt, generation, evidence, problem, texts };
+    let read = StageRead { stage, attempt, generation, evidence, problem, texts: texts.collect() };
     if let Err(problem) = client.evidence(&grant.token, &read).await {
         warn!(run.number = grant.number, "{problem}");
         tokio::time::sleep(AWAY).await;
