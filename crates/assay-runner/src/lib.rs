@@ -11,6 +11,9 @@ mod console;
 mod images;
 mod iperf;
 mod leftovers;
+mod media;
+#[cfg_attr(not(test), expect(dead_code, reason = "the order to install comes with its API"))]
+mod metal;
 mod power;
 mod provision;
 mod work;

@@ -108,8 +108,8 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
         match client.next(&grant.token).await {
             Ok(Order::Wait) => {}
             Ok(Order::End) => break,
-            Ok(Order::Power { job, action }) => {
-                let outcome = power.once(grant.run, &job, &grant.power, action).await;
+            Ok(Order::Power { job, action, medium }) => {
+                let outcome = power.once(grant.run, &job, &grant.power, action, medium.as_ref()).await;
                 let done = Done { job, ok: outcome.ok, message: outcome.message };
                 // Not told: the order comes again, and the remembered outcome is told then.
                 if let Err(problem) = client.done(&grant.token, &done).await {

@@ -10,6 +10,7 @@ mod inspect;
 mod install;
 mod join;
 mod machine;
+pub mod metal;
 mod power_cuts;
 mod prepare;
 mod reconcile;
