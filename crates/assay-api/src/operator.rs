@@ -106,6 +106,9 @@ pub struct RunSummary {
     pub target: String,
     /// Which list of stages.
     pub pipeline: Pipeline,
+    /// Whether the target is a registered host: of an image's run, the machine that it is installed on.
+    #[serde(default)]
+    pub on_host: bool,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
     /// Where it is in its life.

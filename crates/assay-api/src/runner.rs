@@ -175,7 +175,10 @@ pub struct InstallOrder {
     /// The try that is waited for now; none for the moment between two stages, in which the reading goes on. Evidence
     /// of a stage that is not open yet is kept until it is.
     pub open: Option<Try>,
-    /// Seconds that are left for the machine to come as far as its medium; from then on the profile's times count.
+    /// What was inserted: ejected when the installer has done its work, and when nobody follows it any more.
+    pub medium: Medium,
+    /// How long the machine may take from power-on to what its firmware boots, in seconds; the profile's times come on
+    /// top.
     pub boot_s: u64,
 }
 

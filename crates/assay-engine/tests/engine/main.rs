@@ -8,6 +8,7 @@ mod decisions;
 mod evidence;
 mod gate;
 mod hardware;
+mod install;
 mod janitor;
 mod liveness;
 mod orders;

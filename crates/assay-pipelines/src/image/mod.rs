@@ -13,6 +13,7 @@ pub mod evidence;
 mod faults;
 #[cfg(test)]
 mod fixtures;
+pub mod hardware;
 mod identify;
 mod inspect;
 mod install;
@@ -112,7 +113,12 @@ pub fn stage(name: &str) -> Option<&'static dyn ImageStage> {
     STAGES.into_iter().find(|s| s.plan().name == name)
 }
 
-/// A stage's place in a run over this image.
+/// Has a stage judge its evidence.
+pub fn judge(stage: &dyn ImageStage, input: &ImageInput<'_>) -> Judgement {
+    hardware::unverifiable(stage, input).unwrap_or_else(|| stage.judge(input))
+}
+
+/// A stage's place in a run over this image, on a virtual machine.
 pub fn planned(stage: &dyn ImageStage, spec: &ImageSpec) -> StagePlan {
     /// The most that limits are stretched on a slow runner, and what a stage needs beside its phases.
     const SLOWEST: u64 = 20;

@@ -9,6 +9,7 @@ mod disks;
 mod inspect;
 mod install;
 mod join;
+mod look;
 mod machine;
 pub mod metal;
 mod power_cuts;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 pub use self::digests::{Digests, ImageDigest};
+pub use self::look::look;
 use self::disks::Laid;
 use self::machine::Machine;
 use self::reconcile::Revisions;
