@@ -369,10 +369,7 @@ impl Arguments {
     /// A drive as a BMC's virtual media are: on a USB controller of its own, which is there with them only.
     fn medium(&mut self, image: &Path, bootindex: u32) {
         let image = escape_path(image);
-        self.pair(
-            "-blockdev",
-            format!("driver=file,filename={image},node-name={MEDIUM_NODE},read-only=on"),
-        );
+        self.pair("-blockdev", format!("driver=file,filename={image},node-name={MEDIUM_NODE},read-only=on"));
         self.port_device("qemu-xhci,id=usb-medium");
         self.pair("-device", "usb-bot,id=bot-medium,bus=usb-medium.0");
         self.pair(

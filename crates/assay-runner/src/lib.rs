@@ -9,10 +9,10 @@ mod capacity;
 mod client;
 mod console;
 mod images;
+mod install;
 mod iperf;
 mod leftovers;
 mod media;
-#[cfg_attr(not(test), expect(dead_code, reason = "the order to install comes with its API"))]
 mod metal;
 mod power;
 mod provision;

@@ -96,7 +96,8 @@ async fn serve(
     Path((digest, _)): Path<(String, String)>,
     asked: HeaderMap,
 ) -> Response {
-    let known = digest.parse::<Sha256>().ok().and_then(|digest| lock(&shown).get(&digest.to_string()).cloned());
+    let known =
+        digest.parse::<Sha256>().ok().and_then(|digest| lock(&shown).get(&digest.to_string()).cloned());
     let Some(path) = known else { return StatusCode::NOT_FOUND.into_response() };
     answer(path, asked.get(header::RANGE)).await.unwrap_or_else(|problem| {
         debug!("an image cannot be served: {problem}");
@@ -188,6 +189,7 @@ mod tests {
         let image = folder.path().join("small.iso");
         std::fs::write(&image, "0123456789").expect("written");
         let medium = Medium { image, sha256: Sha256::of(b"0123456789"), bytes: 10 };
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // A port that was free a moment ago: the address must be known before anybody listens.
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let server = MediaServer::at(free.expect("a port"));
@@ -199,7 +201,10 @@ mod tests {
         assert_eq!(whole.text().await.expect("text"), "0123456789");
         let asked = |range| http.get(address.clone()).header("Range", range).send();
         let part = asked("bytes=2-4").await.expect("an answer");
-        assert_eq!((part.status().as_u16(), &part.headers()["content-range"]), (206, &HeaderValue::from_static("bytes 2-4/10")));
+        assert_eq!(
+            (part.status().as_u16(), &part.headers()["content-range"]),
+            (206, &HeaderValue::from_static("bytes 2-4/10"))
+        );
         assert_eq!(part.text().await.expect("text"), "234");
         assert_eq!(asked("bytes=10-").await.expect("an answer").status().as_u16(), 416);
         let head = http.head(address.clone()).send().await.expect("an answer");

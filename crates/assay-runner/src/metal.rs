@@ -6,16 +6,74 @@
 
 use std::time::Duration;
 
-use assay_pipelines::image::bench::metal::{Installation, News};
+use assay_api::runner::{Grant, InstallOrder};
+use assay_model::StageName;
+use assay_model::event::PowerAction;
+use assay_pipelines::image::ImageSpec;
+use assay_pipelines::image::bench::Brought;
+use assay_pipelines::image::bench::metal::{Following, Installation, News, StageBrought, followed};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::console::{AGAIN, PAUSE, Source};
+use crate::console::{AGAIN, PAUSE, Progress, Source};
+use crate::install::Told;
+use crate::power::Power;
 
 /// News that may wait to be taken. Whoever does not take them for long slows the reading down, and loses nothing.
 const WAITING: usize = 256;
+
+/// Reads the console of an installation to its end. What came of each stage is told; the medium is ejected when the
+/// installer says that it is done. A machine whose medium stays in is switched off, before it installs once more.
+///
+/// # Errors
+/// Why it cannot be followed at all.
+pub(crate) async fn read(
+    power: &Power,
+    grant: &Grant,
+    order: &InstallOrder,
+    told: mpsc::Sender<Told>,
+    progress: &Progress,
+) -> Result<(), String> {
+    let spec = ImageSpec::of(&order.spec)?;
+    let (machine, emulated) = power.kind(&grant.power).await;
+    let following = Following {
+        stages: order.stages.iter().filter_map(|stage| followed(stage.as_str())).collect(),
+        boot: Duration::from_secs(order.boot_s),
+        stretch: 1.0,
+        emulated,
+        machine,
+    };
+    let installation = Installation::new(&spec.profile, following)?;
+    let opened = power.console(grant.run, &order.job, &grant.power).await;
+    let mut followed = follow(opened, installation);
+    loop {
+        match followed.next().await {
+            News::Step(words) => progress.set(words),
+            News::Eject => {
+                let out = power.eject(grant.run, &order.job, &grant.power, &order.medium).await;
+                if !out.ok {
+                    warn!(
+                        run.number = grant.number,
+                        "the medium stays in, so the machine is switched off: {}", out.message
+                    );
+                    let job = format!("{}-stuck", order.job);
+                    power.once(grant.run, &job, &grant.power, PowerAction::Off, None).await;
+                }
+                followed.ejected(if out.ok { Ok(()) } else { Err(out.message) }).await;
+            }
+            News::Brought(StageBrought { stage, evidence, texts }) => {
+                let artifacts = texts.into_iter().map(|(name, text)| (name, text.into_bytes())).collect();
+                let came = (StageName::from(stage), Ok(Brought { evidence, artifacts }));
+                if told.send(came).await.is_err() {
+                    return Ok(());
+                }
+            }
+            News::Over => return Ok(()),
+        }
+    }
+}
 
 /// A machine that is followed. Nobody follows it any more once this is dropped.
 pub(crate) struct Followed {

@@ -21,7 +21,8 @@ timeout = "60s"
 timeout = "60s"
 "#;
 
-const INSTALLS: &str = "[    0.000000] Linux version 6.1.0\r\n[    2.000000] Run /init as init process\r\nINSTALL COMPLETE\r\n";
+const INSTALLS: &str =
+    "[    0.000000] Linux version 6.1.0\r\n[    2.000000] Run /init as init process\r\nINSTALL COMPLETE\r\n";
 const COMES_UP: &str = "[   60.000000] reboot: Restarting system\r\n[    0.000000] Linux version 6.1.0\r\n\
                         [    1.000000] Run /init as init process\r\nnode-1 login: ";
 
@@ -99,7 +100,10 @@ async fn a_console_that_is_not_there_is_no_fault_of_the_image() {
     for opened in [Err("no way there".to_owned()), Ok(unreadable)] {
         let mut followed = follow(opened, installation());
         let (stages, last) = brought(&mut followed).await;
-        assert_eq!((&stages[0].0[..], &stages[0].1["how"], last), ("Boot", &Value::from("runner_fault"), News::Eject));
+        assert_eq!(
+            (&stages[0].0[..], &stages[0].1["how"], last),
+            ("Boot", &Value::from("runner_fault"), News::Eject)
+        );
         followed.ejected(Ok(())).await;
         assert_eq!(brought(&mut followed).await, (Vec::new(), News::Over));
     }

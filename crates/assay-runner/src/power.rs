@@ -22,7 +22,7 @@ use assay_netboot::power::{
     BootMode, Credential, IpmiSettings, Method, PowerDriver, PowerError, PowerSettings, Secret, Site,
 };
 use assay_pipelines::image::bench::Digests;
-use assay_qemu::{BmcAccess, Firmware, Lab, LabConfig, QemuError};
+use assay_qemu::{Accel, BmcAccess, Firmware, Lab, LabConfig, QemuError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
@@ -260,7 +260,9 @@ impl Power {
                 }
                 Method::Driver(settings) => {
                     let driver = PowerDriver::open(&settings, &self.secrets, &self.site)?;
-                    let done = driver.eject_medium(&self.media()?.address(medium).map_err(SwitchError::Medium)?).await;
+                    let done = driver
+                        .eject_medium(&self.media()?.address(medium).map_err(SwitchError::Medium)?)
+                        .await;
                     driver.close().await;
                     if done.is_ok() {
                         self.media()?.hide(medium);
@@ -291,7 +293,9 @@ impl Power {
     fn holds_in_lab(&self, machine: &str, medium: &Medium) -> Result<bool, SwitchError> {
         let known = self.lab()?.medium(machine)?;
         // The lab keeps the file's real place.
-        Ok(known.is_some_and(|known| fs::canonicalize(&medium.image).map_or(known == medium.image, |own| own == known)))
+        Ok(known.is_some_and(|known| {
+            fs::canonicalize(&medium.image).map_or(known == medium.image, |own| own == known)
+        }))
     }
 
     /// Whether the image is still the one that the run looked at.
@@ -364,6 +368,23 @@ impl Power {
         };
         let driver = driver.map_err(|problem| problem.to_string())?;
         Ok(Source::carried(driver, &kept.with_extension("capture")))
+    }
+
+    /// What kind of machine it is, for people, and whether its processors are emulated in software.
+    pub(crate) async fn kind(&self, power: &Value) -> (String, bool) {
+        match (Method::read(power), &self.lab) {
+            (Ok(Method::Lab { machine }), Some(lab)) => {
+                let emulated = matches!(lab.accel().await, Ok(Accel::Tcg { .. }));
+                let how = if emulated { "emulated in software" } else { "by kvm" };
+                (format!("lab machine {machine}, {how}"), emulated)
+            }
+            _ => ("a registered machine".to_owned(), false),
+        }
+    }
+
+    /// Digests of images that were looked at before.
+    pub(crate) fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// The log of a lab machine that has no BMC. One with a BMC is read as a real machine is.
@@ -480,13 +501,15 @@ mod tests {
     async fn a_job_is_done_once_and_its_outcome_told_again() {
         let dir = tempfile::tempdir().expect("tempdir");
         let power = power(dir.path());
-        let first = power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
+        let first =
+            power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
         assert!(first.ok);
         // The same job with settings that would fail: nothing is done, the first outcome is told.
         let again = power.once(run(), "1-power-1", &json!({"method": "lab"}), PowerAction::Cycle, None).await;
         assert_eq!(again, first);
         power.forget(run());
-        let anew = power.once(run(), "1-power-1", &json!({"method": "nonsense"}), PowerAction::Cycle, None).await;
+        let anew =
+            power.once(run(), "1-power-1", &json!({"method": "nonsense"}), PowerAction::Cycle, None).await;
         assert!(!anew.ok);
     }
 
@@ -495,7 +518,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let power = power(dir.path());
         write(&power.job_file(run(), "1-power-1"), None).expect("written");
-        let outcome = power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
+        let outcome =
+            power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
         assert!(outcome.message.contains("not known"), "{}", outcome.message);
     }
 
@@ -531,5 +555,76 @@ mod tests {
         for (said, expected) in said.iter().zip(expected) {
             assert!(said.contains(expected), "{said}");
         }
+    }
+
+    const LAB: &str = "healthy-bios";
+
+    /// A runner with the lab's machine files, where nothing is switched on.
+    fn lab_power(dir: &Path) -> (Power, Value, Medium) {
+        let machines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/machines");
+        let lab = Lab::open(LabConfig::new(dir.join("lab"), machines)).expect("a lab");
+        let image = dir.join("small.iso");
+        fs::write(&image, "an image").expect("written");
+        let medium = Medium { image, sha256: assay_model::Sha256::of(b"an image"), bytes: 8 };
+        let power = Power { lab: Some(lab), ..power(dir) };
+        (power, json!({"method": "lab", "machine": LAB}), medium)
+    }
+
+    fn inserted(power: &Power) -> Option<PathBuf> {
+        power.lab.as_ref().expect("a lab").medium(LAB).expect("a machine")
+    }
+
+    #[tokio::test]
+    async fn only_the_image_that_the_run_looked_at_is_inserted() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (power, settings, medium) = lab_power(dir.path());
+        let other = Medium { sha256: assay_model::Sha256::of(b"another"), ..medium.clone() };
+        let outcome = power.once(run(), "1", &settings, PowerAction::Medium, Some(&other)).await;
+        assert!(!outcome.ok && outcome.message.contains("another image by now"), "{}", outcome.message);
+        let none = power.once(run(), "2", &settings, PowerAction::Medium, None).await;
+        assert!(!none.ok && none.message.contains("no medium was named"), "{}", none.message);
+        let by_hand =
+            power.once(run(), "3", &json!({"method": "manual"}), PowerAction::Medium, Some(&medium)).await;
+        assert!(!by_hand.ok && by_hand.message.contains("nobody can insert a medium"), "{}", by_hand.message);
+        assert_eq!(inserted(&power), None);
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_insertion_is_looked_at_and_not_repeated() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (power, settings, medium) = lab_power(dir.path());
+        let again = async |job: &str| {
+            write(&power.job_file(run(), job), None).expect("written");
+            power.once(run(), job, &settings, PowerAction::Medium, Some(&medium)).await
+        };
+        let outcome = again("1").await;
+        assert!(!outcome.ok && outcome.message.contains("it is not in; try again"), "{}", outcome.message);
+        assert_eq!(inserted(&power), None);
+        let lab = power.lab.as_ref().expect("a lab");
+        lab.insert_medium(LAB, &medium.image).await.expect("in");
+        let outcome = again("2").await;
+        assert!(outcome.ok && outcome.message.contains("the medium is in"), "{}", outcome.message);
+    }
+
+    #[tokio::test]
+    async fn what_was_inserted_here_is_ejected_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (power, settings, medium) = lab_power(dir.path());
+        let lab = power.lab.as_ref().expect("a lab");
+        let theirs = dir.path().join("theirs.iso");
+        fs::write(&theirs, "another image").expect("written");
+        lab.insert_medium(LAB, &theirs).await.expect("in");
+        let outcome = power.eject(run(), "1", &settings, &medium).await;
+        assert!(outcome.ok && outcome.message.contains("is not in the drive"), "{}", outcome.message);
+        assert_eq!(inserted(&power), Some(theirs));
+        lab.eject_medium(LAB).await.expect("out");
+
+        lab.insert_medium(LAB, &medium.image).await.expect("in");
+        let outcome = power.eject(run(), "2", &settings, &medium).await;
+        assert!(outcome.ok && outcome.message.contains("is ejected"), "{}", outcome.message);
+        assert_eq!(inserted(&power), None);
+        // Told again, also when it could not be done any more.
+        assert_eq!(power.eject(run(), "2", &json!({"method": "manual"}), &medium).await, outcome);
+        assert!(!power.eject(run(), "3", &json!({"method": "manual"}), &medium).await.ok);
     }
 }

@@ -130,7 +130,8 @@ impl Redfish {
         let bmc = self.name();
         let taken: Vec<_> = drives.iter().map(Drive::to_string).collect();
         Err(if taken.is_empty() {
-            let said = "it has no virtual drive for a CD or a USB stick; some need a licence for virtual media";
+            let said =
+                "it has no virtual drive for a CD or a USB stick; some need a licence for virtual media";
             PowerError::Unsupported { bmc, doing, said: said.to_owned() }
         } else {
             let said = format!(
@@ -196,7 +197,8 @@ impl Drive {
             // Some tell the file's name alone.
             "" => {
                 let name = self.seen.body["ImageName"].as_str().unwrap_or_default();
-                !name.is_empty() && image.path_segments().and_then(|mut parts| parts.next_back()) == Some(name)
+                !name.is_empty()
+                    && image.path_segments().and_then(|mut parts| parts.next_back()) == Some(name)
             }
             told => Url::parse(told).is_ok_and(|told| told == *image),
         }

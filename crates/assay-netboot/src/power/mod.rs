@@ -282,7 +282,8 @@ impl PowerDriver {
                     );
                     (MediaAsk::Insert(image).doing(), said)
                 } else {
-                    let said = format!("it agreed, and yet the medium is still in its drive after {:?}", self.limit);
+                    let said =
+                        format!("it agreed, and yet the medium is still in its drive after {:?}", self.limit);
                     (MediaAsk::Eject(image).doing(), said)
                 };
                 return Err(PowerError::Refused { bmc: self.to_string(), doing, said });
@@ -326,8 +327,9 @@ impl PowerDriver {
             Bmc::Redfish(_, None) => Err(PowerError::Unsupported {
                 bmc: self.to_string(),
                 doing: "the serial console",
-                said: "Redfish carries none; where the BMC speaks IPMI too, name the serial port with `console`"
-                    .to_owned(),
+                said:
+                    "Redfish carries none; where the BMC speaks IPMI too, name the serial port with `console`"
+                        .to_owned(),
             }),
             Bmc::Wol(_) => Err(PowerError::Unsupported {
                 bmc: self.to_string(),

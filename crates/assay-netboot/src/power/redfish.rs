@@ -154,7 +154,9 @@ impl Redfish {
         let targets = strings(&system.body["Boot"]["BootSourceOverrideTarget@Redfish.AllowableValues"]);
         let wanted = match &targets {
             None => wanted.last().copied(),
-            Some(targets) => wanted.iter().copied().find(|wanted| targets.iter().any(|known| known == wanted)),
+            Some(targets) => {
+                wanted.iter().copied().find(|wanted| targets.iter().any(|known| known == wanted))
+            }
         };
         let Some(wanted) = wanted else {
             let said = format!("the next boot can be from {} only", targets.unwrap_or_default().join(", "));

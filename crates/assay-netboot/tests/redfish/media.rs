@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use assay_netboot::power::{
-    Credential, IpmiSettings, PowerDriver, PowerSettings, Secret, Site, WolSettings,
-};
+use assay_netboot::power::{Credential, IpmiSettings, PowerDriver, PowerSettings, Secret, Site, WolSettings};
 use serde_json::{Value, json};
 use url::Url;
 use wiremock::{
@@ -88,9 +86,7 @@ async fn service(drive: &Drive) -> Service {
     let service = bare(json!({"Links": {"ManagedBy": [{"@odata.id": MANAGER}]}})).await;
     service.answers("GET", MANAGER, &json!({"VirtualMedia": {"@odata.id": DRIVES}})).await;
     let floppy = "/redfish/v1/Managers/1/VirtualMedia/1";
-    service
-        .answers("GET", DRIVES, &json!({"Members": [{"@odata.id": floppy}, {"@odata.id": CD}]}))
-        .await;
+    service.answers("GET", DRIVES, &json!({"Members": [{"@odata.id": floppy}, {"@odata.id": CD}]})).await;
     service.answers("GET", floppy, &json!({"MediaTypes": ["Floppy"], "Inserted": false})).await;
     service.does("GET", CD, drive, Does::Tells).await;
     service
@@ -234,7 +230,9 @@ async fn what_was_agreed_and_not_done_is_told() {
 
 #[tokio::test]
 async fn a_machine_boots_from_its_medium_next_by_the_name_that_the_service_has_for_it() {
-    for (allowed, wanted) in [(json!(["Pxe", "Cd"]), "Cd"), (json!(["Cd", "UsbCd"]), "UsbCd"), (json!(null), "Cd")] {
+    for (allowed, wanted) in
+        [(json!(["Pxe", "Cd"]), "Cd"), (json!(["Cd", "UsbCd"]), "UsbCd"), (json!(null), "Cd")]
+    {
         let drive = Drive::with_actions();
         let service = service(&drive).await;
         service.server.reset().await;
@@ -250,9 +248,15 @@ async fn a_machine_boots_from_its_medium_next_by_the_name_that_the_service_has_f
         service.does("POST", INSERT, &drive, Does::Inserts).await;
         service.does("POST", super::RESET, &body, Does::ComesOn).await;
         let words = service.driver(&[]).cycle_into(&image()).await.expect("on").to_string();
-        assert!(words.contains("the medium is in its virtual drive, next boot is from the medium"), "{words}");
+        assert!(
+            words.contains("the medium is in its virtual drive, next boot is from the medium"),
+            "{words}"
+        );
         let boot = &body.body()["Boot"];
-        assert_eq!((&boot["BootSourceOverrideTarget"], &boot["BootSourceOverrideEnabled"]), (&json!(wanted), &json!("Once")));
+        assert_eq!(
+            (&boot["BootSourceOverrideTarget"], &boot["BootSourceOverrideEnabled"]),
+            (&json!(wanted), &json!("Once"))
+        );
         assert_eq!(drive.body()["Image"], image().as_str());
     }
 }

@@ -160,7 +160,12 @@ fn refusal(profile: &Profile, evidence: &Installed, after_cut: Option<&After>) -
 }
 
 /// Whether the machine did at the end what the profile says.
-pub(super) fn ending(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+pub(super) fn ending(
+    profile: &Profile,
+    evidence: &Installed,
+    checks: &mut Vec<Check>,
+    findings: &mut Vec<Finding>,
+) {
     let wanted = match profile.install.ends {
         Ends::Any => return,
         Ends::Reboot => "rebooted",

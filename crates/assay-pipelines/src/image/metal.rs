@@ -26,7 +26,8 @@ pub(super) fn installed(input: &ImageInput<'_>, evidence: &Installed) -> Judgeme
         unverified.push("how the machine ended its installation: its console did not tell".to_owned());
     }
     if profile.install.expect == InstallExpect::Refused && reached {
-        unverified.push("that the installation is refused: what it is to be refused for was not there".to_owned());
+        unverified
+            .push("that the installation is refused: what it is to be refused for was not there".to_owned());
     }
     if disks.iter().any(|disk| disk.fault.is_some()) {
         unverified.push("what becomes of disks that fail: none was made to".to_owned());
@@ -62,7 +63,8 @@ pub(super) fn rebooted(input: &ImageInput<'_>, watched: &Watched) -> Vec<String>
     let open = input.is_of_metal() && !began && watched.outcome == Outcome::Reached;
     // Without that, it may be the installer that is still heard.
     open.then(|| {
-        "whether the machine restarted: neither firmware nor boot loader nor kernel was heard on its console".to_owned()
+        "whether the machine restarted: neither firmware nor boot loader nor kernel was heard on its console"
+            .to_owned()
     })
     .into_iter()
     .collect()
@@ -71,13 +73,18 @@ pub(super) fn rebooted(input: &ImageInput<'_>, watched: &Watched) -> Vec<String>
 /// A pass that leaves something open is none.
 pub(super) fn not_whole(judgement: Judgement) -> Judgement {
     match judgement.verdict {
-        Verdict::Pass if !judgement.unverified.is_empty() => Judgement { verdict: Verdict::Unverified, ..judgement },
+        Verdict::Pass if !judgement.unverified.is_empty() => {
+            Judgement { verdict: Verdict::Unverified, ..judgement }
+        }
         _ => judgement,
     }
 }
 
 fn first(findings: &[Finding]) -> Option<String> {
-    findings.iter().find(|finding| finding.severity == Severity::Critical).map(|finding| finding.message.clone())
+    findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Critical)
+        .map(|finding| finding.message.clone())
 }
 
 #[cfg(test)]

@@ -47,13 +47,20 @@ fn a_healthy_machine_boots_and_its_installation_is_unverified() {
     let seen = on_metal();
     for name in ["Boot", "Reboot"] {
         let judgement = judged(&seen, name);
-        assert_eq!((judgement.verdict, judgement.unverified.len()), (Verdict::Pass, 0), "{name}: {judgement:#?}");
+        assert_eq!(
+            (judgement.verdict, judgement.unverified.len()),
+            (Verdict::Pass, 0),
+            "{name}: {judgement:#?}"
+        );
     }
     assert!(judged(&seen, "Reboot").message.ends_with("its medium ejected"));
     let installed = judged(&seen, "Install");
     assert_eq!(installed.verdict, Verdict::Unverified, "{installed:#?}");
     assert!(installed.findings.is_empty(), "{installed:#?}");
-    assert!(open(&installed, "what became of its disks") && open(&installed, "that nobody typed"), "{installed:#?}");
+    assert!(
+        open(&installed, "what became of its disks") && open(&installed, "that nobody typed"),
+        "{installed:#?}"
+    );
     assert!(installed.checks.iter().all(|check| !check.name.starts_with("disk ") && check.name != "typing"));
     assert!(installed.message.ends_with("its disks were not read"), "{installed:#?}");
     let named = judged(&seen, "Identify");

@@ -101,9 +101,10 @@ impl Lab {
 pub(super) fn of(name: &str, folder: &VmFolder) -> Result<Option<PathBuf>, QemuError> {
     let image = inserted(folder)?;
     match image {
-        Some(image) if !image.exists() => {
-            Err(invalid(name, format!("{} is inserted and gone; eject it, or bring it back", image.display())))
-        }
+        Some(image) if !image.exists() => Err(invalid(
+            name,
+            format!("{} is inserted and gone; eject it, or bring it back", image.display()),
+        )),
         image => Ok(image),
     }
 }

@@ -87,7 +87,8 @@ impl Installation {
             What::Failure { code, severity, meaning, next_step, .. } => {
                 let allowed = self.profile.console.allow.contains(code);
                 if *severity == Severity::Starved {
-                    let starved = outcome::starved(self.following.emulated && !allowed, code, &line, next_step);
+                    let starved =
+                        outcome::starved(self.following.emulated && !allowed, code, &line, next_step);
                     return starved.map_or(Heed::Nothing, Heed::End);
                 }
                 let meaning = format!("{meaning} {next_step}");

@@ -108,9 +108,13 @@ enum Doing {
     /// Waiting for phases and a rung.
     Watching,
     /// Everything was installed; what the machine does then is waited for.
-    Ending { until: Duration },
+    Ending {
+        until: Duration,
+    },
     /// The last line may not have come alone.
-    Listening { until: Duration },
+    Listening {
+        until: Duration,
+    },
     Over,
 }
 
@@ -330,8 +334,11 @@ impl Installation {
                 return false;
             }
             let away = (self.now - *since).as_secs();
-            Outcome::RunnerFault { why: format!("the machine's console could not be read for {away} s: {why}") }
-        } else if let Some(standing) = self.standing.as_ref().filter(|_| self.now >= self.last_heard + self.patience())
+            Outcome::RunnerFault {
+                why: format!("the machine's console could not be read for {away} s: {why}"),
+            }
+        } else if let Some(standing) =
+            self.standing.as_ref().filter(|_| self.now >= self.last_heard + self.patience())
         {
             stalled(standing, self.now)
         } else {
@@ -447,7 +454,8 @@ impl Installation {
     /// What this stage waits for, from now on.
     fn begin(&mut self) {
         let stage = self.stages.front().copied();
-        self.phases = self.profile.phases.iter().filter(|phase| Some(phase.stage) == stage).cloned().collect();
+        self.phases =
+            self.profile.phases.iter().filter(|phase| Some(phase.stage) == stage).cloned().collect();
         self.doing = if stage.is_some() { Doing::Watching } else { Doing::Over };
         (self.stage_began, self.phase_began) = (self.now, self.now);
         (self.standing, self.interrupted) = (None, None);
@@ -478,7 +486,13 @@ impl Installation {
             Within::Boot => ("Boot", "boot", sent(&Booted { watched, command: String::new() })),
             Within::Install => {
                 let failed = watched.outcome != Outcome::Reached;
-                let ended = if failed { "failed" } else if restarted { "rebooted" } else { "unknown" };
+                let ended = if failed {
+                    "failed"
+                } else if restarted {
+                    "rebooted"
+                } else {
+                    "unknown"
+                };
                 ("Install", "install", sent(&installed(watched, ended)))
             }
             Within::Reboot => ("Reboot", "reboot", sent(&Rebooted { watched, egress: Vec::new() })),

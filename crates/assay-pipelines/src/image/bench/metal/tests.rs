@@ -142,7 +142,10 @@ impl Player {
             }
             let news = self.installation.tick(due);
             self.take(due, news);
-            assert!(self.installation.is_over() || self.installation.deadline() > due, "it would be asked for ever");
+            assert!(
+                self.installation.is_over() || self.installation.deadline() > due,
+                "it would be asked for ever"
+            );
         }
     }
 
@@ -215,8 +218,16 @@ fn a_healthy_machine_boots_installs_and_comes_up() {
     }
     // With the success marker, before the machine resets.
     assert_eq!((came.ejected.as_slice(), came.over_s), ([60].as_slice(), 172));
-    assert_eq!(came.steps, ["menu after 12.0 s", "partitioned after 25.0 s", "installed after 60.0 s",
-        "rebooting after 62.0 s", "welcome after 168.0 s"]);
+    assert_eq!(
+        came.steps,
+        [
+            "menu after 12.0 s",
+            "partitioned after 25.0 s",
+            "installed after 60.0 s",
+            "rebooting after 62.0 s",
+            "welcome after 168.0 s"
+        ]
+    );
     let installed: Installed = serde_json::from_value(came.evidence("Install").clone()).expect("its type");
     assert_eq!(installed.ended, "rebooted");
     assert!(installed.disks.is_empty() && installed.egress.is_empty() && installed.faults.is_empty());
@@ -224,14 +235,19 @@ fn a_healthy_machine_boots_installs_and_comes_up() {
     let phase = &installed.watched.phases[1];
     assert_eq!((&phase.name[..], phase.at_s, phase.took_s, phase.limit_s), ("installed", 60.0, 35.0, 180.0));
     assert_eq!((phase.written, &phase.channel[..]), (None, "serial"));
-    let named = |names: &[NameSeen]| names.iter().map(|seen| format!("{} {}", seen.by, seen.name)).collect::<Vec<_>>();
+    let named = |names: &[NameSeen]| {
+        names.iter().map(|seen| format!("{} {}", seen.by, seen.name)).collect::<Vec<_>>()
+    };
     assert_eq!(named(&installed.watched.names), ["announced node-00a1b2"]);
     let rebooted: Rebooted = serde_json::from_value(came.evidence("Reboot").clone()).expect("its type");
     assert_eq!(named(&rebooted.watched.names), ["banner node-00a1b2"]);
     let rungs: Vec<_> = rebooted.watched.rungs.iter().map(|seen| seen.rung).collect();
     assert_eq!(rungs[0], Rung::Firmware, "its own boot: {rungs:?}");
     assert_eq!(rungs.last(), Some(&Rung::Login), "{rungs:?}");
-    assert_eq!(came.texts.keys().collect::<Vec<_>>(), ["boot-serial.txt", "install-serial.txt", "reboot-serial.txt"]);
+    assert_eq!(
+        came.texts.keys().collect::<Vec<_>>(),
+        ["boot-serial.txt", "install-serial.txt", "reboot-serial.txt"]
+    );
     assert!(came.texts["install-serial.txt"].contains("   60.000 INSTALL COMPLETE\n"), "{:?}", came.texts);
     assert!(came.texts["reboot-serial.txt"].contains("Welcome to node-00a1b2"), "{:?}", came.texts);
 }
@@ -252,17 +268,39 @@ fn what_goes_wrong_is_told_with_its_code_and_ends_it() {
     let cases: [(&str, Vec<Line>, (&str, &str)); 14] = [
         (
             "panic while the medium boots",
-            up_to(18, &[(17, "[    1.000000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n")]),
+            up_to(
+                18,
+                &[(
+                    17,
+                    "[    1.000000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\r\n",
+                )],
+            ),
             ("Boot", "failed KernelPanic"),
         ),
         ("nothing at all", up_to(0, &[]), ("Boot", "timed_out")),
         ("a boot loader and no more", up_to(15, &[]), ("Boot", "timed_out")),
-        ("a line that the profile names", up_to(60, &[(50, "INSTALL FAILED: no disk\r\n")]), ("Install", "failed FailMarker")),
-        ("a prompt", up_to(60, &[(30, "Enter the device to install to: ")]), ("Install", "stalled StuckPrompt")),
+        (
+            "a line that the profile names",
+            up_to(60, &[(50, "INSTALL FAILED: no disk\r\n")]),
+            ("Install", "failed FailMarker"),
+        ),
+        (
+            "a prompt",
+            up_to(60, &[(30, "Enter the device to install to: ")]),
+            ("Install", "stalled StuckPrompt"),
+        ),
         ("a shell", up_to(25, &[(22, "(initramfs) ")]), ("Install", "stalled IdleShell")),
-        ("success before the work", up_to(25, &[(22, "INSTALL COMPLETE\r\n")]), ("Install", "failed SuccessBeforeWork")),
+        (
+            "success before the work",
+            up_to(25, &[(22, "INSTALL COMPLETE\r\n")]),
+            ("Install", "failed SuccessBeforeWork"),
+        ),
         ("a phase that never comes", up_to(60, &[]), ("Install", "timed_out")),
-        ("a reset in the middle", up_to(60, &[(50, "SeaBIOS (version 1.16.2)\r\n")]), ("Install", "ended UnexpectedReset")),
+        (
+            "a reset in the middle",
+            up_to(60, &[(50, "SeaBIOS (version 1.16.2)\r\n")]),
+            ("Install", "ended UnexpectedReset"),
+        ),
         (
             "a panic in the middle",
             up_to(60, &[(50, "[   40.000000] Kernel panic - not syncing: Fatal exception\r\n")]),
@@ -277,7 +315,10 @@ fn what_goes_wrong_is_told_with_its_code_and_ends_it() {
         ),
         (
             "a panic in what was installed",
-            up_to(164, &[(163, "[    1.000000] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")]),
+            up_to(
+                164,
+                &[(163, "[    1.000000] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")],
+            ),
             ("Reboot", "failed KernelPanic"),
         ),
     ];
@@ -296,7 +337,9 @@ fn times_are_the_profile_s_and_those_of_the_firmware() {
     assert_eq!(played(&[]).over_s, 150);
     let late = played(&up_to(60, &[]));
     assert_eq!(late.over_s, 25 + 180);
-    assert!(late.why().contains(r#""waited_for":"phase installed""#) && late.why().contains(r#""limit_s":180.0"#));
+    assert!(
+        late.why().contains(r#""waited_for":"phase installed""#) && late.why().contains(r#""limit_s":180.0"#)
+    );
     assert!(late.why().contains("partitioned 2 disks"), "the last line: {}", late.why());
     let mut slow = Player::with(|following| following.stretch = 2.0);
     slow.plays(&up_to(60, &[]));
@@ -335,7 +378,11 @@ fn a_console_that_was_interrupted_is_no_proof_of_what_was_not_said() {
     gone.is_away(40, 400);
     let gone = gone.ends();
     assert_eq!((gone.end(), gone.over_s), (("Install", "runner_fault".to_owned()), 340));
-    assert!(gone.why().contains("could not be read for 300 s: the BMC ended serial over LAN"), "{}", gone.why());
+    assert!(
+        gone.why().contains("could not be read for 300 s: the BMC ended serial over LAN"),
+        "{}",
+        gone.why()
+    );
 }
 
 #[test]
@@ -344,11 +391,20 @@ fn a_machine_that_comes_to_its_medium_again_says_nothing_of_the_image() {
     stays.ejects = Err("the BMC refuses".to_owned());
     stays.plays(&HEALTHY);
     let stays = stays.ends();
-    assert_eq!((stays.names(), stays.end()), (vec!["Boot", "Install", "Reboot"], ("Reboot", "runner_fault".to_owned())));
+    assert_eq!(
+        (stays.names(), stays.end()),
+        (vec!["Boot", "Install", "Reboot"], ("Reboot", "runner_fault".to_owned()))
+    );
     assert!(stays.why().contains("could not be ejected") && stays.why().contains("the BMC refuses"));
 
-    let again = up_to(164, &[(164, "[    2.500000] Run /init as init process\r\n"), (170, "partitioned 2 disks\r\n"),
-        (190, "SeaBIOS (version 1.16.2)\r\n")]);
+    let again = up_to(
+        164,
+        &[
+            (164, "[    2.500000] Run /init as init process\r\n"),
+            (170, "partitioned 2 disks\r\n"),
+            (190, "SeaBIOS (version 1.16.2)\r\n"),
+        ],
+    );
     let again = played(&again);
     assert_eq!(again.end(), ("Reboot", "runner_fault".to_owned()));
     assert!(again.why().contains("came up from its medium again"), "{}", again.why());
@@ -374,11 +430,15 @@ fn only_the_stages_that_are_asked_for_are_followed() {
     let mut boot = Player::with(|following| following.stages = vec![Within::Boot]);
     boot.plays(&HEALTHY);
     let boot = boot.ends();
-    assert_eq!((boot.names(), boot.end(), boot.ejected), (vec!["Boot"], ("Boot", "reached".to_owned()), vec![18]));
+    assert_eq!(
+        (boot.names(), boot.end(), boot.ejected),
+        (vec!["Boot"], ("Boot", "reached".to_owned()), vec![18])
+    );
     for (name, stage) in [("Boot", Some(Within::Boot)), ("Reboot", Some(Within::Reboot)), ("Join", None)] {
         assert_eq!(followed(name), stage);
     }
-    let elsewhere = PROFILE.replacen("marker = \"partitioned\"", "channel = \"screen\"\nmarker = \"partitioned\"", 1);
+    let elsewhere =
+        PROFILE.replacen("marker = \"partitioned\"", "channel = \"screen\"\nmarker = \"partitioned\"", 1);
     let profile = Profile::from_toml(&elsewhere).expect("a profile");
     let following = Player::new().installation.following;
     let why = Installation::new(&profile, following).err().expect("nobody sees its screen");
