@@ -213,7 +213,9 @@ impl Engine {
         match self.serve_medium(run, mac).await? {
             Some(Served::Medium(_)) => {
                 let number = self.view(run).await?.created.number;
-                return Ok(Boot::Medium { reason: format!("run {number}: it goes on to the medium under test") });
+                return Ok(Boot::Medium {
+                    reason: format!("run {number}: it goes on to the medium under test"),
+                });
             }
             Some(Served::Local(reason)) => return Ok(Boot::Local { reason }),
             None => {}

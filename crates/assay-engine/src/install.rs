@@ -191,7 +191,10 @@ pub fn may_be_asked(
 /// What the cluster says, or that nobody said whether there is one.
 pub fn may_be_switched_off(host: &str, spec: &HostSpec, guard: &GuardAnswer) -> Result<(), EngineError> {
     let Some(finding) = host::stands_against(spec, guard) else { return Ok(()) };
-    Err(EngineError::Refused(format!("{host}: {} ({}). {}", finding.message, finding.code, finding.next_step)))
+    Err(EngineError::Refused(format!(
+        "{host}: {} ({}). {}",
+        finding.message, finding.code, finding.next_step
+    )))
 }
 
 /// The second look, right before an installer is let loose: everything that [`clearance`] rests on still holds. From
@@ -245,13 +248,14 @@ pub(crate) fn decide(s: &Snapshot<'_>, stage: &StageView, attempt: &AttemptView,
     let name = &stage.plan.name;
     match wants(name.as_str()) {
         None => {
-            return Action::GiveUp { reason: format!("this Assay does not know what {name} wants of a machine") };
+            return Action::GiveUp {
+                reason: format!("this Assay does not know what {name} wants of a machine"),
+            };
         }
         Some(Wants::Nothing) => {}
         Some(Wants::Medium) => {
-            let inserted = |p: &&PowerView| {
-                p.action == PowerAction::Medium && p.requested_at >= attempt.started_at
-            };
+            let inserted =
+                |p: &&PowerView| p.action == PowerAction::Medium && p.requested_at >= attempt.started_at;
             match s.run.power.iter().rfind(inserted).map(|power| &power.outcome) {
                 None => return Action::Power { action: PowerAction::Medium },
                 Some(Some((false, message))) => {
@@ -349,7 +353,9 @@ pub(crate) fn served(run: &RunView, mac: Mac) -> Option<Served> {
             Some(Served::Medium(EventBody::MediumServed { stage, attempt, mac }))
         }
         (Owner::Runner, Some(Wants::GoesOn)) => local("it boots what was installed"),
-        (Owner::Runner, _) if session(run).is_none() => local("its image is looked at; the machine comes later"),
+        (Owner::Runner, _) if session(run).is_none() => {
+            local("its image is looked at; the machine comes later")
+        }
         (Owner::Agent, _) => None,
         _ => local("it stays with what was installed"),
     }
@@ -389,7 +395,9 @@ impl Engine {
         let prepared = earlier.into_iter().find(|(name, _)| name == "Prepare");
         let prepared = prepared.and_then(|(_, value)| serde_json::from_value::<Prepared>(value).ok());
         let Some(prepared) = prepared else {
-            return Err(EngineError::Refused("nobody has looked at the image that is to be inserted".to_owned()));
+            return Err(EngineError::Refused(
+                "nobody has looked at the image that is to be inserted".to_owned(),
+            ));
         };
         Ok(Medium { image: spec.image, sha256: prepared.sha256, bytes: prepared.bytes })
     }
@@ -403,7 +411,9 @@ impl Engine {
         let tried = tried.filter(|known| image::stage(known.plan.name.as_str()).is_some());
         let tried = tried.and_then(|known| known.attempts.iter().find(|known| known.attempt == attempt));
         let Some(tried) = tried.filter(|tried| tried.generation == generation) else {
-            return Err(EngineError::Invalid(format!("the run has no attempt {attempt} of {stage} to bring")));
+            return Err(EngineError::Invalid(format!(
+                "the run has no attempt {attempt} of {stage} to bring"
+            )));
         };
         if tried.evidence.is_some() {
             return Ok(false);

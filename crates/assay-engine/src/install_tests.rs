@@ -180,7 +180,8 @@ fn whatever_is_missing_stops_it() {
         assert!(refused.contains(why), "{why}: {refused}");
     }
     // Unverified is no pass: it blocks as a required stage does, and a waiver is none either.
-    let unverified = live().through(CLEARANCE, Verdict::Unverified).decided(DecisionKind::Waive).started(BOOT);
+    let unverified =
+        live().through(CLEARANCE, Verdict::Unverified).decided(DecisionKind::Waive).started(BOOT);
     assert!(unverified.cleared(&GuardAnswer::NoCluster).is_err());
 }
 

@@ -182,7 +182,16 @@ fn seal() -> Sealed {
 }
 
 fn status(state: RunState) -> Status {
-    Status { state, stage: 0, stages: STAGES, open: false, holds: true, failed_at: None, sealed: false, back: None }
+    Status {
+        state,
+        stage: 0,
+        stages: STAGES,
+        open: false,
+        holds: true,
+        failed_at: None,
+        sealed: false,
+        back: None,
+    }
 }
 
 /// Every situation that a run can be in, as far as the transition function tells them apart.

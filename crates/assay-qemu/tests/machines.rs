@@ -1,6 +1,9 @@
 //! Machine files: what the shipped ones mean to QEMU, and how wrong ones are refused.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use assay_qemu::{
     Accel, DiskFault, Fault, FirmwareFiles, Injection, Lab, LabConfig, LabMachine, Machine, QemuError,
@@ -16,8 +19,12 @@ fn emulated() -> Accel {
 }
 
 fn command(machine: &LabMachine, accel: &Accel) -> String {
+    command_with(machine, accel, None)
+}
+
+fn command_with(machine: &LabMachine, accel: &Accel, medium: Option<&Path>) -> String {
     let folder = VmFolder::new("/s");
-    let list = arguments(&machine.name, &machine.actual, &folder, &FirmwareFiles::default(), accel);
+    let list = arguments(&machine.name, &machine.actual, &folder, &FirmwareFiles::default(), accel, medium);
     list.join(" ").replace(" -", "\n-")
 }
 
@@ -30,11 +37,58 @@ fn difference(name: &str) -> String {
     let machine = load(name);
     let healthy = machine.clone().with_fault(Fault::default()).expect("healthy");
     let [before, after] = [&healthy, &machine].map(|machine| command(machine, &emulated()));
+    differing(&before, &after)
+}
+
+fn differing(before: &str, after: &str) -> String {
     let only = |sign: &str, these: &str, those: &str| -> Vec<String> {
         let new = these.lines().filter(|line| those.lines().all(|other| other != *line));
         new.map(|line| format!("{sign}{line}")).collect()
     };
-    [only("-", &before, &after), only("+", &after, &before)].concat().join("\n")
+    [only("-", before, after), only("+", after, before)].concat().join("\n")
+}
+
+#[test]
+fn a_medium_is_in_a_usb_drive_and_boots_after_the_network_and_before_the_disks() {
+    for name in ["healthy-bios", "healthy-uefi"] {
+        let machine = load(name);
+        let without = command(&machine, &emulated());
+        let with = command_with(&machine, &emulated(), Some(Path::new("/images/small, new.iso")));
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(differing(&without, &with), @"");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_medium_stays_in_until_it_is_ejected_and_nothing_takes_its_place() {
+    let (state, images) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let [small, other] = ["small.iso", "other.iso"].map(|name| images.path().join(name));
+    for image in [&small, &other] {
+        fs::write(image, "an image").expect("written");
+    }
+    let lab = || Lab::open(LabConfig::new(state.path(), shipped())).expect("opened");
+    assert_eq!(lab().medium("healthy-bios").expect("asked"), None);
+    lab().insert_medium("healthy-bios", &small).await.expect("in");
+    // Another program finds it, and inserting it once more changes nothing.
+    assert_eq!(lab().medium("healthy-bios").expect("asked"), Some(small.clone()));
+    lab().insert_medium("healthy-bios", &small).await.expect("in");
+    let error = lab().insert_medium("healthy-bios", &other).await.expect_err("it is taken").to_string();
+    assert!(error.contains("small.iso is in the drive; eject it first"), "{error}");
+    assert_eq!(lab().medium("healthy-bios").expect("asked"), Some(small));
+    assert_eq!(lab().medium("healthy-uefi").expect("asked"), None, "each machine has its own");
+    for _ in 0..2 {
+        lab().eject_medium("healthy-bios").await.expect("out");
+        assert_eq!(lab().medium("healthy-bios").expect("asked"), None);
+    }
+    lab().insert_medium("healthy-bios", &other).await.expect("in");
+
+    let nowhere = images.path().join("nowhere.iso");
+    for bad in [nowhere.as_path(), images.path()] {
+        let error = lab().insert_medium("healthy-uefi", bad).await.expect_err("no image").to_string();
+        assert!(error.contains("there is no image"), "{error}");
+    }
+    assert!(lab().insert_medium("no-such-machine", &other).await.is_err());
 }
 
 #[test]

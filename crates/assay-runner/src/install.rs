@@ -22,7 +22,7 @@ const LOOK_UP: Duration = Duration::from_secs(2);
 const AWAY: Duration = Duration::from_secs(1);
 
 /// What came of each stage so far, or why nothing could.
-type Told = (StageName, Result<Brought, String>);
+pub(crate) type Told = (StageName, Result<Brought, String>);
 
 /// Looks at the image for a stage that needs no machine.
 pub(crate) async fn look_at(client: &Client, digests: &Digests, grant: &Grant, order: &LookOrder) {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, Order, Services};
+use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, InstallOrder, Order, Services};
 use assay_model::RunId;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -13,7 +14,7 @@ use crate::capacity::for_benches;
 use crate::client::{Client, ClientError};
 use crate::console::{self, Progress};
 use crate::power::Power;
-use crate::{Machines, RunnerError, Settings, images};
+use crate::{Machines, RunnerError, Settings, images, install, metal};
 
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
@@ -108,8 +109,8 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
         match client.next(&grant.token).await {
             Ok(Order::Wait) => {}
             Ok(Order::End) => break,
-            Ok(Order::Power { job, action }) => {
-                let outcome = power.once(grant.run, &job, &grant.power, action).await;
+            Ok(Order::Power { job, action, medium }) => {
+                let outcome = power.once(grant.run, &job, &grant.power, action, medium.as_ref()).await;
                 let done = Done { job, ok: outcome.ok, message: outcome.message };
                 // Not told: the order comes again, and the remembered outcome is told then.
                 if let Err(problem) = client.done(&grant.token, &done).await {
@@ -118,6 +119,8 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
                 }
             }
             Ok(Order::Read(order)) => listen(client, power, &grant, &order).await,
+            Ok(Order::Look(order)) => install::look_at(client, power.digests(), &grant, &order).await,
+            Ok(Order::Install(order)) => installation(client, power, &grant, &order).await,
             Err(problem) if problem.is_void() => {
                 info!(run.number = grant.number, "the run was given anew; this token is void");
                 return;
@@ -130,6 +133,22 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
     speed.close(grant.run).await;
     if let Err(problem) = provision.forbid(grant.run).await {
         warn!(run.number = grant.number, "netboot cannot be closed for the run: {problem}");
+    }
+}
+
+/// Follows an installation until nobody waits for it any more, and leaves no medium behind.
+async fn installation(client: &Client, power: &Power, grant: &Grant, order: &InstallOrder) {
+    info!(run.number = grant.number, "following the installation of {}", order.job);
+    let progress = Progress::default();
+    let (tell, told) = mpsc::channel(order.stages.len().max(1));
+    let reading = metal::read(power, grant, order, tell, &progress);
+    install::follow(client, grant, order, told, reading, || progress.words()).await;
+    let out = power.eject(grant.run, &order.job, &grant.power, &order.medium).await;
+    if !out.ok {
+        warn!(
+            run.number = grant.number,
+            "the medium stays in the machine; eject it by hand: {}", out.message
+        );
     }
 }
 

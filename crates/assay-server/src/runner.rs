@@ -101,11 +101,14 @@ async fn next(
     loop {
         let view = app.engine.view(run).await?;
         let answer = match order(&view) {
-            Todo::Power { job, action } => Order::Power { job, action, medium: inserted(&app, &view, action).await? },
-            Todo::Read(reading) => Order::Read(console_order(reading, app.engine.now())),
-            Todo::Look(open) => {
-                Order::Look(LookOrder { open: a_try(open, app.engine.now()), spec: view.created.spec.clone() })
+            Todo::Power { job, action } => {
+                Order::Power { job, action, medium: inserted(&app, &view, action).await? }
             }
+            Todo::Read(reading) => Order::Read(console_order(reading, app.engine.now())),
+            Todo::Look(open) => Order::Look(LookOrder {
+                open: a_try(open, app.engine.now()),
+                spec: view.created.spec.clone(),
+            }),
             Todo::Install(following) => {
                 let medium = medium(&app, &view).await?;
                 Order::Install(install_order(following, medium, &view, app.engine.now()))

@@ -126,7 +126,8 @@ async fn followed(bench: &Bench, run: RunId, stage: &str, evidence: &impl serde:
 async fn bring(bench: &Bench, run: RunId, open: Open, evidence: &impl serde::Serialize) {
     let Open { stage, attempt, generation, .. } = open;
     let evidence = serde_json::to_value(evidence).expect("plain");
-    let texts = BTreeMap::from([(format!("{}-console.txt", stage.as_str().to_lowercase()), "said".to_owned())]);
+    let texts =
+        BTreeMap::from([(format!("{}-console.txt", stage.as_str().to_lowercase()), "said".to_owned())]);
     let brought = Brought { stage, attempt, generation, evidence, problem: None, texts };
     assert!(!bench.engine.brought(run, brought).await.expect("taken"));
     bench.after(1).await;
@@ -385,13 +386,17 @@ async fn an_occupied_disk_stops_it_before_the_medium_and_a_permit_lets_it_go_on(
 async fn a_failed_installation_is_held_in_the_live_image_and_a_retry_clears_the_machine_anew() {
     let (bench, _runner) = bench().await;
     let run = on_the_medium(&bench).await;
-    let failed = Outcome::Failed { code: "FailMarker".to_owned(), line: "no".to_owned(), meaning: String::new() };
+    let failed =
+        Outcome::Failed { code: "FailMarker".to_owned(), line: "no".to_owned(), meaning: String::new() };
     let dead = Booted { watched: Watched { outcome: failed, ..watched(None) }, ..booted() };
     followed(&bench, run, "Boot", &dead).await;
     let view = bench.view(run).await;
     assert_eq!((view.state(), view.failed_stage()), (RunState::FailedHolding, Some("Boot")));
     let cycle = bench.power(run, true).await;
-    assert!(matches!(cycle, Order::Power { action: PowerAction::Cycle, .. }), "back to be looked at: {cycle:?}");
+    assert!(
+        matches!(cycle, Order::Power { action: PowerAction::Cycle, .. }),
+        "back to be looked at: {cycle:?}"
+    );
     let agent = bench.enrol().await;
     assert!(matches!(bench.todo(&agent).await, Todo::Hold { .. }));
 

@@ -61,12 +61,13 @@ pub fn plan(
     let mut all: Vec<StagePlan> =
         super::STAGES.iter().map(|stage| planned(*stage, spec, u64::from(boot_s))).collect();
     let before_boot = all.iter().position(|stage| stage.name == "Boot").unwrap_or(0);
-    let live = ["Inventory", clearance::NAME].into_iter().filter_map(host::collected).map(|stage| StagePlan {
-        timeout_s: stage.limit_s(host_spec, Thoroughness::default()),
-        // Whatever the host's spec makes of its stages: this is not about a vet.
-        required: true,
-        ..stage.plan()
-    });
+    let live =
+        ["Inventory", clearance::NAME].into_iter().filter_map(host::collected).map(|stage| StagePlan {
+            timeout_s: stage.limit_s(host_spec, Thoroughness::default()),
+            // Whatever the host's spec makes of its stages: this is not about a vet.
+            required: true,
+            ..stage.plan()
+        });
     all.splice(before_boot..before_boot, live);
     let Some(until) = &spec.profile.until else { return Ok((all, Vec::new())) };
     let Some(last) = all.iter().position(|stage| stage.name == until.as_str()) else {

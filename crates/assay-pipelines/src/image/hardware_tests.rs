@@ -29,8 +29,17 @@ fn the_machine_is_cleared_right_before_it_boots_the_medium() {
     assert_eq!(
         names(&stages),
         [
-            "Prepare", "Inspect", "Inventory", "Clearance", "Boot", "Install", "Reboot", "Identify", "Join",
-            "Reconcile", "Reporting"
+            "Prepare",
+            "Inspect",
+            "Inventory",
+            "Clearance",
+            "Boot",
+            "Install",
+            "Reboot",
+            "Identify",
+            "Join",
+            "Reconcile",
+            "Reporting"
         ]
     );
     assert!(left_out.is_empty());
@@ -78,7 +87,10 @@ fn what_a_machine_cannot_give_is_refused_and_never_left_out() {
     let typed = "[[phase]]\nname = \"more\"\nmarker = \"m\"\ntimeout = \"60s\"\n[[phase.reply]]\non = \"y\"\ntext = \"y\"\n";
     for (more, what) in [
         ("[medium]\nas = \"usb\"\n", "a USB stick"),
-        ("[medium]\nas = \"usb\"\n[[medium.file]]\npath = \"/token\"\ncontent = \"x\"\n", "the staged file /token"),
+        (
+            "[medium]\nas = \"usb\"\n[[medium.file]]\npath = \"/token\"\ncontent = \"x\"\n",
+            "the staged file /token",
+        ),
         (screen, "the channel of phase more"),
         (typed, "a reply in phase more"),
         ("[install]\nexpect = \"refused\"\n", "a refusal"),

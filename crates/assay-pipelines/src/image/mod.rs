@@ -18,6 +18,7 @@ mod identify;
 mod inspect;
 mod install;
 mod join;
+mod metal;
 mod outcome;
 mod power;
 mod prepare;
@@ -93,6 +94,11 @@ impl<'a> ImageInput<'a> {
     /// The profile.
     pub const fn profile(&self) -> &'a Profile {
         &self.spec.profile
+    }
+
+    /// Whether it is about a registered machine: then all that is known of it is what its console said.
+    pub const fn is_of_metal(&self) -> bool {
+        self.spec.on.is_some()
     }
 
     /// The latest evidence of an earlier stage; none when it was not reached, or does not read.

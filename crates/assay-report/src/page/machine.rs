@@ -52,7 +52,10 @@ fn installed_facts(view: &RunView) -> Vec<Fact> {
         return Vec::new();
     }
     let told = |pointer: &str| view.created.spec.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    [Fact::maybe("Image", told("/profile/name")), Fact::maybe("File", told("/image"))].into_iter().flatten().collect()
+    [Fact::maybe("Image", told("/profile/name")), Fact::maybe("File", told("/image"))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Which image this is, and on what it was tested.

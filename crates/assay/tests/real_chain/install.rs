@@ -37,7 +37,8 @@ async fn asked(stack: &Stack, iso: &Path, host: &str) -> i64 {
     let profile = assay_pipelines::image::Profile::from_toml(&profile).expect("it reads");
     let spec = json!({ "image": iso, "folder": repository(), "seed": 1, "profile": profile });
     let body = json!({ "spec": spec, "on": { "host": host, "boot_timeout_s": 300 } });
-    let answer: Value = stack.api().insist("POST", "/api/v1/images/runs", Some(&body)).await.expect(200).json();
+    let answer: Value =
+        stack.api().insist("POST", "/api/v1/images/runs", Some(&body)).await.expect(200).json();
     answer["number"].as_i64().expect("a number")
 }
 
@@ -58,8 +59,16 @@ async fn a_cleared_machine_is_installed_and_comes_up_from_its_disk() {
     journal.sealed(INSTALL_S).await;
     let seen = judged(&journal.events);
     let expected = [
-        "Prepare 1 pass", "Inspect 1 pass", "Inventory 1 pass", "Clearance 1 pass", "Boot 1 pass",
-        "Install 1 unverified", "Reboot 1 pass", "Identify 1 pass", "Join 1 skip", "Reconcile 1 skip",
+        "Prepare 1 pass",
+        "Inspect 1 pass",
+        "Inventory 1 pass",
+        "Clearance 1 pass",
+        "Boot 1 pass",
+        "Install 1 unverified",
+        "Reboot 1 pass",
+        "Identify 1 pass",
+        "Join 1 skip",
+        "Reconcile 1 skip",
         "Reporting 1 pass",
     ];
     assert_eq!(seen, expected, "{}", journal.text());
@@ -101,7 +110,12 @@ async fn a_disk_with_data_stops_it_before_anything_is_inserted() {
     stack.assay(&permit).await;
     journal.kind("MediumServed", BOOT_S + STAGES_S).await;
     journal.kind("Held", INSTALL_S).await;
-    assert_eq!(judged(&journal.events).last().map(String::as_str), Some("Install 1 fail"), "{}", journal.text());
+    assert_eq!(
+        judged(&journal.events).last().map(String::as_str),
+        Some("Install 1 fail"),
+        "{}",
+        journal.text()
+    );
     stack.assay(&["run", "abandon", &n]).await;
     journal.sealed(STAGES_S).await;
     stack.off(MACHINE).await;

@@ -3,8 +3,8 @@
 use assay_media::{BootEntry as Entry, Iso, MediaError, Platform};
 
 use super::{Brought, Test, blocking, brought};
-use crate::image::evidence::{BootEntry, Inspected};
 use crate::image::ImageSpec;
+use crate::image::evidence::{BootEntry, Inspected};
 use crate::image::profile::InspectSpec;
 
 /// The most files that are named for one glob.

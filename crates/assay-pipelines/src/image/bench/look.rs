@@ -45,6 +45,8 @@ pub async fn look(spec: &ImageSpec, stage: &str, digests: &Digests) -> Result<Br
         // What the first machine told is in the evidence of its stages, and there is no further one.
         "Identify" => brought(&Identified::default(), Vec::new()),
         "Join" | "Reconcile" => Ok(Brought::default()),
-        other => Err(format!("this runner cannot look at an image for {other}; is it older than the server?")),
+        other => {
+            Err(format!("this runner cannot look at an image for {other}; is it older than the server?"))
+        }
     }
 }

@@ -11,6 +11,7 @@ mod install;
 mod join;
 mod look;
 mod machine;
+pub mod metal;
 mod power_cuts;
 mod prepare;
 mod reconcile;
@@ -31,8 +32,8 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 pub use self::digests::{Digests, ImageDigest};
-pub use self::look::look;
 use self::disks::Laid;
+pub use self::look::look;
 use self::machine::Machine;
 use self::reconcile::Revisions;
 use self::secrets::Secrets;

@@ -376,7 +376,16 @@ impl Test {
         let cell = self.firmware.iter().map(|firmware| ("firmware".to_owned(), firmware.clone())).collect();
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
         let (image, sha256) = self.image()?;
-        Ok(ImageSpec { image, sha256, profile, folder: self.folder()?, cell, on: None, main: self.main, seed })
+        Ok(ImageSpec {
+            image,
+            sha256,
+            profile,
+            folder: self.folder()?,
+            cell,
+            on: None,
+            main: self.main,
+            seed,
+        })
     }
 
     /// Whether a runner of the control plane's does the work, on its own machine.

@@ -221,7 +221,7 @@ async fn one(
         folder: std::path::absolute(&places.images)?,
         cell: BTreeMap::new(),
         on: None,
-            main: false,
+        main: false,
         seed: uuid::Uuid::new_v4().as_fields().0,
     };
     let asked = TestImage {
