@@ -60,7 +60,7 @@ pub struct Following {
 }
 
 /// What the firmware of a machine is told while an image's run has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Served {
     /// To go on to the medium; the event that says so.
     Medium(EventBody),
@@ -234,7 +234,7 @@ pub fn cleared(run: &RunView, spec: &HostSpec, guard: &GuardAnswer, now: Micros)
         return since("it booted anew; its disks may be others");
     }
     // One insertion for one clearance: what ran in between may have written to any disk.
-    if run.power.iter().any(|power| power.requested_at >= last.started_at) {
+    if run.power.iter().any(|power| power.requested_at > last.started_at) {
         return since("its power was switched; its disks may be others, or written to");
     }
     match host::stands_against(spec, guard) {

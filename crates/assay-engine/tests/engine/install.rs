@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use assay_console::Rung;
 use assay_engine::EngineError;
 use assay_engine::agents::{Boot, Todo};
 use assay_engine::images::{ImageRequest, OnHost};
@@ -181,11 +182,12 @@ fn watched(phase: Option<&str>) -> Watched {
         channel: "serial".to_owned(),
         captures: BTreeMap::new(),
     });
+    let rung = |rung, line: &str| RungSeen { rung, at_s: 5.0, line: line.to_owned() };
     Watched {
         accel: "a registered machine".to_owned(),
         stretch: 1.0,
         outcome: Outcome::Reached,
-        rungs: vec![RungSeen { rung: assay_console::Rung::Login, at_s: 5.0, line: "login:".to_owned() }],
+        rungs: vec![rung(Rung::Kernel, "Linux version"), rung(Rung::Login, "login:")],
         phases: phases.into_iter().collect(),
         noted: Vec::new(),
         typed: Vec::new(),
@@ -307,7 +309,63 @@ async fn from_the_request_to_the_seal() {
     // No agent of ours runs on it any more: the runner switches it off.
     let off = bench.power(run, true).await;
     assert!(matches!(off, Order::Power { action: PowerAction::Off, .. }), "{off:?}");
-    insta::assert_snapshot!(story(&bench, run).await);
+    insta::assert_snapshot!(story(&bench, run).await, @r"
+    RunCreated web-3
+    Admitted rack-2
+    StageStarted Prepare 1, generation 1
+    ArtifactStored prepare-console.txt
+    EvidenceReceived Prepare 1
+    StageJudged Prepare 1: pass
+    StageStarted Inspect 1, generation 2
+    ArtifactStored inspect-console.txt
+    EvidenceReceived Inspect 1
+    StageJudged Inspect 1: pass
+    PowerRequested cycle
+    PowerDone ok: ForceRestart accepted
+    BootServed boot 1
+    Enrolled boot 1, generation 3
+    StageStarted Inventory 1, generation 4
+    PostMortem boot 1, 0 records
+    EvidenceReceived Inventory 1
+    StageJudged Inventory 1: pass
+    StageStarted Clearance 1, generation 5
+    EvidenceReceived Clearance 1
+    StageJudged Clearance 1: pass
+    StageStarted Boot 1, generation 6
+    PowerRequested medium
+    PowerDone ok: ForceRestart accepted
+    MediumServed Boot 1
+    ArtifactStored boot-console.txt
+    EvidenceReceived Boot 1
+    StageJudged Boot 1: pass
+    StageStarted Install 1, generation 7
+    ArtifactStored install-console.txt
+    EvidenceReceived Install 1
+    StageJudged Install 1: unverified
+    StageStarted Reboot 1, generation 8
+    ArtifactStored reboot-console.txt
+    EvidenceReceived Reboot 1
+    StageJudged Reboot 1: pass
+    StageStarted Identify 1, generation 9
+    ArtifactStored identify-console.txt
+    EvidenceReceived Identify 1
+    StageJudged Identify 1: skip
+    StageStarted Join 1, generation 10
+    ArtifactStored join-console.txt
+    EvidenceReceived Join 1
+    StageJudged Join 1: skip
+    StageStarted Reconcile 1, generation 11
+    ArtifactStored reconcile-console.txt
+    EvidenceReceived Reconcile 1
+    StageJudged Reconcile 1: skip
+    StageStarted Reporting 1, generation 12
+    EvidenceReceived Reporting 1
+    StageJudged Reporting 1: pass
+    RunCompleted pass
+    PowerRequested off
+    PowerDone ok: ForceRestart accepted
+    Sealed
+    ");
     let view = bench.check(run).await;
     let verdicts: Vec<_> = view.stages.iter().map(|s| (s.plan.name.as_str(), s.verdict())).collect();
     let pass = Some(Verdict::Pass);
