@@ -202,7 +202,11 @@ impl Judge {
         BUILTINS.floating.matches(message, &mut self.found);
         if text.is_kernel {
             self.stamped = true;
-            self.climb(Rung::Kernel, false, text, out);
+            // The last words of one boot (`reboot: Restarting system`, `reboot: machine restart`) begin no other.
+            let last_words = |index: &usize| matches!(BUILTINS.all[*index], Builtin::GoingDown);
+            if !self.found.iter().any(last_words) {
+                self.climb(Rung::Kernel, false, text, out);
+            }
         }
         self.builtins(text, shown, out);
     }
