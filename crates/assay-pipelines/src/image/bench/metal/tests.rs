@@ -305,7 +305,7 @@ fn what_goes_wrong_is_told_with_its_code_and_ends_it() {
             up_to(60, &[(30, "Enter the device to install to: ")]),
             ("Install", "stalled StuckPrompt"),
         ),
-        ("a shell", up_to(25, &[(22, "(initramfs) ")]), ("Install", "stalled IdleShell")),
+        ("a shell", up_to(25, &[(22, "root@installer:~# ")]), ("Install", "stalled IdleShell")),
         (
             "success before the work",
             up_to(25, &[(22, "INSTALL COMPLETE\r\n")]),
