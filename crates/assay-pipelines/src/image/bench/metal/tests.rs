@@ -60,7 +60,7 @@ const HEALTHY: [Line; 16] = [
     (25, "partitioned 2 disks\r\n"),
     (60, "INSTALL COMPLETE\r\n"),
     (62, "rebooting now\r\n"),
-    (63, "[   50.000000] reboot: Restarting system\r\n"),
+    (63, "[   50.000000] reboot: Restarting system\r\n[   50.010000] reboot: machine restart\r\n"),
     // Its firmware takes its time.
     (150, "SeaBIOS (version 1.16.2)\r\n"),
     (155, "Booting from Hard Disk...\r\n"),
