@@ -202,9 +202,8 @@ impl Judge {
         BUILTINS.floating.matches(message, &mut self.found);
         if text.is_kernel {
             self.stamped = true;
-            // The last words of one boot (`reboot: Restarting system`, `reboot: machine restart`) begin no other.
-            let last_words = |index: &usize| matches!(BUILTINS.all[*index], Builtin::GoingDown);
-            if !self.found.iter().any(last_words) {
+            // What a kernel says while it goes down is no other boot: that begins with a line that only a beginning has.
+            if self.rung() < Some(Rung::Kernel) {
                 self.climb(Rung::Kernel, false, text, out);
             }
         }

@@ -36,7 +36,8 @@ pub(crate) async fn look_at(client: &Client, digests: &Digests, grant: &Grant, o
 }
 
 /// Follows one session until the last of its stages was handed over, or until nobody waits for it any more. `reading` is
-/// the console being read; it says what came of each stage through `told`.
+/// the console being read; it says what came of each stage through `told`. Says whether the session is over; it is not where
+/// the run was given anew, and whoever has it now goes on with it.
 pub(crate) async fn follow(
     client: &Client,
     grant: &Grant,
@@ -44,7 +45,7 @@ pub(crate) async fn follow(
     mut told: mpsc::Receiver<Told>,
     reading: impl Future<Output = Result<(), String>>,
     progress: impl Fn() -> String,
-) {
+) -> bool {
     let mut reading = std::pin::pin!(reading);
     let mut over: Option<String> = None;
     let mut brought: BTreeMap<StageName, Result<Brought, String>> = BTreeMap::new();
@@ -58,7 +59,7 @@ pub(crate) async fn follow(
                 && hand_over(client, grant, open, &came).await
                 && first.stages.last() == Some(&open.stage)
             {
-                return;
+                return true;
             }
         }
         tokio::select! {
@@ -85,7 +86,8 @@ pub(crate) async fn follow(
             Ok(Order::Install(order)) if order.job == first.job => now = order,
             // Not reached: it may still want what is read here.
             Err(ClientError::Away(_)) => {}
-            Ok(_) | Err(ClientError::Refused { .. }) => return,
+            Ok(_) => return true,
+            Err(problem @ ClientError::Refused { .. }) => return !problem.is_void(),
         }
     }
 }

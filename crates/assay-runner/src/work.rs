@@ -142,7 +142,9 @@ async fn installation(client: &Client, power: &Power, grant: &Grant, order: &Ins
     let progress = Progress::default();
     let (tell, told) = mpsc::channel(order.stages.len().max(1));
     let reading = metal::read(power, grant, order, tell, &progress);
-    install::follow(client, grant, order, told, reading, || progress.words()).await;
+    if !install::follow(client, grant, order, told, reading, || progress.words()).await {
+        return;
+    }
     let out = power.eject(grant.run, &order.job, &grant.power, &order.medium).await;
     if !out.ok {
         warn!(

@@ -333,7 +333,7 @@ impl Installation {
             if self.now < *since + AWAY {
                 return false;
             }
-            let away = (self.now - *since).as_secs();
+            let away = self.now.saturating_sub(*since).as_secs();
             Outcome::RunnerFault {
                 why: format!("the machine's console could not be read for {away} s: {why}"),
             }

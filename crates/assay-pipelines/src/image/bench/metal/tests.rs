@@ -60,7 +60,7 @@ const HEALTHY: [Line; 16] = [
     (25, "partitioned 2 disks\r\n"),
     (60, "INSTALL COMPLETE\r\n"),
     (62, "rebooting now\r\n"),
-    (63, "[   50.000000] reboot: Restarting system\r\n"),
+    (63, "[   50.000000] reboot: Restarting system\r\n[   50.010000] reboot: machine restart\r\n"),
     // Its firmware takes its time.
     (150, "SeaBIOS (version 1.16.2)\r\n"),
     (155, "Booting from Hard Disk...\r\n"),
@@ -119,7 +119,7 @@ impl Player {
     fn with(change: impl FnOnce(&mut Following)) -> Self {
         let mut following = Following {
             stages: vec![Within::Boot, Within::Install, Within::Reboot],
-            boot: Duration::from_secs(120),
+            boot: Duration::from_mins(2),
             stretch: 1.0,
             emulated: false,
             machine: "a machine of metal".to_owned(),
@@ -158,7 +158,9 @@ impl Player {
     }
 
     fn plays(&mut self, lines: &[Line]) {
-        lines.iter().for_each(|(at_s, words)| self.hears(*at_s, words.as_bytes()));
+        for (at_s, words) in lines {
+            self.hears(*at_s, words.as_bytes());
+        }
     }
 
     /// The console is away from one second to another.
@@ -190,7 +192,7 @@ impl Player {
 
     /// Lets all time pass that there is.
     fn ends(mut self) -> Came {
-        let flow = self.until(Duration::from_secs(86_400));
+        let flow = self.until(Duration::from_hours(24));
         assert!(flow.is_break(), "it goes on: due at {:?}", self.installation.deadline());
         self.came
     }
@@ -252,14 +254,28 @@ fn a_healthy_machine_boots_installs_and_comes_up() {
     assert!(came.texts["reboot-serial.txt"].contains("Welcome to node-00a1b2"), "{:?}", came.texts);
 }
 
+/// A marker is told with as much of its line as had come.
+fn without_lines(mut stages: Vec<(&'static str, Value)>) -> Vec<(&'static str, Value)> {
+    for (_, evidence) in &mut stages {
+        for list in ["phases", "rungs", "names"] {
+            for seen in evidence["watched"][list].as_array_mut().into_iter().flatten() {
+                seen["line"] = Value::Null;
+            }
+        }
+    }
+    stages
+}
+
 #[test]
 fn it_comes_to_the_same_however_the_bytes_are_cut() {
     let mut player = Player::new();
     for (at_s, words) in HEALTHY {
-        words.as_bytes().chunks(1).for_each(|byte| player.hears(at_s, byte));
+        for byte in words.as_bytes().chunks(1) {
+            player.hears(at_s, byte);
+        }
     }
     let (cut, whole) = (player.ends(), played(&HEALTHY));
-    assert_eq!(cut.stages, whole.stages);
+    assert_eq!(without_lines(cut.stages), without_lines(whole.stages));
     assert_eq!((cut.texts, cut.ejected), (whole.texts, whole.ejected));
 }
 
@@ -289,7 +305,7 @@ fn what_goes_wrong_is_told_with_its_code_and_ends_it() {
             up_to(60, &[(30, "Enter the device to install to: ")]),
             ("Install", "stalled StuckPrompt"),
         ),
-        ("a shell", up_to(25, &[(22, "(initramfs) ")]), ("Install", "stalled IdleShell")),
+        ("a shell", up_to(25, &[(22, "root@installer:~# ")]), ("Install", "stalled IdleShell")),
         (
             "success before the work",
             up_to(25, &[(22, "INSTALL COMPLETE\r\n")]),

@@ -32,9 +32,10 @@ impl Transcript {
 
     /// All that was kept.
     pub(super) fn text(self) -> String {
+        use std::fmt::Write as _;
         let mut text = self.head;
         if self.left_out > 0 {
-            text.push_str(&format!("[{} lines are left out here]\n", self.left_out));
+            let _ = writeln!(text, "[{} lines are left out here]", self.left_out);
         }
         text.extend(self.tail);
         text
