@@ -5,25 +5,30 @@
 //! runner is known to be ours.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io::SeekFrom;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use assay_api::runner::Medium;
 use assay_model::Sha256;
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use http_body_util::{Either, Empty, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use reqwest::Url;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::io::ReaderStream;
 use tracing::debug;
 
@@ -31,6 +36,14 @@ use tracing::debug;
 const PORT: u16 = 8081;
 /// Bytes that are read from an image at once.
 const PIECE: usize = 256 << 10;
+
+/// Connections at once: a BMC has a few for each machine.
+const MOST: usize = 64;
+/// After a connection could not be accepted.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Nothing, or a part of an image.
+type Answer = Response<Either<Empty<Bytes>, StreamBody<BoxStream<'static, std::io::Result<Frame<Bytes>>>>>>;
 
 /// What is inserted, by its digest.
 type Shown = Arc<Mutex<BTreeMap<String, PathBuf>>>;
@@ -65,13 +78,7 @@ impl MediaServer {
             let listener = TcpListener::bind(self.at).await.map_err(|problem| {
                 format!("media cannot be served at {}: {problem}; BMCs fetch them from there", self.at)
             })?;
-            let router =
-                Router::new().route("/media/{digest}/{name}", get(serve)).with_state(Arc::clone(&self.shown));
-            *listening = Some(tokio::spawn(async move {
-                if let Err(problem) = axum::serve(listener, router).await {
-                    debug!("media are not served any more: {problem}");
-                }
-            }));
+            *listening = Some(tokio::spawn(listen(listener, Arc::clone(&self.shown))));
         }
         lock(&self.shown).insert(medium.sha256.to_string(), medium.image.clone());
         self.address(medium)
@@ -91,47 +98,92 @@ impl Drop for MediaServer {
     }
 }
 
-async fn serve(
-    State(shown): State<Shown>,
-    Path((digest, _)): Path<(String, String)>,
-    asked: HeaderMap,
-) -> Response {
-    let known =
-        digest.parse::<Sha256>().ok().and_then(|digest| lock(&shown).get(&digest.to_string()).cloned());
-    let Some(path) = known else { return StatusCode::NOT_FOUND.into_response() };
-    answer(path, asked.get(header::RANGE)).await.unwrap_or_else(|problem| {
+/// Serves until it is aborted, and its connections with it.
+async fn listen(listener: TcpListener, shown: Shown) {
+    let mut open = JoinSet::new();
+    loop {
+        while open.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) if open.len() < MOST => {
+                open.spawn(connection(stream, Arc::clone(&shown)));
+            }
+            Ok(_) => debug!("more than {MOST} connections ask for media; one is turned away"),
+            Err(problem) => {
+                debug!("a connection for media was not accepted: {problem}");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, shown: Shown) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let shown = Arc::clone(&shown);
+        async move { Ok::<_, Infallible>(serve(&shown, &request).await) }
+    });
+    let mut http = http1::Builder::new();
+    if let Err(problem) = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await
+    {
+        debug!("a connection for media broke off: {problem}");
+    }
+}
+
+async fn serve(shown: &Shown, request: &Request<Incoming>) -> Answer {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return nothing(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let Some(path) = asked_for(shown, request.uri().path()) else { return nothing(StatusCode::NOT_FOUND) };
+    let range = request.headers().get(header::RANGE).map(|range| range.to_str().unwrap_or_default());
+    answer(path, range).await.unwrap_or_else(|problem| {
         debug!("an image cannot be served: {problem}");
-        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        nothing(StatusCode::INTERNAL_SERVER_ERROR)
     })
 }
 
-async fn answer(path: PathBuf, range: Option<&HeaderValue>) -> std::io::Result<Response> {
+/// The file behind `/media/DIGEST/NAME`.
+fn asked_for(shown: &Shown, path: &str) -> Option<PathBuf> {
+    let (digest, _) = path.strip_prefix("/media/")?.split_once('/')?;
+    let digest: Sha256 = digest.parse().ok()?;
+    lock(shown).get(&digest.to_string()).cloned()
+}
+
+async fn answer(path: PathBuf, range: Option<&str>) -> std::io::Result<Answer> {
     let mut file = File::open(path).await?;
     let whole = file.metadata().await?.len();
-    let part = range.map(|range| range.to_str().ok().and_then(|range| part(range, whole)));
-    let (status, first, length) = match part {
+    let (status, first, length) = match range.map(|range| part(range, whole)) {
         None => (StatusCode::OK, 0, whole),
         Some(Some((first, last))) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         Some(None) => {
-            let whole = format!("bytes */{whole}");
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, whole)]).into_response());
+            let mut response = nothing(StatusCode::RANGE_NOT_SATISFIABLE);
+            set(&mut response, header::CONTENT_RANGE, &format!("bytes */{whole}"));
+            return Ok(response);
         }
     };
     file.seek(SeekFrom::Start(first)).await?;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE));
-    let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        (header::ACCEPT_RANGES, "bytes".to_owned()),
-        (header::CONTENT_LENGTH, length.to_string()),
-    ];
-    let mut response = (status, headers, body).into_response();
+    let pieces = ReaderStream::with_capacity(file.take(length), PIECE).map_ok(Frame::data);
+    let mut response = Response::new(Either::Right(StreamBody::new(pieces.boxed())));
+    *response.status_mut() = status;
+    set(&mut response, header::CONTENT_TYPE, "application/octet-stream");
+    set(&mut response, header::ACCEPT_RANGES, "bytes");
+    set(&mut response, header::CONTENT_LENGTH, &length.to_string());
     if status == StatusCode::PARTIAL_CONTENT {
         let part = format!("bytes {first}-{}/{whole}", first + length - 1);
-        if let Ok(part) = part.parse() {
-            response.headers_mut().insert(header::CONTENT_RANGE, part);
-        }
+        set(&mut response, header::CONTENT_RANGE, &part);
     }
     Ok(response)
+}
+
+fn nothing(status: StatusCode) -> Answer {
+    let mut response = Response::new(Either::Left(Empty::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// Numbers and words of ours, which all stand in headers.
+fn set(response: &mut Answer, name: header::HeaderName, value: &str) {
+    if let Ok(value) = header::HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
 }
 
 /// The first and the last byte of `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT`; none for what is not in the file,
@@ -203,7 +255,7 @@ mod tests {
         let part = asked("bytes=2-4").await.expect("an answer");
         assert_eq!(
             (part.status().as_u16(), &part.headers()["content-range"]),
-            (206, &HeaderValue::from_static("bytes 2-4/10"))
+            (206, &header::HeaderValue::from_static("bytes 2-4/10"))
         );
         assert_eq!(part.text().await.expect("text"), "234");
         assert_eq!(asked("bytes=10-").await.expect("an answer").status().as_u16(), 416);

@@ -57,7 +57,7 @@ pub(crate) async fn claim_forever(
                 work.spawn(async move {
                     match (&grant.agent, &machines) {
                         (Some(agent), _) => images::work(&settings, &grant, agent).await,
-                        (None, Some(machines)) => follow(&client, machines, grant).await,
+                        (None, Some(machines)) => Box::pin(follow(&client, machines, grant)).await,
                         (None, None) => {
                             warn!(
                                 run.number = grant.number,
