@@ -25,7 +25,7 @@ use crate::power::Power;
 const WAITING: usize = 256;
 
 /// Reads the console of an installation to its end. What came of each stage is told; the medium is ejected when the
-/// installer says that it is done. A machine whose medium stays in is switched off, before it installs once more.
+/// installer has done its work and goes down. A machine whose medium stays in is switched off, before it installs once more.
 ///
 /// # Errors
 /// Why it cannot be followed at all.

@@ -4,7 +4,7 @@ use assay_console::catalogue::Severity;
 use assay_console::{Rung, Sighting, What};
 
 use super::super::machine::{MAX_NOTED, before_work, out_of_order};
-use super::{Doing, Installation};
+use super::{Doing, Ejection, Installation};
 use crate::image::evidence::{Leak, NameSeen, Noted, Outcome, RungSeen};
 use crate::image::outcome;
 use crate::image::profile::{Phase, Within};
@@ -65,6 +65,12 @@ impl Installation {
                         }
                         Heed::Nothing
                     }
+                    "down" => {
+                        if let Doing::Ending { .. } = self.doing {
+                            self.eject();
+                        }
+                        Heed::Nothing
+                    }
                     // Nobody types, and no power is cut here.
                     _ => Heed::Nothing,
                 }
@@ -82,6 +88,12 @@ impl Installation {
                     self.standing = None;
                     self.watched.rungs.push(RungSeen { rung: *rung, at_s, line });
                 }
+                Heed::Nothing
+            }
+            // An installer whose medium is gone complains of it, and has done its work.
+            What::Failure { .. }
+                if matches!(self.doing, Doing::Ending { .. }) && self.ejection != Ejection::Not =>
+            {
                 Heed::Nothing
             }
             What::Failure { code, severity, meaning, next_step, .. } => {

@@ -15,7 +15,7 @@ mod transcript;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use assay_console::{Console, Rung, Sighting};
+use assay_console::{Console, Marker, Rung, Sighting, Watch};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,6 +27,10 @@ use crate::image::profile::{Channel, Ends, Phase, Profile, Within};
 
 /// How long a console may be away before nobody waits for it any more: a BMC that is reset needs some minutes.
 const AWAY: Duration = Duration::from_mins(5);
+/// How long after the last phase of an installation its medium may still be in. An installer runs from it to its end, so
+/// it goes out with the kernel's last words, or with the first ones of the next boot; a machine that tells neither must
+/// not come back to it all the same.
+const GRACE: Duration = Duration::from_secs(5);
 /// What is said together with the last line that was waited for, such as a name after a greeting.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -71,6 +75,8 @@ pub struct Installation {
     /// When it was away in this stage.
     interrupted: Option<Duration>,
     ejection: Ejection,
+    /// When the medium goes out at the latest.
+    eject_by: Option<Duration>,
     done: BTreeSet<String>,
     /// A line of the installer, heard after it was to be gone.
     installer_again: Option<String>,
@@ -142,7 +148,7 @@ impl Installation {
         }
         let watched = fresh(&following);
         let mut installation = Self {
-            console: Console::new(watch(profile)?),
+            console: Console::new(looked_for(profile)?),
             profile: profile.clone(),
             stages: following.stages.iter().copied().collect(),
             following,
@@ -159,6 +165,7 @@ impl Installation {
             away: None,
             interrupted: None,
             ejection: Ejection::Not,
+            eject_by: None,
             done: BTreeSet::new(),
             installer_again: None,
             watched,
@@ -228,7 +235,8 @@ impl Installation {
             (None, Doing::Watching) => self.due().0,
         };
         let standing = self.standing.as_ref().map(|_| self.last_heard + self.patience());
-        [standing, self.console.deadline()].into_iter().flatten().fold(due, Duration::min)
+        let eject_by = self.eject_by.filter(|_| self.ejection == Ejection::Not);
+        [standing, eject_by, self.console.deadline()].into_iter().flatten().fold(due, Duration::min)
     }
 
     /// Whether nothing more comes.
@@ -272,6 +280,9 @@ impl Installation {
         match self.doing {
             Doing::Watching => self.reached() || self.overdue(),
             Doing::Ending { until } | Doing::Listening { until } => {
+                if self.eject_by.is_some_and(|by| self.now >= by) {
+                    self.eject();
+                }
                 let over = self.now >= until && self.ejection != Ejection::Asked;
                 if over {
                     self.next_stage();
@@ -290,15 +301,14 @@ impl Installation {
         self.news.push(News::Step(format!("{} after {:.1} s", phase.name, sighting.at.as_secs_f64())));
         self.phases.pop_front();
         self.phase_began = sighting.at;
-        let success = self.profile.success_phase().is_some_and(|success| success.name == phase.name);
-        if success && self.ejection == Ejection::Not {
-            self.eject();
-        }
     }
 
+    /// Has the medium ejected, unless it was.
     fn eject(&mut self) {
-        self.ejection = Ejection::Asked;
-        self.news.push(News::Eject);
+        if self.ejection == Ejection::Not {
+            self.ejection = Ejection::Asked;
+            self.news.push(News::Eject);
+        }
     }
 
     /// Whether the stage has come to where it was to come.
@@ -309,6 +319,7 @@ impl Installation {
         }
         self.doing = match self.stages.front() {
             Some(Within::Install) => {
+                self.eject_by = Some(self.now + GRACE);
                 let install = &self.profile.install;
                 // What follows a reset is heard when the firmware is done with it.
                 let wait = match install.ends {
@@ -434,6 +445,9 @@ impl Installation {
     fn next_stage(&mut self) {
         self.bring();
         let ended = self.stages.pop_front();
+        if ended == Some(Within::Install) {
+            self.eject();
+        }
         if self.stages.is_empty() {
             return self.end();
         }
@@ -469,9 +483,7 @@ impl Installation {
     fn end(&mut self) {
         self.doing = Doing::Over;
         // Whatever became of it, the medium does not stay in.
-        if self.ejection == Ejection::Not {
-            self.eject();
-        }
+        self.eject();
         self.news.push(News::Over);
     }
 
@@ -517,6 +529,14 @@ impl Installation {
             self.watched.rungs.push(RungSeen { rung: Rung::Userspace, at_s, line });
         }
     }
+}
+
+/// What is looked for: the profile's markers, and a kernel's last words.
+fn looked_for(profile: &Profile) -> Result<Watch, String> {
+    let mut watch = watch(profile)?;
+    let down = r"reboot: (?:Restarting system|machine restart|Power down|System halted)";
+    watch.markers.push(Marker::new("down:", down).map_err(|problem| problem.to_string())?);
+    Ok(watch)
 }
 
 /// The stage of this name, where it is one that is followed on a console.

@@ -218,8 +218,8 @@ fn a_healthy_machine_boots_installs_and_comes_up() {
     for (stage, evidence) in &came.stages {
         assert_eq!(evidence["watched"]["outcome"]["how"], "reached", "{stage}: {evidence:#}");
     }
-    // With the success marker, before the machine resets.
-    assert_eq!((came.ejected.as_slice(), came.over_s), ([60].as_slice(), 172));
+    // With the kernel's last words: the installer has what it runs from to its end, and the firmware finds nothing.
+    assert_eq!((came.ejected.as_slice(), came.over_s), ([63].as_slice(), 172));
     assert_eq!(
         came.steps,
         [
@@ -402,6 +402,23 @@ fn a_console_that_was_interrupted_is_no_proof_of_what_was_not_said() {
 }
 
 #[test]
+fn what_an_installer_says_without_its_medium_is_no_news_of_it() {
+    let error =
+        "[   51.000000] I/O error, dev sr0, sector 24852 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2\r\n";
+    let noted = |lines: &[Line]| {
+        let came = played(lines);
+        came.evidence("Install")["watched"]["noted"].as_array().map_or(0, Vec::len)
+    };
+    let mut after = HEALTHY.to_vec();
+    after.insert(10, (64, error));
+    assert_eq!(noted(&after), 0);
+    // With its medium in, it is.
+    let mut before = HEALTHY.to_vec();
+    before.insert(7, (40, error));
+    assert_eq!(noted(&before), 1);
+}
+
+#[test]
 fn a_machine_that_comes_to_its_medium_again_says_nothing_of_the_image() {
     let mut stays = Player::new();
     stays.ejects = Err("the BMC refuses".to_owned());
@@ -433,6 +450,7 @@ fn a_boot_that_is_not_heard_is_told_by_what_is() {
     let came = played(&quiet);
     assert_eq!(came.end(), ("Reboot", "reached".to_owned()), "{}", came.why());
     assert_eq!(came.evidence("Install")["ended"], "unknown");
+    assert_eq!(came.ejected, [67], "the machine does not tell when it goes down");
     let rungs = came.evidence("Reboot")["watched"]["rungs"].as_array().expect("rungs");
     assert!(rungs.iter().all(|seen| seen["rung"] == "login" || seen["rung"] == "userspace"), "{rungs:?}");
     // Nothing of it at all: nobody knows anything.
