@@ -120,7 +120,8 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
             }
             Ok(Order::Read(order)) => listen(client, power, &grant, &order).await,
             Ok(Order::Look(order)) => install::look_at(client, power.digests(), &grant, &order).await,
-            Ok(Order::Install(order)) => installation(client, power, &grant, &order).await,
+            // Rare, and larger than all the others together.
+            Ok(Order::Install(order)) => Box::pin(installation(client, power, &grant, &order)).await,
             Err(problem) if problem.is_void() => {
                 info!(run.number = grant.number, "the run was given anew; this token is void");
                 return;

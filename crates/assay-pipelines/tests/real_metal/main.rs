@@ -46,9 +46,9 @@ async fn installs_and_comes_up(firmware: Firmware) {
     let installed = &judged["Install"];
     assert_eq!((installed.verdict, installed.findings.len()), (Verdict::Unverified, 0), "{installed:#?}");
     assert_eq!(stages[1].evidence["ended"], "rebooted");
-    let named = &judged["Identify"];
-    assert_eq!(named.findings.len(), 0, "{named:#?}");
-    assert!(named.message.starts_with("it is node-") || named.verdict == Verdict::Unverified, "{named:#?}");
+    let identified = &judged["Identify"];
+    assert_eq!(identified.findings.len(), 0, "{identified:#?}");
+    assert!(identified.message.starts_with("it is node-"), "{identified:#?}");
     assert_eq!(lab.0.medium("machine").expect("a machine"), None, "ejected");
     for (stage, judgement) in &judged {
         eprintln!(
