@@ -70,7 +70,11 @@ impl OwnLab {
         let shipped = repository().join("lab/machines/installs.toml");
         let base = std::fs::read_to_string(shipped).expect("read");
         let word = if firmware == Firmware::Uefi { "uefi" } else { "bios" };
-        let text = base.replacen("firmware = \"bios\"", &format!("firmware = \"{word}\""), 1);
+        let mut text = base.replacen("firmware = \"bios\"", &format!("firmware = \"{word}\""), 1);
+        if firmware == Firmware::Uefi {
+            // UEFI firmware asks a network on which nobody answers for minutes, at each of both boots.
+            text = text.replacen("power_on = \"netboot\"", "power_on = \"disk\"", 1);
+        }
         std::fs::write(machines.join("machine.toml"), text).expect("written");
         let mut config = LabConfig::new(folder, machines);
         config.network.netns = format!("am{word}-{}", std::process::id());
