@@ -93,8 +93,6 @@ fn what_a_machine_cannot_give_is_refused_and_never_left_out() {
         ),
         (screen, "the channel of phase more"),
         (typed, "a reply in phase more"),
-        ("[install]\nexpect = \"refused\"\n", "a refusal"),
-        ("[power-cut]\nafter = \"done\"\nwithin = \"5s\"\n", "a power cut"),
     ] {
         let Ok(profile) = Profile::from_toml(&format!("{PLAIN}{more}")) else {
             panic!("not a profile: {more}");
@@ -102,6 +100,13 @@ fn what_a_machine_cannot_give_is_refused_and_never_left_out() {
         let refused = suits(&profile).expect_err(what);
         assert_eq!(refused.what, what);
         assert!(!refused.why.is_empty());
+    }
+    let mut refuses = spec("").profile;
+    refuses.install.expect = InstallExpect::Refused;
+    let mut cuts = spec("").profile;
+    cuts.power_cut.after = Some("done".to_owned());
+    for (profile, what) in [(refuses, "a refusal"), (cuts, "a power cut")] {
+        assert_eq!(suits(&profile).expect_err(what).what, what);
     }
 }
 
