@@ -76,6 +76,23 @@ pub struct TestImage {
     /// Codes of checks to switch off; for `assay prove`.
     #[serde(default)]
     pub muted: Vec<String>,
+    /// The registered host that it is to be installed on, and how; a virtual machine of the runner's without.
+    #[serde(default)]
+    pub on: Option<OnHost>,
+}
+
+/// A physical machine in place of a virtual one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnHost {
+    /// The host's name.
+    pub host: String,
+    /// Longest time from power-on to enrolment of the live image, and to the medium, in seconds (default 600).
+    pub boot_timeout_s: Option<u32>,
+    /// Longest hold after a failure, in seconds (default seven days).
+    pub hold_s: Option<u32>,
+    /// Do not hold on failure.
+    pub no_hold: bool,
 }
 
 /// A run in a list.
@@ -89,6 +106,9 @@ pub struct RunSummary {
     pub target: String,
     /// Which list of stages.
     pub pipeline: Pipeline,
+    /// Whether the target is a registered host: of an image's run, the machine that it is installed on.
+    #[serde(default)]
+    pub on_host: bool,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
     /// Where it is in its life.

@@ -4,6 +4,7 @@
 //! comes with a token of its own, good for that run alone and void when the run ends.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use assay_model::event::PowerAction;
 use assay_model::host::memtest::MemtestEvidence;
@@ -90,10 +91,19 @@ pub enum Order {
         job: String,
         /// What to do.
         action: PowerAction,
+        /// For [`PowerAction::Medium`]: what is inserted before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        medium: Option<Medium>,
     },
     /// Read the machine's serial console until memtest86+ has said what it has to say. Comes again until its
     /// [`ConsoleRead`] was taken; anything else means that nobody waits for it any more.
     Read(ConsoleOrder),
+    /// Look at the image for a stage that needs no machine. Comes again until its [`StageRead`] was taken.
+    Look(LookOrder),
+    /// Follow what the machine does with the medium that was inserted, stage by stage, on its console. Comes again
+    /// until the [`StageRead`] of the last stage was taken; anything else means that nobody waits for it any more, and
+    /// that the medium is to be ejected.
+    Install(InstallOrder),
     /// Nothing now; ask again.
     Wait,
     /// The run is over: forget its addresses and its token.
@@ -117,6 +127,79 @@ pub struct ConsoleOrder {
     pub boot_s: u64,
     /// Seconds that are left for everything.
     pub listen_s: u64,
+}
+
+/// An image that a machine is to see as a medium.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Medium {
+    /// Its file on the runner.
+    pub image: PathBuf,
+    /// Its digest when the run looked at it: a file that is another one by now is not inserted.
+    pub sha256: Sha256,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A try of a stage whose evidence is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Try {
+    /// The stage.
+    pub stage: StageName,
+    /// Which try.
+    pub attempt: u32,
+    /// Fencing token of the try.
+    pub generation: i64,
+    /// Seconds that are left for it.
+    pub left_s: u64,
+}
+
+/// An image to be looked at without a machine: `Prepare`, `Inspect`, `Identify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookOrder {
+    /// What is waited for.
+    pub open: Try,
+    /// The image and its profile (`assay_pipelines::image::ImageSpec`).
+    pub spec: Value,
+}
+
+/// An installation to be followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallOrder {
+    /// The power job that inserted the medium and switched the machine on: its console is read from that moment on.
+    /// One job is one session; an order with another job has nothing to do with what was read for this one.
+    pub job: String,
+    /// The image and its profile (`assay_pipelines::image::ImageSpec`).
+    pub spec: Value,
+    /// The stages that are read off the console, in their order: of `Boot`, `Install`, `Reboot` those of the plan.
+    pub stages: Vec<StageName>,
+    /// The try that is waited for now; none for the moment between two stages, in which the reading goes on. Evidence
+    /// of a stage that is not open yet is kept until it is.
+    pub open: Option<Try>,
+    /// What was inserted: ejected when the installer has done its work, and when nobody follows it any more.
+    pub medium: Medium,
+    /// How long the machine may take from power-on to what its firmware boots, in seconds; the profile's times come on
+    /// top.
+    pub boot_s: u64,
+}
+
+/// `POST /runner/v1/evidence` (run token): what came of a [`LookOrder`], or of one stage of an [`InstallOrder`]. May be
+/// sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageRead {
+    /// The stage.
+    pub stage: StageName,
+    /// Which try.
+    pub attempt: u32,
+    /// Its fencing token.
+    pub generation: i64,
+    /// What the judge reads (`assay_pipelines::image::evidence`).
+    pub evidence: Value,
+    /// Why the runner could not do its work at all, where it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Transcripts, by the names under which they are kept as artifacts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<String, String>,
 }
 
 /// `POST /runner/v1/console` (run token): what was read. May be sent again.

@@ -280,3 +280,14 @@ fn a_prompt_of_debians_installer_is_told_by_its_question() {
          specified Debian archive mirror. Possible r… [Press enter to continue]"
     );
 }
+
+#[test]
+fn a_kernel_s_last_words_are_no_other_boot() {
+    let mut console = Console::new(Watch::default());
+    console.push(s(1), b"[    0.000000] Linux version 6.1.0\r\n[    2.000000] Run /init as init process\r\n");
+    let last = b"[   38.305811] reboot: Restarting system\r\n[   38.309811] reboot: machine restart\r\n";
+    assert!(console.push(s(40), last).is_empty());
+    assert_eq!((console.boot(), console.rung()), (1, Some(Rung::Userspace)));
+    console.push(s(50), b"[    0.000000] Linux version 6.1.0\r\n");
+    assert_eq!((console.boot(), console.rung()), (2, Some(Rung::Kernel)));
+}

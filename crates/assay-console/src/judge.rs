@@ -202,7 +202,10 @@ impl Judge {
         BUILTINS.floating.matches(message, &mut self.found);
         if text.is_kernel {
             self.stamped = true;
-            self.climb(Rung::Kernel, false, text, out);
+            // What a kernel says while it goes down is no other boot: that begins with a line that only a beginning has.
+            if self.rung() < Some(Rung::Kernel) {
+                self.climb(Rung::Kernel, false, text, out);
+            }
         }
         self.builtins(text, shown, out);
     }

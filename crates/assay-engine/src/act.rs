@@ -90,11 +90,20 @@ impl Engine {
     }
 
     async fn request_power(&self, run: &RunView, action: PowerAction) -> Result<(), EngineError> {
+        // An installer is let loose by this: everything that allows it is looked at once more.
+        if action == PowerAction::Medium
+            && let Err(refused) = self.ask_again(run).await
+        {
+            return self.close(run, *refused).await;
+        }
         self.live.set_off(run.id, false);
-        let known = run.power.len();
+        let (known, seq) = (run.power.len(), run.seq);
         self.transact(run.id, |fresh| {
             if fresh.power.len() != known {
                 return Err(EngineError::Refused("power was requested meanwhile".to_owned()));
+            }
+            if action == PowerAction::Medium && fresh.seq != seq {
+                return Err(EngineError::Refused("news came in since the machine was cleared".to_owned()));
             }
             let job = format!("{}-power-{}", fresh.created.number, known + 1);
             let events = vec![EventBody::PowerRequested { job, action }];
@@ -171,7 +180,7 @@ impl Engine {
                 Some(judge) => {
                     let spec = image::ImageSpec::of(&run.created.spec).map_err(EngineError::Invalid)?;
                     let (earlier, evidence) = (self.earlier(run).await?, self.json(evidence.digest).await?);
-                    unless_it_panics(|| judge.judge(&ImageInput::new(&spec, &evidence, &earlier)))
+                    unless_it_panics(|| image::judge(judge, &ImageInput::new(&spec, &evidence, &earlier)))
                 }
             },
         };
@@ -522,7 +531,7 @@ fn unmoved(fresh: &RunView, known: i64, changes: Changes) -> Result<Changes, Eng
 }
 
 fn boot_failed(run: &RunView, message: String) -> Changes {
-    let came_back = run.state() == RunState::Running;
+    let came_back = run.state() == RunState::Running && run.enrolled.is_some();
     let finding = Finding::new(
         if came_back { "MachineDidNotReturn" } else { "MachineNeverBooted" },
         Severity::Critical,

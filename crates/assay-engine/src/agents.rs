@@ -14,6 +14,7 @@ use assay_model::{
 };
 use assay_store::{BootTokenState, Changes, CheckpointRow, LogLine, SensorRow, StoreErrorKind, Write};
 
+use crate::install::Served;
 use crate::{Engine, EngineError, permits, secret};
 
 /// The answer to a boot fetch.
@@ -30,6 +31,11 @@ pub enum Boot {
     Memtest {
         /// The console, as the host's `power` setting names it.
         console: Option<String>,
+    },
+    /// Go on to the medium under test: the firmware finds it after the network.
+    Medium {
+        /// Why, for the machine's console.
+        reason: String,
     },
     /// Boot from the local disk.
     Local {
@@ -203,6 +209,16 @@ impl Engine {
             let power = &self.view(run).await?.created.power;
             let console = power.get("console").and_then(serde_json::Value::as_str).map(str::to_owned);
             return Ok(Boot::Memtest { console });
+        }
+        match self.serve_medium(run, mac).await? {
+            Some(Served::Medium(_)) => {
+                let number = self.view(run).await?.created.number;
+                return Ok(Boot::Medium {
+                    reason: format!("run {number}: it goes on to the medium under test"),
+                });
+            }
+            Some(Served::Local(reason)) => return Ok(Boot::Local { reason }),
+            None => {}
         }
         let token = secret();
         let hash = Sha256::of(token.as_bytes());

@@ -216,7 +216,9 @@ fn over(s: &Snapshot<'_>, now: Micros) -> Action {
     let Some(power) = run.power.last() else { return Action::Seal };
     let came = run.enrolled.as_ref().is_some_and(|e| e.at >= power.requested_at);
     match (power.action, &power.outcome) {
-        (PowerAction::Cycle, Some((true, _)) | None) if !came => Action::Power { action: PowerAction::Off },
+        (action, Some((true, _)) | None) if action.boots() && !came => {
+            Action::Power { action: PowerAction::Off }
+        }
         (PowerAction::Off, None) => {
             let until = power.requested_at.plus(s.tuning.lease);
             if now < until { Action::Wait { until: Some(until) } } else { Action::Seal }

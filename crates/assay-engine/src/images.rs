@@ -1,17 +1,18 @@
-//! What operators ask of the image pipeline: test an image.
+//! What operators ask of the image pipeline: test an image, on a virtual machine or on a registered host.
 
 use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::order::RunOptions;
+use assay_model::host::spec::HostSpec;
 use assay_model::{Pipeline, RunId, RunView, Sha256, StageName, StagePlan, TargetId, text};
 use assay_pipelines::image::evidence::{Inspected, Prepared};
-use assay_pipelines::image::{self, ImageSpec};
-use assay_store::{CreateError, ImageSeen, Write};
+use assay_pipelines::image::{self, ImageSpec, hardware};
+use assay_store::{CreateError, HostRow, ImageSeen, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, install, permits};
 
 /// The power method of runs that a runner does with virtual machines of its own.
 pub const VM: &str = "vm";
@@ -29,10 +30,74 @@ pub struct ImageRequest {
     pub by: String,
 }
 
+/// How an image is to be installed on a registered host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnHost {
+    /// Longest time from power-on to enrolment of the live image, and from power-on to the medium, in seconds.
+    pub boot_timeout_s: u32,
+    /// Longest hold, in seconds.
+    pub hold_s: u32,
+    /// Whether a failed run holds.
+    pub holds: bool,
+}
+
 impl Engine {
-    /// Queues a run over an image.
+    /// Queues a run that installs an image on a registered host, after the live image has cleared it. Its cluster is
+    /// asked first: once the machine's power is cut, a live member would be seen offline.
+    pub async fn test_image_on(
+        &self,
+        host: &HostRow,
+        request: ImageRequest,
+        how: OnHost,
+    ) -> Result<Arc<RunView>, EngineError> {
+        let ImageRequest { mut spec, runner, muted, by } = request;
+        let host_spec = match host.spec_yaml.trim() {
+            "" => HostSpec::default(),
+            yaml => HostSpec::from_yaml(yaml).map_err(|e| EngineError::Invalid(e.to_string()))?,
+        };
+        install::may_be_asked(&spec.profile, runner.as_deref(), &muted, &host.power)?;
+        let guard = permits::ask_cluster(&host_spec, self.guard.as_ref()).await;
+        install::may_be_switched_off(&host.name, &host_spec, &guard)?;
+        spec.on = Some(host.name.clone());
+        spec.checked().map_err(EngineError::Invalid)?;
+        let (stages, left_out) =
+            hardware::plan(&spec, &host_spec, how.boot_timeout_s).map_err(EngineError::Invalid)?;
+        let unserialised = |e: serde_json::Error| EngineError::Invalid(format!("it does not serialise: {e}"));
+        let created = RunCreated {
+            number: 0,
+            pipeline: Pipeline::Image,
+            profile: "standard".to_owned(),
+            target: Target { id: host.id.into(), name: host.name.clone() },
+            stages,
+            spec: serde_json::to_value(&spec).map_err(unserialised)?,
+            machine: Some(serde_json::to_value(&host_spec).map_err(unserialised)?),
+            macs: host.macs.clone(),
+            power: host.power.clone(),
+            holds: how.holds,
+            hold_s: how.hold_s,
+            boot_timeout_s: how.boot_timeout_s,
+            requested_by: by,
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            muted,
+            options: RunOptions { left_out, ..RunOptions::default() },
+        };
+        let id = RunId(uuid::Uuid::now_v7());
+        let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
+            CreateError::HostBusy { number, state } => EngineError::Refused(format!(
+                "{} is in run {number} ({state}); a host is never tested twice at once. Decide about that run first",
+                host.name
+            )),
+            CreateError::Db(store) => EngineError::Store(store),
+        })?;
+        self.wake.notify_one();
+        Ok(run)
+    }
+
+    /// Queues a run over an image, on a virtual machine of the runner's.
     pub async fn test_image(&self, request: ImageRequest) -> Result<Arc<RunView>, EngineError> {
-        let ImageRequest { spec, runner, muted, by } = request;
+        let ImageRequest { mut spec, runner, muted, by } = request;
+        // Who sets it otherwise would have what nobody saw on a virtual machine taken for unknowable.
+        spec.on = None;
         let name = spec.target_name();
         spec.checked().map_err(EngineError::Invalid)?;
         let (stages, left_out) = plan(&spec)?;

@@ -20,6 +20,7 @@ pub mod dispatcher;
 pub mod gate;
 pub mod images;
 mod indoors;
+pub mod install;
 pub mod janitor;
 pub mod live;
 pub mod outside;

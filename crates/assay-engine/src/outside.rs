@@ -1,5 +1,7 @@
 //! Stages that the runner collects from outside, while the machine runs something else than the live image.
 //!
+//! Here: memtest86+ in a vet. What a run over an image wants of a machine is in [`crate::install`].
+//!
 //! The way there and back is a power cycle each, both asked for here: what the machine fetches to boot depends on
 //! whether such a stage is open. So the reboots of such a stage are none of the machine's own, and its silence is none.
 
@@ -11,7 +13,7 @@ use assay_pipelines::host::memtest;
 use assay_store::Changes;
 
 use crate::decide::{Action, Snapshot, cycled};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, install};
 
 /// Power methods with which the runner reaches the machine's serial console.
 const WITH_CONSOLE: [&str; 2] = ["ipmi", "lab"];
@@ -60,6 +62,9 @@ pub(crate) fn open(run: &RunView) -> Option<(&StageView, &AttemptView)> {
 
 /// The next thing to do in an open attempt without evidence.
 pub(crate) fn decide(s: &Snapshot<'_>, stage: &StageView, attempt: &AttemptView, now: Micros) -> Action {
+    if install::is_it(s.run) {
+        return install::decide(s, stage, attempt, now);
+    }
     let Some(power) = cycled(s.run, attempt) else {
         return Action::Power { action: PowerAction::Cycle };
     };
@@ -87,6 +92,9 @@ pub(crate) fn ended_at(run: &RunView) -> Option<Micros> {
 
 /// Whether a held run's machine still runs what the stage had it boot: then nobody could look at it from within.
 pub(crate) fn is_away(run: &RunView) -> bool {
+    if install::is_it(run) {
+        return install::is_away(run);
+    }
     let stage = run.current_stage().filter(|stage| stage.plan.owner == Owner::Runner);
     let Some(attempt) = stage.and_then(StageView::latest) else { return false };
     let (Some(_), Some(ended_at)) = (cycled(run, attempt), attempt.ended_at) else { return false };
@@ -95,7 +103,7 @@ pub(crate) fn is_away(run: &RunView) -> bool {
 
 /// What the runner is to read now.
 pub(crate) fn reading(run: &RunView) -> Option<Reading> {
-    let (stage, attempt) = open(run)?;
+    let (stage, attempt) = open(run).filter(|_| !install::is_it(run))?;
     let power: &PowerView = cycled(run, attempt)?;
     // Not before the machine is on: what stands on its console until then is not about this try.
     if !matches!(power.outcome, Some((true, _))) {
@@ -130,13 +138,14 @@ pub(crate) fn check_console(stage: &StageName, power: &serde_json::Value) -> Res
 
 /// What the firmware of a machine with such an open attempt is served, as an event.
 pub(crate) fn served(run: &RunView, mac: Mac) -> Option<EventBody> {
-    let (stage, attempt) = open(run)?;
+    let (stage, attempt) = open(run).filter(|_| !install::is_it(run))?;
     // Before the power job it may be anybody's boot; then the live image, which is switched off in a moment.
     cycled(run, attempt)?;
     Some(EventBody::MemtestServed { stage: stage.plan.name.clone(), attempt: attempt.attempt, mac })
 }
 
-fn ends(stage: &StageView, attempt: &AttemptView) -> Micros {
+/// When the time of a try is over.
+pub(crate) fn ends(stage: &StageView, attempt: &AttemptView) -> Micros {
     attempt.started_at.plus(Micros::seconds(i64::from(stage.plan.timeout_s)))
 }
 
@@ -146,7 +155,7 @@ impl Engine {
         let Console { stage, attempt, generation, mut evidence, text } = read;
         let view = self.view(run).await?;
         let tried = view.stages.iter().find(|known| known.plan.name == stage);
-        let tried = tried.filter(|known| known.plan.owner == Owner::Runner);
+        let tried = tried.filter(|known| known.plan.owner == Owner::Runner && !install::is_it(&view));
         let tried = tried.and_then(|known| known.attempts.iter().find(|known| known.attempt == attempt));
         let Some(tried) = tried else {
             return Err(EngineError::Invalid(format!("the run has no attempt {attempt} of {stage} to read")));
@@ -166,7 +175,8 @@ impl Engine {
 
     /// The runner says how far a reading is.
     pub async fn console_step(&self, run: RunId, step: &str) -> Result<(), EngineError> {
-        if open(&*self.view(run).await?).is_some() {
+        let view = self.view(run).await?;
+        if open(&view).is_some() || install::following(&view).is_some() {
             self.heartbeat(run, Some(step));
         }
         Ok(())

@@ -8,6 +8,7 @@ use assay_model::{EventBody, RunId, RunState, RunView, Sha256, text};
 use assay_store::{Changes, Write};
 
 use crate::indoors;
+use crate::install::{self, Following, Open};
 use crate::live::Offer;
 use crate::outside::{self, Reading};
 use crate::{Engine, EngineError, secret};
@@ -24,6 +25,10 @@ pub enum Order {
     },
     /// Read the machine's serial console.
     Read(Reading),
+    /// Look at an image for a stage that needs no machine.
+    Look(Open),
+    /// Follow an installation on the machine.
+    Install(Following),
     /// Nothing now.
     Wait,
     /// The run is over.
@@ -43,7 +48,12 @@ pub fn order(run: &RunView) -> Order {
         Some(p) if p.action == PowerAction::Off || !over => {
             Order::Power { job: p.job.clone(), action: p.action }
         }
-        _ => outside::reading(run).map_or(Order::Wait, Order::Read),
+        _ => {
+            let read = outside::reading(run).map(Order::Read);
+            let look = || install::looking(run).map(Order::Look);
+            let follow = || install::following(run).map(Order::Install);
+            read.or_else(look).or_else(follow).unwrap_or(Order::Wait)
+        }
     }
 }
 

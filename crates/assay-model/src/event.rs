@@ -88,8 +88,18 @@ impl RunCreated {
 pub enum PowerAction {
     /// Off if on, then on, booting from the network.
     Cycle,
+    /// The medium under test is inserted; then as [`Self::Cycle`]. The firmware comes to it once the network tells it to
+    /// go on.
+    Medium,
     /// Off, at once.
     Off,
+}
+
+impl PowerAction {
+    /// Whether the machine is switched on by it.
+    pub const fn boots(self) -> bool {
+        matches!(self, Self::Cycle | Self::Medium)
+    }
 }
 
 /// One record that a machine kept of a crash.
@@ -161,6 +171,15 @@ pub enum EventBody {
         /// Which try.
         attempt: u32,
         /// Who fetched it.
+        mac: Mac,
+    },
+    /// A registered machine asked what to boot and was told to go on to the medium under test.
+    MediumServed {
+        /// The stage that wants it.
+        stage: StageName,
+        /// Which try.
+        attempt: u32,
+        /// Who asked.
         mac: Mac,
     },
     /// The agent exchanged its token for a credential; where no machine boots, the runner took up its work.
@@ -395,6 +414,7 @@ impl EventBody {
             Self::ServicesReady { .. } => "ServicesReady",
             Self::BootServed { .. } => "BootServed",
             Self::MemtestServed { .. } => "MemtestServed",
+            Self::MediumServed { .. } => "MediumServed",
             Self::Enrolled { .. } => "Enrolled",
             Self::PostMortem { .. } => "PostMortem",
             Self::EnrolmentRefused { .. } => "EnrolmentRefused",

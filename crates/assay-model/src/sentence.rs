@@ -18,6 +18,9 @@ pub fn of(body: &EventBody) -> String {
         EventBody::PowerRequested { action: PowerAction::Cycle, .. } => {
             "asked the runner to boot the machine".into()
         }
+        EventBody::PowerRequested { action: PowerAction::Medium, .. } => {
+            "asked the runner to insert the medium and boot the machine from it".into()
+        }
         EventBody::PowerRequested { action: PowerAction::Off, .. } => {
             "asked the runner to switch the machine off".into()
         }
@@ -35,6 +38,9 @@ pub fn of(body: &EventBody) -> String {
         EventBody::BootServed { boot, mac } => format!("{mac} fetched its boot script (boot {boot})"),
         EventBody::MemtestServed { mac, .. } => {
             format!("{mac} fetched memtest86+ in place of the live image")
+        }
+        EventBody::MediumServed { mac, .. } => {
+            format!("{mac} asked for its boot script and was told to go on to the medium")
         }
         EventBody::Enrolled { agent, mac: None, .. } => format!("{agent} took up the work"),
         EventBody::Enrolled { boot, agent, clock_skew_us, .. } => {

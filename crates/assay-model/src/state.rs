@@ -3,7 +3,7 @@
 //! ```text
 //! Queued ─► Booting ─► Running (stage k) ─► … ─► Completed
 //!              │             │ stage blocks
-//!              ├─────────────┴─► Failed ─► FailedHolding ── retry ──► Booting / Running (k)
+//!              ├─────────────┴─► Failed ─► FailedHolding ── retry ──► Booting / Running (k, or back before it)
 //!              │                   │                    ├─ waive ──► Running (k+1)
 //!              │                   │                    ├─ abandon, hold expires ─► Released
 //!              │                   └─► Completed   (runs that do not hold)
@@ -16,7 +16,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DecisionKind, EventBody};
+use crate::host::clearance;
+use crate::{DecisionKind, EventBody, Owner, StagePlan};
 
 /// A run's state; the stored spellings are what operators script against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -110,6 +111,15 @@ pub enum FailedAt {
     Stage(usize),
 }
 
+/// Stages that follow from one another on a machine, so that a retry of one begins before all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepBack {
+    /// The stage that a retry begins with.
+    pub to: usize,
+    /// The last stage that this is true of; the first is the one after `to`.
+    pub last: usize,
+}
+
 /// The part of a run that decides what may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -127,6 +137,10 @@ pub struct Status {
     pub failed_at: Option<FailedAt>,
     /// Whether the verdict is sealed.
     pub sealed: bool,
+    /// What a retry goes back to, where the failed stage cannot be repeated alone: half an installation cannot, and the
+    /// machine has to be cleared for the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<StepBack>,
 }
 
 /// The event may not happen in this state. Nothing was changed.
@@ -156,6 +170,7 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
                 holds: created.holds,
                 failed_at: None,
                 sealed: false,
+                back: step_back(&created.stages),
             }),
             _ => Err(illegal(S::Queued, event, "the first event of a run is its creation")),
         };
@@ -247,6 +262,7 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
         | EventBody::ServicesReady { .. }
         | EventBody::PostMortem { .. }
         | EventBody::MemtestServed { .. }
+        | EventBody::MediumServed { .. }
         | EventBody::EnrolmentRefused { .. }
         | EventBody::EvidenceReceived { .. }
         | EventBody::ArtifactStored { .. }
@@ -268,6 +284,8 @@ fn decide(now: &Status, event: &EventBody, kind: DecisionKind) -> Result<Status,
             Ok(Status { state: S::Booting, failed_at: None, ..*now })
         }
         (DecisionKind::Retry | DecisionKind::Permit, S::FailedHolding, Some(FailedAt::Stage(stage))) => {
+            let back = now.back.filter(|back| (back.to + 1..=back.last).contains(&stage));
+            let stage = back.map_or(stage, |back| back.to);
             Ok(Status { state: S::Running, stage, failed_at: None, ..*now })
         }
         (DecisionKind::Waive, S::FailedHolding, Some(FailedAt::Stage(stage))) => {
@@ -284,6 +302,13 @@ fn decide(now: &Status, event: &EventBody, kind: DecisionKind) -> Result<Status,
     }
 }
 
+/// A machine that an installer was let loose on is cleared anew before the next one is.
+fn step_back(stages: &[StagePlan]) -> Option<StepBack> {
+    let to = stages.iter().position(|stage| stage.name == clearance::STAGE)?;
+    let last = stages.iter().rposition(|stage| stage.owner == Owner::Runner).filter(|last| *last > to)?;
+    Some(StepBack { to, last })
+}
+
 /// Events that record something and move nothing; welcome until the seal.
 const fn is_record(event: &EventBody) -> bool {
     matches!(
@@ -293,6 +318,7 @@ const fn is_record(event: &EventBody) -> bool {
             | EventBody::ServicesReady { .. }
             | EventBody::PostMortem { .. }
             | EventBody::MemtestServed { .. }
+            | EventBody::MediumServed { .. }
             | EventBody::EnrolmentRefused { .. }
             | EventBody::EvidenceReceived { .. }
             | EventBody::ArtifactStored { .. }

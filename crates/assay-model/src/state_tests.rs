@@ -124,6 +124,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
         ("AgentReturned", EventBody::AgentReturned),
         ("PostMortem", EventBody::PostMortem { boot: 1, records: Vec::new(), cause: None }),
         ("MemtestServed", EventBody::MemtestServed { stage: stage(), attempt: 1, mac }),
+        ("MediumServed", EventBody::MediumServed { stage: stage(), attempt: 1, mac }),
         ("Held", EventBody::Held { until: Micros(0) }),
         ("Decided retry", decided(DecisionKind::Retry)),
         ("Decided permit", decided(DecisionKind::Permit)),
@@ -158,6 +159,7 @@ fn events() -> Vec<(&'static str, EventBody)> {
             | EventBody::AgentReturned
             | EventBody::PostMortem { .. }
             | EventBody::MemtestServed { .. }
+            | EventBody::MediumServed { .. }
             | EventBody::Held { .. }
             | EventBody::HoldExpired
             | EventBody::Decided { .. }
@@ -180,7 +182,16 @@ fn seal() -> Sealed {
 }
 
 fn status(state: RunState) -> Status {
-    Status { state, stage: 0, stages: STAGES, open: false, holds: true, failed_at: None, sealed: false }
+    Status {
+        state,
+        stage: 0,
+        stages: STAGES,
+        open: false,
+        holds: true,
+        failed_at: None,
+        sealed: false,
+        back: None,
+    }
 }
 
 /// Every situation that a run can be in, as far as the transition function tells them apart.
@@ -278,53 +289,53 @@ fn the_legal_moves() {
           Admitted -> Booting 0
           Decided cancel -> Cancelling 0
           Superseded -> Superseded 0
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Booting
           BootFailed -> Failed 0 (boot)
           StageStarted 0 -> Running 0 open
           Decided cancel -> Cancelling 0
           Superseded -> Superseded 0
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Running 0
           BootFailed -> Failed 0 (0)
           StageStarted 0 -> Running 0 open
           Decided cancel -> Cancelling 0
           Superseded -> Superseded 0
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Running 0 open
           AttemptLost -> Running 0
           StageJudged 0 pass -> Running 1
           StageJudged 0 fail -> Failed 0 (0)
           Decided cancel -> Cancelling 0 open
           Superseded -> Superseded 0
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Running all behind
           Decided cancel -> Cancelling 2
           RunCompleted -> Completed 2
           Superseded -> Superseded 2
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Failed boot
           Held -> FailedHolding 0 (boot)
           Decided cancel -> Cancelling 0 (boot)
           Superseded -> Superseded 0 (boot)
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Failed 0
           Held -> FailedHolding 0 (0)
           Decided cancel -> Cancelling 0 (0)
           Superseded -> Superseded 0 (0)
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Failed 0 no hold
           Decided cancel -> Cancelling 0 (0)
           RunCompleted -> Completed 0 (0)
           Superseded -> Superseded 0 (0)
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         FailedHolding boot
           Decided retry -> Booting 0
           Decided abandon -> Released 0 (boot)
           Decided cancel -> Cancelling 0 (boot)
           HoldExpired -> Released 0 (boot)
           Superseded -> Superseded 0 (boot)
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         FailedHolding 0
           Decided retry -> Running 0
           Decided permit -> Running 0
@@ -333,27 +344,27 @@ fn the_legal_moves() {
           Decided cancel -> Cancelling 0 (0)
           HoldExpired -> Released 0 (0)
           Superseded -> Superseded 0 (0)
-          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Cancelling
           CancelConfirmed -> Cancelled 0
           Superseded -> Superseded 0
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Cancelling open
           CancelConfirmed -> Cancelled 0
           Superseded -> Superseded 0
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Completed
           Sealed -> Completed 2 sealed
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Released
           Sealed -> Released 0 (0) sealed
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Cancelled
           Sealed -> Cancelled 0 sealed
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Superseded
           Sealed -> Superseded 0 sealed
-          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed
+          = PowerRequested, PowerDone, ServicesReady, EnrolmentRefused, EvidenceReceived, ArtifactStored, BulkSealed, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed
         Completed sealed
           = nothing
     ");
@@ -400,7 +411,7 @@ fn the_refusals() {
         Cancelling: only a failed run is held | Held
         Cancelling: only a finished run is sealed | Sealed
         Cancelling: only a queued run is admitted | Admitted
-        Completed: its verdict is sealed; later news go to the addendum | RunCreated, Admitted, PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, EvidenceReceived, ArtifactStored, BulkSealed, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, Held, Decided retry, Decided permit, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded, Sealed
+        Completed: its verdict is sealed; later news go to the addendum | RunCreated, Admitted, PowerRequested, PowerDone, ServicesReady, BootServed, Enrolled, EnrolmentRefused, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, EvidenceReceived, ArtifactStored, BulkSealed, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, FindingRaised, AgentSuspect, AgentReturned, PostMortem, MemtestServed, MediumServed, Held, Decided retry, Decided permit, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded, Sealed
         Completed: the run is over | RunCreated, Admitted, BootServed, Enrolled, BootFailed, StageStarted 0, StageStarted 1, StageStarted 2, AttemptLost, StageJudged 0 pass, StageJudged 0 fail, StageJudged 1 pass, Held, Decided retry, Decided permit, Decided waive, Decided abandon, Decided cancel, HoldExpired, RunCompleted, CancelConfirmed, Superseded
         Failed: it does not hold | Held
         Failed: it exists already | RunCreated

@@ -412,7 +412,9 @@ impl RunView {
                 self.boots = *boot;
                 self.boot_served_at = Some(event.at);
             }
-            EventBody::MemtestServed { .. } => self.boot_served_at = Some(event.at),
+            EventBody::MemtestServed { .. } | EventBody::MediumServed { .. } => {
+                self.boot_served_at = Some(event.at);
+            }
             EventBody::Enrolled { boot, mac, agent, clock_skew_us, generation, .. } => {
                 self.generation = self.generation.max(*generation);
                 self.suspect_since = None;

@@ -84,6 +84,11 @@ impl VmFolder {
         self.0.join(format!("disk-{id}.rules"))
     }
 
+    /// A link to the image that is inserted; not there when none is.
+    pub(crate) fn medium(&self) -> PathBuf {
+        self.0.join("medium")
+    }
+
     /// How many requests a served disk has answered with an error because its rules say so.
     pub(crate) fn disk_struck(&self, id: &str) -> PathBuf {
         self.0.join(format!("disk-{id}.struck"))
@@ -135,7 +140,11 @@ impl Default for FirmwareFiles {
     }
 }
 
-/// The arguments that start `machine` as a daemon with its state in `folder`.
+/// The drive that a medium is in, and what stands for the medium that the machine was started with.
+pub(crate) const MEDIUM_DRIVE: &str = "medium0";
+pub(crate) const MEDIUM_NODE: &str = "medium-file";
+
+/// The arguments that start `machine` as a daemon with its state in `folder`, with `medium` in a drive on USB.
 ///
 /// The memory tables of the machine, the disks and the UEFI variables must have been written there.
 pub fn arguments(
@@ -144,6 +153,7 @@ pub fn arguments(
     folder: &VmFolder,
     firmware: &FirmwareFiles,
     accel: &Accel,
+    medium: Option<&Path>,
 ) -> Vec<String> {
     let mut command = Arguments::default();
     command.basics(name, machine, accel);
@@ -155,6 +165,7 @@ pub fn arguments(
         let index = (nic.boot && machine.power_on == PowerOn::Netboot).then(|| boot.next());
         command.nic(nic, index);
     }
+    let medium = medium.map(|image| (image, boot.next()));
     let mut sata_port = 0;
     for disk in &machine.disks {
         command.disk(disk, folder, boot.next(), &mut sata_port);
@@ -162,6 +173,9 @@ pub fn arguments(
     command.port_device("virtio-rng-pci,id=rng0");
     command.bench(machine, folder);
     command.bmc(machine);
+    if let Some((image, bootindex)) = medium {
+        command.medium(image, bootindex);
+    }
     command.list
 }
 
@@ -350,6 +364,20 @@ impl Arguments {
         self.pair("-chardev", format!("socket,id=kcs0,host=127.0.0.1,port={port},reconnect-ms=1000"));
         self.pair("-device", "ipmi-bmc-extern,id=bmc0,chardev=kcs0");
         self.pair("-device", "isa-ipmi-kcs,bmc=bmc0");
+    }
+
+    /// A drive as a BMC's virtual media are: on a USB controller of its own, which is there with them only.
+    fn medium(&mut self, image: &Path, bootindex: u32) {
+        let image = escape_path(image);
+        self.pair("-blockdev", format!("driver=file,filename={image},node-name={MEDIUM_NODE},read-only=on"));
+        self.port_device("qemu-xhci,id=usb-medium");
+        self.pair("-device", "usb-bot,id=bot-medium,bus=usb-medium.0");
+        self.pair(
+            "-device",
+            format!(
+                "scsi-cd,id={MEDIUM_DRIVE},bus=bot-medium.0,scsi-id=0,lun=0,drive={MEDIUM_NODE},bootindex={bootindex}"
+            ),
+        );
     }
 
     /// What lets things be done to the machine while it runs.

@@ -6,6 +6,7 @@
 
 mod bmc;
 mod disks;
+mod medium;
 mod monitor;
 
 use std::{
@@ -359,8 +360,9 @@ impl Lab {
             self.network.tap_up(&nic.mac).await?;
         }
         self.prepare(name, machine, &folder).await?;
+        let medium = medium::of(name, &folder)?;
         let command = Cmd::new("qemu-system-x86_64")
-            .args(arguments(name, machine, &folder, &self.config.firmware, accel))
+            .args(arguments(name, machine, &folder, &self.config.firmware, accel, medium.as_deref()))
             .args(&self.config.more_arguments)
             .netns(Some(&self.config.network.netns))
             .timeout(START_LIMIT);

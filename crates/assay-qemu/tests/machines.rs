@@ -1,6 +1,9 @@
 //! Machine files: what the shipped ones mean to QEMU, and how wrong ones are refused.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use assay_qemu::{
     Accel, DiskFault, Fault, FirmwareFiles, Injection, Lab, LabConfig, LabMachine, Machine, QemuError,
@@ -16,8 +19,12 @@ fn emulated() -> Accel {
 }
 
 fn command(machine: &LabMachine, accel: &Accel) -> String {
+    command_with(machine, accel, None)
+}
+
+fn command_with(machine: &LabMachine, accel: &Accel, medium: Option<&Path>) -> String {
     let folder = VmFolder::new("/s");
-    let list = arguments(&machine.name, &machine.actual, &folder, &FirmwareFiles::default(), accel);
+    let list = arguments(&machine.name, &machine.actual, &folder, &FirmwareFiles::default(), accel, medium);
     list.join(" ").replace(" -", "\n-")
 }
 
@@ -30,11 +37,69 @@ fn difference(name: &str) -> String {
     let machine = load(name);
     let healthy = machine.clone().with_fault(Fault::default()).expect("healthy");
     let [before, after] = [&healthy, &machine].map(|machine| command(machine, &emulated()));
+    differing(&before, &after)
+}
+
+fn differing(before: &str, after: &str) -> String {
     let only = |sign: &str, these: &str, those: &str| -> Vec<String> {
         let new = these.lines().filter(|line| those.lines().all(|other| other != *line));
         new.map(|line| format!("{sign}{line}")).collect()
     };
-    [only("-", &before, &after), only("+", &after, &before)].concat().join("\n")
+    [only("-", before, after), only("+", after, before)].concat().join("\n")
+}
+
+#[test]
+fn a_medium_is_in_a_usb_drive_and_boots_after_the_network_and_before_the_disks() {
+    let image = Some(Path::new("/images/small, new.iso"));
+    let bios = load("healthy-bios");
+    let with = command_with(&bios, &emulated(), image);
+    insta::assert_snapshot!(differing(&command(&bios, &emulated()), &with), @r"
+    --device nvme,bus=port3,id=nvme0,serial=NV21014401,drive=disk-nvme0,bootindex=2
+    --device ide-hd,id=sata0,bus=ide.0,serial=SA21017702,drive=disk-sata0,bootindex=3,wwn=5764824129537703937,rotation_rate=7200,model=ASSAY HDD 7K2
+    --device virtio-blk-pci,bus=port4,id=vd0,serial=VD21010903,drive=disk-vd0,bootindex=4
+    +-device nvme,bus=port3,id=nvme0,serial=NV21014401,drive=disk-nvme0,bootindex=3
+    +-device ide-hd,id=sata0,bus=ide.0,serial=SA21017702,drive=disk-sata0,bootindex=4,wwn=5764824129537703937,rotation_rate=7200,model=ASSAY HDD 7K2
+    +-device virtio-blk-pci,bus=port4,id=vd0,serial=VD21010903,drive=disk-vd0,bootindex=5
+    +-blockdev driver=file,filename=/images/small,, new.iso,node-name=medium-file,read-only=on
+    +-device pcie-root-port,id=port6,bus=pcie.0,chassis=6,slot=6
+    +-device qemu-xhci,bus=port6,id=usb-medium
+    +-device usb-bot,id=bot-medium,bus=usb-medium.0
+    +-device scsi-cd,id=medium0,bus=bot-medium.0,scsi-id=0,lun=0,drive=medium-file,bootindex=2
+    ");
+    // Firmware of the other kind has the same drive.
+    let drive = |command: &str| command.lines().find(|line| line.contains("scsi-cd")).map(str::to_owned);
+    assert_eq!(drive(&command_with(&load("healthy-uefi"), &emulated(), image)), drive(&with));
+}
+
+#[tokio::test]
+async fn a_medium_stays_in_until_it_is_ejected_and_nothing_takes_its_place() {
+    let (state, images) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let [small, other] = ["small.iso", "other.iso"].map(|name| images.path().join(name));
+    for image in [&small, &other] {
+        fs::write(image, "an image").expect("written");
+    }
+    let lab = || Lab::open(LabConfig::new(state.path(), shipped())).expect("opened");
+    assert_eq!(lab().medium("healthy-bios").expect("asked"), None);
+    lab().insert_medium("healthy-bios", &small).await.expect("in");
+    // Another program finds it, and inserting it once more changes nothing.
+    assert_eq!(lab().medium("healthy-bios").expect("asked"), Some(small.clone()));
+    lab().insert_medium("healthy-bios", &small).await.expect("in");
+    let error = lab().insert_medium("healthy-bios", &other).await.expect_err("it is taken").to_string();
+    assert!(error.contains("small.iso is in the drive; eject it first"), "{error}");
+    assert_eq!(lab().medium("healthy-bios").expect("asked"), Some(small));
+    assert_eq!(lab().medium("healthy-uefi").expect("asked"), None, "each machine has its own");
+    for _ in 0..2 {
+        lab().eject_medium("healthy-bios").await.expect("out");
+        assert_eq!(lab().medium("healthy-bios").expect("asked"), None);
+    }
+    lab().insert_medium("healthy-bios", &other).await.expect("in");
+
+    let nowhere = images.path().join("nowhere.iso");
+    for bad in [nowhere.as_path(), images.path()] {
+        let error = lab().insert_medium("healthy-uefi", bad).await.expect_err("no image").to_string();
+        assert!(error.contains("there is no image"), "{error}");
+    }
+    assert!(lab().insert_medium("no-such-machine", &other).await.is_err());
 }
 
 #[test]

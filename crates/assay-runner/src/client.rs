@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use assay_api::Problem;
-use assay_api::runner::{Claim, ConsoleRead, Done, Grant, Order, Seen, Services, Step};
+use assay_api::runner::{Claim, ConsoleRead, Done, Grant, Order, Seen, Services, StageRead, Step};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -78,6 +78,12 @@ impl Client {
     /// Says what a console showed.
     pub(crate) async fn console(&self, token: &str, read: &ConsoleRead) -> Result<(), ClientError> {
         let url = format!("{}/runner/v1/console", self.server);
+        send(self.http.post(url).bearer_auth(token).json(read)).await.map(drop)
+    }
+
+    /// Says what came of a stage.
+    pub(crate) async fn evidence(&self, token: &str, read: &StageRead) -> Result<(), ClientError> {
+        let url = format!("{}/runner/v1/evidence", self.server);
         send(self.http.post(url).bearer_auth(token).json(read)).await.map(drop)
     }
 

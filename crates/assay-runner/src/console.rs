@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 /// Between two looks at a console that says nothing.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// Before a connection that broke is made again.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(crate) const AGAIN: Duration = Duration::from_secs(5);
 /// After the first error, more addresses are waited for.
 const AFTER_ERROR: Duration = Duration::from_secs(20);
 /// It redraws its clock every second, but for the moments in which all processors are at work on a large block.
@@ -75,7 +75,7 @@ impl Source {
     }
 
     /// Some bytes; none when there are none now. Safe to ask again after an error.
-    async fn read(&mut self, into: &mut Vec<u8>) -> Result<(), String> {
+    pub(crate) async fn read(&mut self, into: &mut Vec<u8>) -> Result<(), String> {
         into.clear();
         match self {
             Self::Log { path, at } => {
@@ -124,7 +124,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, words: String) {
+    pub(crate) fn set(&self, words: String) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = words;
     }
 }

@@ -7,26 +7,33 @@
 //! How a machine is switched stands in its `power` setting; the passwords of BMCs stand in a file of the runner's,
 //! `bmc-secrets.toml`, and the control plane knows their names only. A lab machine that has a BMC is switched
 //! through it, as a real one would be.
+//!
+//! A medium under test is inserted as part of the job that boots from it, and ejected by one of its own. What is inserted
+//! is the image that the run looked at, by its digest, and only what was inserted here is ejected here.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use assay_api::runner::Medium;
 use assay_model::RunId;
 use assay_model::event::PowerAction;
 use assay_netboot::power::{
     BootMode, Credential, IpmiSettings, Method, PowerDriver, PowerError, PowerSettings, Secret, Site,
 };
-use assay_qemu::{BmcAccess, Firmware, Lab, LabConfig, QemuError};
+use assay_pipelines::image::bench::Digests;
+use assay_qemu::{Accel, BmcAccess, Firmware, Lab, LabConfig, QemuError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::console::Source;
+use crate::media::MediaServer;
 use crate::{Network, RunnerError, Settings};
 
 /// The passwords of BMCs, in the runner's folder.
 const SECRETS: &str = "bmc-secrets.toml";
+const NO_MEDIUM: &str = "no medium was named for this job; are runner and control plane of the same version?";
 const NO_CONSOLE: &str = "the power method of this host does not reach the machine's serial console";
 
 /// The power methods and the memory of what was done.
@@ -36,6 +43,9 @@ pub(crate) struct Power {
     secrets: PathBuf,
     /// Where BMCs and sleeping network cards are reached from.
     site: Site,
+    /// Where BMCs fetch media from; none in a lab, whose machines take files.
+    media: Option<MediaServer>,
+    digests: Digests,
 }
 
 /// What became of a job.
@@ -54,6 +64,8 @@ enum SwitchError {
     Lab(#[from] QemuError),
     #[error("{0}")]
     Cannot(&'static str),
+    #[error("{0}")]
+    Medium(String),
 }
 
 impl Power {
@@ -72,7 +84,12 @@ impl Power {
         };
         let jobs = settings.state_dir.join("jobs");
         fs::create_dir_all(&jobs).map_err(|source| RunnerError::File { path: jobs.clone(), source })?;
-        Ok(Self { lab, jobs, secrets: settings.state_dir.join(SECRETS), site })
+        let media = match &settings.network {
+            Some(Network::Interface { address, .. }) => Some(MediaServer::new(*address)),
+            Some(Network::Lab { .. }) | None => None,
+        };
+        let secrets = settings.state_dir.join(SECRETS);
+        Ok(Self { lab, jobs, secrets, site, media, digests: Digests::default() })
     }
 
     /// Brings up what machines are plugged into.
@@ -92,16 +109,22 @@ impl Power {
         everywhere.into_iter().chain(self.lab.is_some().then_some("lab")).map(str::to_owned).collect()
     }
 
-    /// Does a job unless it was done before; either way, says what became of it.
-    pub(crate) async fn once(&self, run: RunId, job: &str, power: &Value, action: PowerAction) -> Outcome {
+    /// Does a job unless it was done before; either way, says what became of it. `medium` is what
+    /// [`PowerAction::Medium`] inserts.
+    pub(crate) async fn once(
+        &self,
+        run: RunId,
+        job: &str,
+        power: &Value,
+        action: PowerAction,
+        medium: Option<&Medium>,
+    ) -> Outcome {
         let path = self.job_file(run, job);
         match read(&path) {
             Ok(Memory::Done(outcome)) => return outcome,
             Ok(Memory::Begun) => {
                 warn!(run.id = %run, power.job = job, "a power job was interrupted by a restart; it is not done again");
-                let message =
-                    "the runner was restarted while it switched power; whether it happened is not known";
-                return remember(&path, Outcome { ok: true, message: message.to_owned() });
+                return remember(&path, self.interrupted(power, action, medium).await);
             }
             Ok(Memory::Unknown) => {}
             Err(e) => return Outcome { ok: false, message: format!("{}: {e}", path.display()) },
@@ -110,12 +133,25 @@ impl Power {
             // Without the note, a crash could switch twice: rather not at all.
             return Outcome { ok: false, message: format!("{}: {e}", path.display()) };
         }
-        if action == PowerAction::Cycle {
+        if action.boots() {
             self.mark_console(run, job, power);
         }
-        let outcome = self.switch(power, action).await;
+        let outcome = self.switch(power, action, medium).await;
         info!(run.id = %run, power.job = job, power.ok = outcome.ok, "power {action:?}: {}", outcome.message);
         remember(&path, outcome)
+    }
+
+    /// Takes a medium out again that `job` inserted. What was done is remembered; what failed may be tried again, and
+    /// what is out already is no failure. Somebody else's medium stays where it is.
+    pub(crate) async fn eject(&self, run: RunId, job: &str, power: &Value, medium: &Medium) -> Outcome {
+        let path = self.job_file(run, &format!("{job}-eject"));
+        if let Ok(Memory::Done(outcome)) = read(&path) {
+            return outcome;
+        }
+        let outcome = self.without(power, medium).await;
+        let (ok, message) = (outcome.ok, &outcome.message);
+        info!(run.id = %run, power.job = job, power.ok = ok, "ejecting the medium: {message}");
+        if outcome.ok { remember(&path, outcome) } else { outcome }
     }
 
     /// Forgets a finished run's jobs.
@@ -129,43 +165,58 @@ impl Power {
         }
     }
 
-    async fn switch(&self, power: &Value, action: PowerAction) -> Outcome {
+    /// What is said of a job in whose middle the runner was restarted. Switched or not, a machine shows up or does not; a
+    /// medium that is not in is not inserted a second time.
+    async fn interrupted(&self, power: &Value, action: PowerAction, medium: Option<&Medium>) -> Outcome {
+        let unknown = "the runner was restarted while it switched power; whether it happened is not known";
+        let (PowerAction::Medium, Some(medium)) = (action, medium) else {
+            return Outcome { ok: true, message: unknown.to_owned() };
+        };
+        match self.holds(power, medium).await {
+            Ok(true) => Outcome { ok: true, message: format!("{unknown}; the medium is in") },
+            Ok(false) => Outcome {
+                ok: false,
+                message: "the runner was restarted while it inserted the medium, and it is not in; try again"
+                    .to_owned(),
+            },
+            Err(problem) => Outcome { ok: false, message: problem.to_string() },
+        }
+    }
+
+    async fn switch(&self, power: &Value, action: PowerAction, medium: Option<&Medium>) -> Outcome {
         let method = match Method::read(power) {
             Ok(method) => method,
             Err(problem) => return Outcome { ok: false, message: problem },
         };
         let done = match method {
             Method::Manual => by_hand(action),
-            Method::Lab { machine } => self.switch_lab(&machine, action).await,
-            Method::Driver(settings) => match PowerDriver::open(&settings, &self.secrets, &self.site) {
-                Ok(driver) => drive(driver, action).await,
-                Err(problem) => Err(problem.into()),
-            },
+            Method::Lab { machine } => self.switch_lab(&machine, action, medium).await,
+            Method::Driver(settings) => self.drive(&settings, action, medium).await,
         };
-        match done {
-            Ok(message) => Outcome { ok: true, message },
-            Err(problem) => {
-                if let SwitchError::Driver(problem) = &problem {
-                    warn!(power.code = problem.code(), "a machine could not be switched");
-                }
-                Outcome { ok: false, message: problem.to_string() }
-            }
-        }
+        told(done)
     }
 
-    async fn switch_lab(&self, machine: &str, action: PowerAction) -> Result<String, SwitchError> {
-        let Some(lab) = &self.lab else {
-            return Err(SwitchError::Cannot(
-                "this runner has no lab; start it with --lab, or give the host another power method",
-            ));
-        };
+    async fn switch_lab(
+        &self,
+        machine: &str,
+        action: PowerAction,
+        medium: Option<&Medium>,
+    ) -> Result<String, SwitchError> {
+        let lab = self.lab()?;
+        let mut inserted = "";
+        if action == PowerAction::Medium {
+            let medium = medium.ok_or(SwitchError::Cannot(NO_MEDIUM))?;
+            self.is_the_same(medium).await?;
+            lab.insert_medium(machine, &medium.image).await?;
+            inserted = ", the medium is in its drive";
+        }
         if let Some(bmc) = lab.bmc(machine).await? {
             let driver = lab_driver(lab, machine, &bmc)?;
-            let words = drive(driver, action).await?;
-            return Ok(format!("lab machine {machine}: {words}"));
+            let words = switched(driver, action).await?;
+            return Ok(format!("lab machine {machine}: {words}{inserted}"));
         }
         let said = match action {
-            PowerAction::Cycle => {
+            PowerAction::Cycle | PowerAction::Medium => {
                 lab.power_cycle(machine).await?;
                 "switched on"
             }
@@ -174,7 +225,104 @@ impl Power {
                 "switched off"
             }
         };
-        Ok(format!("lab machine {machine} {said}"))
+        Ok(format!("lab machine {machine} {said}{inserted}"))
+    }
+
+    async fn drive(
+        &self,
+        settings: &PowerSettings,
+        action: PowerAction,
+        medium: Option<&Medium>,
+    ) -> Result<String, SwitchError> {
+        let driver = PowerDriver::open(settings, &self.secrets, &self.site)?;
+        if action != PowerAction::Medium {
+            return switched(driver, action).await;
+        }
+        let medium = medium.ok_or(SwitchError::Cannot(NO_MEDIUM))?;
+        self.is_the_same(medium).await?;
+        let done = driver.cycle_into(&self.media()?.show(medium).await.map_err(SwitchError::Medium)?).await;
+        driver.close().await;
+        Ok(done?.to_string())
+    }
+
+    /// Takes the medium out, if it is in.
+    async fn without(&self, power: &Value, medium: &Medium) -> Outcome {
+        let out = async {
+            match Method::read(power).map_err(SwitchError::Medium)? {
+                Method::Manual => Err(SwitchError::Cannot("this machine's medium is inserted by hand")),
+                Method::Lab { machine } => {
+                    let lab = self.lab()?;
+                    if !self.holds_in_lab(&machine, medium)? {
+                        return Ok(format!("the medium is not in the drive of lab machine {machine}"));
+                    }
+                    lab.eject_medium(&machine).await?;
+                    Ok(format!("the medium of lab machine {machine} is ejected"))
+                }
+                Method::Driver(settings) => {
+                    let driver = PowerDriver::open(&settings, &self.secrets, &self.site)?;
+                    let done = driver
+                        .eject_medium(&self.media()?.address(medium).map_err(SwitchError::Medium)?)
+                        .await;
+                    driver.close().await;
+                    if done.is_ok() {
+                        self.media()?.hide(medium);
+                    }
+                    Ok(done?.to_string())
+                }
+            }
+        };
+        told(out.await)
+    }
+
+    /// Whether the medium is in the machine.
+    async fn holds(&self, power: &Value, medium: &Medium) -> Result<bool, SwitchError> {
+        match Method::read(power).map_err(SwitchError::Medium)? {
+            Method::Manual => Ok(false),
+            Method::Lab { machine } => self.holds_in_lab(&machine, medium),
+            Method::Driver(settings) => {
+                let driver = PowerDriver::open(&settings, &self.secrets, &self.site)?;
+                // A server that was restarted shows nothing yet, and the machine may be reading.
+                let address = self.media()?.show(medium).await.map_err(SwitchError::Medium)?;
+                let holds = driver.holds_medium(&address).await;
+                driver.close().await;
+                Ok(holds?)
+            }
+        }
+    }
+
+    fn holds_in_lab(&self, machine: &str, medium: &Medium) -> Result<bool, SwitchError> {
+        let known = self.lab()?.medium(machine)?;
+        // The lab keeps the file's real place.
+        Ok(known.is_some_and(|known| {
+            fs::canonicalize(&medium.image).map_or(known == medium.image, |own| own == known)
+        }))
+    }
+
+    /// Whether the image is still the one that the run looked at.
+    async fn is_the_same(&self, medium: &Medium) -> Result<(), SwitchError> {
+        let now = self.digests.of(&medium.image).await.map_err(SwitchError::Medium)?;
+        if (now.sha256, now.bytes) == (medium.sha256, medium.bytes) {
+            return Ok(());
+        }
+        Err(SwitchError::Medium(format!(
+            "{} is another image by now than the one that this run looked at (SHA-256 {} in place of {}); leave images \
+             alone while they are tested, and start the run anew",
+            medium.image.display(),
+            now.sha256,
+            medium.sha256
+        )))
+    }
+
+    fn lab(&self) -> Result<&Lab, SwitchError> {
+        self.lab.as_ref().ok_or(SwitchError::Cannot(
+            "this runner has no lab; start it with --lab, or give the host another power method",
+        ))
+    }
+
+    fn media(&self) -> Result<&MediaServer, SwitchError> {
+        self.media.as_ref().ok_or(SwitchError::Cannot(
+            "this runner has no network on which a BMC could fetch an image; start it with the provisioning interface",
+        ))
     }
 
     fn job_file(&self, run: RunId, job: &str) -> PathBuf {
@@ -208,7 +356,7 @@ impl Power {
             return Ok(Source::log(path, from));
         }
         let driver = match (Method::read(power)?, &self.lab) {
-            (Method::Driver(settings @ PowerSettings::Ipmi(_)), _) => {
+            (Method::Driver(settings @ (PowerSettings::Ipmi(_) | PowerSettings::Redfish(_))), _) => {
                 PowerDriver::open(&settings, &self.secrets, &self.site).map_err(SwitchError::from)
             }
             (Method::Lab { machine }, Some(lab)) => match lab.bmc(&machine).await {
@@ -222,6 +370,23 @@ impl Power {
         Ok(Source::carried(driver, &kept.with_extension("capture")))
     }
 
+    /// What kind of machine it is, for people, and whether its processors are emulated in software.
+    pub(crate) async fn kind(&self, power: &Value) -> (String, bool) {
+        match (Method::read(power), &self.lab) {
+            (Ok(Method::Lab { machine }), Some(lab)) => {
+                let emulated = matches!(lab.accel().await, Ok(Accel::Tcg { .. }));
+                let how = if emulated { "emulated in software" } else { "by kvm" };
+                (format!("lab machine {machine}, {how}"), emulated)
+            }
+            _ => ("a registered machine".to_owned(), false),
+        }
+    }
+
+    /// Digests of images that were looked at before.
+    pub(crate) fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
     /// The log of a lab machine that has no BMC. One with a BMC is read as a real machine is.
     fn lab_console(&self, power: &Value) -> Option<(PathBuf, String)> {
         let Ok(Method::Lab { machine }) = Method::read(power) else { return None };
@@ -232,16 +397,33 @@ impl Power {
     }
 }
 
+/// What became of it, for the journal.
+fn told(done: Result<String, SwitchError>) -> Outcome {
+    match done {
+        Ok(message) => Outcome { ok: true, message },
+        Err(problem) => {
+            if let SwitchError::Driver(problem) = &problem {
+                warn!(power.code = problem.code(), "a machine could not be switched");
+            }
+            Outcome { ok: false, message: problem.to_string() }
+        }
+    }
+}
+
 fn by_hand(action: PowerAction) -> Result<String, SwitchError> {
     match action {
+        PowerAction::Medium => Err(SwitchError::Cannot(
+            "nobody can insert a medium into a machine that is switched by hand; use a BMC with `redfish`",
+        )),
         PowerAction::Cycle => Ok("switch the machine on by hand; it must boot from the network".to_owned()),
         PowerAction::Off => Err(SwitchError::Cannot("this machine is switched by hand")),
     }
 }
 
-async fn drive(driver: PowerDriver, action: PowerAction) -> Result<String, SwitchError> {
+async fn switched(driver: PowerDriver, action: PowerAction) -> Result<String, SwitchError> {
     let done = match action {
-        PowerAction::Cycle => driver.cycle().await.map(|switched| switched.to_string()),
+        // A lab machine's medium is in already, and its firmware comes to it after the network.
+        PowerAction::Cycle | PowerAction::Medium => driver.cycle().await.map(|switched| switched.to_string()),
         PowerAction::Off => {
             let name = driver.to_string();
             driver.off().await.map(|took| format!("{name} switched off in {:.1} s", took.as_secs_f64()))
@@ -307,7 +489,8 @@ mod tests {
     fn power(dir: &Path) -> Power {
         let jobs = dir.join("jobs");
         fs::create_dir_all(&jobs).expect("made");
-        Power { lab: None, jobs, secrets: dir.join(SECRETS), site: Site::default() }
+        let secrets = dir.join(SECRETS);
+        Power { lab: None, jobs, secrets, site: Site::default(), media: None, digests: Digests::default() }
     }
 
     fn run() -> RunId {
@@ -318,13 +501,15 @@ mod tests {
     async fn a_job_is_done_once_and_its_outcome_told_again() {
         let dir = tempfile::tempdir().expect("tempdir");
         let power = power(dir.path());
-        let first = power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle).await;
+        let first =
+            power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
         assert!(first.ok);
         // The same job with settings that would fail: nothing is done, the first outcome is told.
-        let again = power.once(run(), "1-power-1", &json!({"method": "lab"}), PowerAction::Cycle).await;
+        let again = power.once(run(), "1-power-1", &json!({"method": "lab"}), PowerAction::Cycle, None).await;
         assert_eq!(again, first);
         power.forget(run());
-        let anew = power.once(run(), "1-power-1", &json!({"method": "nonsense"}), PowerAction::Cycle).await;
+        let anew =
+            power.once(run(), "1-power-1", &json!({"method": "nonsense"}), PowerAction::Cycle, None).await;
         assert!(!anew.ok);
     }
 
@@ -333,7 +518,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let power = power(dir.path());
         write(&power.job_file(run(), "1-power-1"), None).expect("written");
-        let outcome = power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle).await;
+        let outcome =
+            power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
         assert!(outcome.message.contains("not known"), "{}", outcome.message);
     }
 
@@ -354,7 +540,7 @@ mod tests {
             ("5", json!({"method": "ipmi", "address": "10.0.0.1"}), PowerAction::Cycle),
             ("6", json!({"method": "pigeon"}), PowerAction::Cycle),
         ] {
-            let outcome = power.once(run(), job, &settings, action).await;
+            let outcome = power.once(run(), job, &settings, action, None).await;
             assert!(!outcome.ok, "{settings}");
             said.push(outcome.message);
         }
@@ -369,5 +555,76 @@ mod tests {
         for (said, expected) in said.iter().zip(expected) {
             assert!(said.contains(expected), "{said}");
         }
+    }
+
+    const LAB: &str = "healthy-bios";
+
+    /// A runner with the lab's machine files, where nothing is switched on.
+    fn lab_power(dir: &Path) -> (Power, Value, Medium) {
+        let machines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/machines");
+        let lab = Lab::open(LabConfig::new(dir.join("lab"), machines)).expect("a lab");
+        let image = dir.join("small.iso");
+        fs::write(&image, "an image").expect("written");
+        let medium = Medium { image, sha256: assay_model::Sha256::of(b"an image"), bytes: 8 };
+        let power = Power { lab: Some(lab), ..power(dir) };
+        (power, json!({"method": "lab", "machine": LAB}), medium)
+    }
+
+    fn inserted(power: &Power) -> Option<PathBuf> {
+        power.lab.as_ref().expect("a lab").medium(LAB).expect("a machine")
+    }
+
+    #[tokio::test]
+    async fn only_the_image_that_the_run_looked_at_is_inserted() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (power, settings, medium) = lab_power(dir.path());
+        let other = Medium { sha256: assay_model::Sha256::of(b"another"), ..medium.clone() };
+        let outcome = power.once(run(), "1", &settings, PowerAction::Medium, Some(&other)).await;
+        assert!(!outcome.ok && outcome.message.contains("another image by now"), "{}", outcome.message);
+        let none = power.once(run(), "2", &settings, PowerAction::Medium, None).await;
+        assert!(!none.ok && none.message.contains("no medium was named"), "{}", none.message);
+        let by_hand =
+            power.once(run(), "3", &json!({"method": "manual"}), PowerAction::Medium, Some(&medium)).await;
+        assert!(!by_hand.ok && by_hand.message.contains("nobody can insert a medium"), "{}", by_hand.message);
+        assert_eq!(inserted(&power), None);
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_insertion_is_looked_at_and_not_repeated() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (power, settings, medium) = lab_power(dir.path());
+        let again = async |job: &str| {
+            write(&power.job_file(run(), job), None).expect("written");
+            power.once(run(), job, &settings, PowerAction::Medium, Some(&medium)).await
+        };
+        let outcome = again("1").await;
+        assert!(!outcome.ok && outcome.message.contains("it is not in; try again"), "{}", outcome.message);
+        assert_eq!(inserted(&power), None);
+        let lab = power.lab.as_ref().expect("a lab");
+        lab.insert_medium(LAB, &medium.image).await.expect("in");
+        let outcome = again("2").await;
+        assert!(outcome.ok && outcome.message.contains("the medium is in"), "{}", outcome.message);
+    }
+
+    #[tokio::test]
+    async fn what_was_inserted_here_is_ejected_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (power, settings, medium) = lab_power(dir.path());
+        let lab = power.lab.as_ref().expect("a lab");
+        let theirs = dir.path().join("theirs.iso");
+        fs::write(&theirs, "another image").expect("written");
+        lab.insert_medium(LAB, &theirs).await.expect("in");
+        let outcome = power.eject(run(), "1", &settings, &medium).await;
+        assert!(outcome.ok && outcome.message.contains("is not in the drive"), "{}", outcome.message);
+        assert_eq!(inserted(&power), Some(theirs));
+        lab.eject_medium(LAB).await.expect("out");
+
+        lab.insert_medium(LAB, &medium.image).await.expect("in");
+        let outcome = power.eject(run(), "2", &settings, &medium).await;
+        assert!(outcome.ok && outcome.message.contains("is ejected"), "{}", outcome.message);
+        assert_eq!(inserted(&power), None);
+        // Told again, also when it could not be done any more.
+        assert_eq!(power.eject(run(), "2", &json!({"method": "manual"}), &medium).await, outcome);
+        assert!(!power.eject(run(), "3", &json!({"method": "manual"}), &medium).await.ok);
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, Order, Services};
+use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, InstallOrder, Medium, Order, Services};
 use assay_model::RunId;
+use assay_model::event::PowerAction;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -13,7 +15,7 @@ use crate::capacity::for_benches;
 use crate::client::{Client, ClientError};
 use crate::console::{self, Progress};
 use crate::power::Power;
-use crate::{Machines, RunnerError, Settings, images};
+use crate::{Machines, RunnerError, Settings, images, install, metal};
 
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
@@ -56,7 +58,7 @@ pub(crate) async fn claim_forever(
                 work.spawn(async move {
                     match (&grant.agent, &machines) {
                         (Some(agent), _) => images::work(&settings, &grant, agent).await,
-                        (None, Some(machines)) => follow(&client, machines, grant).await,
+                        (None, Some(machines)) => Box::pin(follow(&client, machines, grant)).await,
                         (None, None) => {
                             warn!(
                                 run.number = grant.number,
@@ -91,6 +93,7 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
     if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
         warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
     }
+    let mut inserted: Option<(String, Medium)> = None;
     let mut untold = Some(Services { iperf: speed.open(grant.run, grant.speed_servers).await });
     loop {
         // Not told: tried again with every order; a machine takes longer to boot than a control plane.
@@ -105,11 +108,23 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
                 Ok(()) => untold = None,
             }
         }
-        match client.next(&grant.token).await {
+        let order = client.next(&grant.token).await;
+        // Nobody follows what was inserted, say because the machine could not be switched on: it would install by itself.
+        if let Ok(order) = &order
+            && !wants_medium(order)
+            && let Some((job, medium)) = &inserted
+            && power.eject(grant.run, job, &grant.power, medium).await.ok
+        {
+            inserted = None;
+        }
+        match order {
             Ok(Order::Wait) => {}
             Ok(Order::End) => break,
-            Ok(Order::Power { job, action }) => {
-                let outcome = power.once(grant.run, &job, &grant.power, action).await;
+            Ok(Order::Power { job, action, medium }) => {
+                if let Some(medium) = &medium {
+                    inserted = Some((job.clone(), medium.clone()));
+                }
+                let outcome = power.once(grant.run, &job, &grant.power, action, medium.as_ref()).await;
                 let done = Done { job, ok: outcome.ok, message: outcome.message };
                 // Not told: the order comes again, and the remembered outcome is told then.
                 if let Err(problem) = client.done(&grant.token, &done).await {
@@ -118,6 +133,9 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
                 }
             }
             Ok(Order::Read(order)) => listen(client, power, &grant, &order).await,
+            Ok(Order::Look(order)) => install::look_at(client, power.digests(), &grant, &order).await,
+            // Rare, and larger than all the others together.
+            Ok(Order::Install(order)) => Box::pin(installation(client, power, &grant, &order)).await,
             Err(problem) if problem.is_void() => {
                 info!(run.number = grant.number, "the run was given anew; this token is void");
                 return;
@@ -130,6 +148,29 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
     speed.close(grant.run).await;
     if let Err(problem) = provision.forbid(grant.run).await {
         warn!(run.number = grant.number, "netboot cannot be closed for the run: {problem}");
+    }
+}
+
+/// Whether a medium stays in the machine for this.
+const fn wants_medium(order: &Order) -> bool {
+    matches!(order, Order::Power { action: PowerAction::Medium, .. } | Order::Install(_))
+}
+
+/// Follows an installation until nobody waits for it any more, and leaves no medium behind.
+async fn installation(client: &Client, power: &Power, grant: &Grant, order: &InstallOrder) {
+    info!(run.number = grant.number, "following the installation of {}", order.job);
+    let progress = Progress::default();
+    let (tell, told) = mpsc::channel(order.stages.len().max(1));
+    let reading = metal::read(power, grant, order, tell, &progress);
+    if !install::follow(client, grant, order, told, reading, || progress.words()).await {
+        return;
+    }
+    let out = power.eject(grant.run, &order.job, &grant.power, &order.medium).await;
+    if !out.ok {
+        warn!(
+            run.number = grant.number,
+            "the medium stays in the machine; eject it by hand: {}", out.message
+        );
     }
 }
 

@@ -39,7 +39,7 @@ async fn script(
         .and_then(|mac| mac.parse().ok())
         .ok_or_else(|| ApiError::not_found("boot script like that; expected /boot/<mac>.ipxe"))?;
     let text = match app.engine.boot(mac).await? {
-        Boot::Local { reason } => local_boot_script(&reason),
+        Boot::Local { reason } | Boot::Medium { reason } => local_boot_script(&reason),
         Boot::Memtest { console } => match memory_test(&headers, console) {
             Ok(script) => script,
             Err(why) => {

@@ -1,13 +1,17 @@
 //! The runner protocol's endpoints; `assay_api::runner` is the contract.
 
+use assay_api::agent::MAX_JSON;
 use assay_api::runner::{
-    AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, Order, Seen, Services, Step,
+    AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, InstallOrder, LookOrder, Medium, Order, Seen,
+    Services, StageRead, Step, Try,
 };
+use assay_engine::install::{self, Brought, Following, Open};
 use assay_engine::live::Offer;
 use assay_engine::outside::{Console, Reading};
 use assay_engine::runners::{Given, order, speed_servers};
-use assay_model::{Micros, RunId, text};
-use axum::extract::{FromRequestParts, Query, State};
+use assay_model::event::PowerAction;
+use assay_model::{Micros, RunId, RunView, text};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -26,6 +30,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runner/v1/next", get(next))
         .route("/runner/v1/done", post(done))
         .route("/runner/v1/console", post(console))
+        .route("/runner/v1/evidence", post(evidence).layer(DefaultBodyLimit::max(MAX_JSON)))
         .route("/runner/v1/step", post(step))
         .route("/runner/v1/services", post(services))
 }
@@ -96,8 +101,18 @@ async fn next(
     loop {
         let view = app.engine.view(run).await?;
         let answer = match order(&view) {
-            Todo::Power { job, action } => Order::Power { job, action },
+            Todo::Power { job, action } => {
+                Order::Power { job, action, medium: inserted(&app, &view, action).await? }
+            }
             Todo::Read(reading) => Order::Read(console_order(reading, app.engine.now())),
+            Todo::Look(open) => Order::Look(LookOrder {
+                open: a_try(open, app.engine.now()),
+                spec: view.created.spec.clone(),
+            }),
+            Todo::Install(following) => {
+                let medium = medium(&app, &view).await?;
+                Order::Install(install_order(following, medium, &view, app.engine.now()))
+            }
             Todo::End => Order::End,
             Todo::Wait => Order::Wait,
         };
@@ -117,9 +132,45 @@ async fn done(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The runner's clock may differ from ours, so it is told what is left.
+/// The runner's clock may differ from ours, so it is told what is left, in seconds.
+fn left(until: Micros, now: Micros) -> u64 {
+    u64::try_from(until.since(now).0 / 1_000_000).unwrap_or(0)
+}
+
+/// What is inserted before the machine is switched on, where something is.
+async fn inserted(app: &App, run: &RunView, action: PowerAction) -> Result<Option<Medium>, ApiError> {
+    if action == PowerAction::Medium { medium(app, run).await.map(Some) } else { Ok(None) }
+}
+
+async fn medium(app: &App, run: &RunView) -> Result<Medium, ApiError> {
+    let install::Medium { image, sha256, bytes } = app.engine.medium(run).await?;
+    Ok(Medium { image, sha256, bytes })
+}
+
+fn a_try(open: Open, now: Micros) -> Try {
+    let Open { stage, attempt, generation, until } = open;
+    Try { stage, attempt, generation, left_s: left(until, now) }
+}
+
+fn install_order(following: Following, medium: Medium, run: &RunView, now: Micros) -> InstallOrder {
+    let Following { job, stages, open } = following;
+    let open = open.map(|open| a_try(open, now));
+    let boot_s = u64::from(run.created.boot_timeout_s);
+    InstallOrder { job, spec: run.created.spec.clone(), stages, open, medium, boot_s }
+}
+
+async fn evidence(
+    State(app): State<App>,
+    RunToken(run): RunToken,
+    JsonBody(read): JsonBody<StageRead>,
+) -> Result<StatusCode, ApiError> {
+    let StageRead { stage, attempt, generation, evidence, problem, texts } = read;
+    app.engine.brought(run, Brought { stage, attempt, generation, evidence, problem, texts }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn console_order(reading: Reading, now: Micros) -> ConsoleOrder {
-    let left = |until: Micros| u64::try_from(until.since(now).0 / 1_000_000).unwrap_or(0);
+    let left = |until: Micros| left(until, now);
     let Reading { stage, attempt, generation, job, passes, boot_until, until } = reading;
     ConsoleOrder { stage, attempt, generation, job, passes, boot_s: left(boot_until), listen_s: left(until) }
 }

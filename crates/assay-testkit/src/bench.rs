@@ -149,7 +149,9 @@ impl Bench {
         match self.engine.boot(canned::MAC).await.expect("an answer") {
             Boot::Live { token, .. } => token,
             Boot::Memtest { .. } => panic!("the machine was served memtest86+ in place of the live image"),
-            Boot::Local { reason } => panic!("the machine was told to boot locally: {reason}"),
+            Boot::Local { reason } | Boot::Medium { reason } => {
+                panic!("the machine was told to boot locally: {reason}")
+            }
         }
     }
 

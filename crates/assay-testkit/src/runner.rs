@@ -143,6 +143,8 @@ async fn work_on(shared: &Arc<Shared>, grant: Grant) {
         match order {
             Order::End => return,
             Order::Wait => {}
+            // Its machine has neither disk nor medium.
+            Order::Look(_) | Order::Install(_) => tokio::time::sleep(AGAIN).await,
             Order::Read(ConsoleOrder { stage, attempt, generation, .. }) => {
                 let evidence = canned::memtest();
                 let read =
@@ -152,7 +154,7 @@ async fn work_on(shared: &Arc<Shared>, grant: Grant) {
                     return;
                 }
             }
-            Order::Power { job, action } => {
+            Order::Power { job, action, .. } => {
                 do_once(shared, &job, action).await;
                 let done = json!({ "job": job, "ok": true, "message": "switched" });
                 match api.insist("POST", "/runner/v1/done", Some(&done)).await.status {
@@ -177,7 +179,7 @@ async fn do_once(shared: &Arc<Shared>, job: &str, action: PowerAction) {
     }
     match action {
         PowerAction::Off => shared.power.lock().await.shutdown().await,
-        PowerAction::Cycle => switch_on(shared).await,
+        PowerAction::Cycle | PowerAction::Medium => switch_on(shared).await,
     }
 }
 

@@ -23,7 +23,9 @@ fn line(body: &EventBody) -> String {
         }
         EventBody::ServicesReady { iperf } => format!("{} speed servers", iperf.len()),
         EventBody::PostMortem { boot, records, .. } => format!("boot {boot}, {} records", records.len()),
-        EventBody::MemtestServed { stage, attempt, .. } => format!("{stage} {attempt}"),
+        EventBody::MemtestServed { stage, attempt, .. } | EventBody::MediumServed { stage, attempt, .. } => {
+            format!("{stage} {attempt}")
+        }
         EventBody::BootServed { boot, .. } => format!("boot {boot}"),
         EventBody::Enrolled { boot, generation, .. } => format!("boot {boot}, generation {generation}"),
         EventBody::EnrolmentRefused { reason, .. } => format!("{reason:?}"),

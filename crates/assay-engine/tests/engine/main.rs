@@ -10,6 +10,7 @@ mod evidence;
 mod gate;
 mod hardware;
 mod indoors;
+mod install;
 mod janitor;
 mod liveness;
 mod orders;

@@ -11,6 +11,9 @@ use super::inventory::Disk;
 use super::smart::same_identity;
 use super::storage::{PermitOutcome, Refusal, WipeProbe};
 
+/// The stage's name.
+pub const STAGE: &str = "Clearance";
+
 /// The version of the evidence that is written here.
 pub const FORMAT: u32 = 1;
 

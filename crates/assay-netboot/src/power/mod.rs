@@ -9,6 +9,7 @@
 
 mod error;
 mod ipmi;
+mod media;
 mod method;
 mod redfish;
 mod secrets;
@@ -29,7 +30,9 @@ pub use settings::{Auth, BootMode, IpmiSettings, PowerSettings, Privilege, Redfi
 
 use assay_process::Terminal;
 use ipmi::Ipmi;
+use media::MediaAsk;
 use redfish::Redfish;
+use url::Url;
 use wol::Wol;
 
 /// Between two looks at the power state, and between two tries at a BMC that does not answer.
@@ -67,7 +70,8 @@ pub struct PowerDriver {
 #[derive(Debug)]
 enum Bmc {
     Ipmi(Ipmi),
-    Redfish(Box<Redfish>),
+    /// With what carries its console, if anything does.
+    Redfish(Box<Redfish>, Option<Ipmi>),
     Wol(Wol),
 }
 
@@ -94,7 +98,12 @@ impl PowerDriver {
             PowerSettings::Redfish(redfish) => {
                 let credential = Secrets::read(secrets)?.credential(&redfish.credential, &redfish.host()?)?;
                 let limit = Duration::from_secs(redfish.timeout_s.into());
-                let bmc = Bmc::Redfish(Box::new(Redfish::new(redfish.clone(), credential)?));
+                let carrier = redfish.console.is_some().then(|| {
+                    let ipmi = IpmiSettings::new(redfish.host()?, &redfish.credential);
+                    Ipmi::new(ipmi, credential.clone(), site.clone())
+                });
+                let carrier = carrier.transpose()?;
+                let bmc = Bmc::Redfish(Box::new(Redfish::new(redfish.clone(), credential)?), carrier);
                 Ok(Self { bmc, limit })
             }
             PowerSettings::Wol(wol) => {
@@ -155,24 +164,157 @@ impl PowerDriver {
         if let Bmc::Wol(wol) = &self.bmc {
             return wol.wake().await.map(Switched);
         }
-        let mut words = match self.status().await? {
+        let words = self.off_from_any().await?;
+        // Not before: a next boot that was chosen while the machine ran is forgotten by some at power-off.
+        let next = self.netboot_next().await;
+        self.on_again(words, "from the network", next).await
+    }
+
+    /// Off, the image at `image` in its virtual drive, next boot from that, on: from cold, whatever state the machine
+    /// was in. A machine whose medium could not be inserted stays off.
+    ///
+    /// # Errors
+    /// As [`PowerDriver::insert_medium`] and [`PowerDriver::cycle`].
+    pub async fn cycle_into(&self, image: &Url) -> Result<Switched, PowerError> {
+        // Asked first: a machine is not switched off for what cannot be.
+        self.redfish(MediaAsk::Insert(image))?;
+        let words = self.off_from_any().await?;
+        let inserted = self.insert_medium(image).await?;
+        let next = self.ask_media(MediaAsk::BootNext(image), Instant::now() + self.limit).await.map(drop);
+        self.on_again(format!("{words}, {inserted}"), "from the medium", next).await
+    }
+
+    /// Whether the machine can be shown an image as a medium.
+    ///
+    /// # Errors
+    /// [`PowerError`] when its BMC cannot be asked.
+    pub async fn has_virtual_media(&self) -> Result<bool, PowerError> {
+        match &self.bmc {
+            Bmc::Ipmi(_) | Bmc::Wol(_) => Ok(false),
+            Bmc::Redfish(..) => self.ask_media(MediaAsk::Has, Instant::now() + self.limit).await,
+        }
+    }
+
+    /// Whether the image at `image` is in a virtual drive of the machine.
+    ///
+    /// # Errors
+    /// [`PowerError`]; [`PowerError::Unsupported`] from a method that has no virtual media.
+    pub async fn holds_medium(&self, image: &Url) -> Result<bool, PowerError> {
+        self.ask_media(MediaAsk::Holds(image), Instant::now() + self.limit).await
+    }
+
+    /// Shows the machine the image at `image` (`http` or `https`, at an address that the BMC reaches) as a CD that
+    /// cannot be written, and waits until it is in. One that is in already stays as it is.
+    ///
+    /// # Errors
+    /// [`PowerError`]; [`PowerError::Refused`] when somebody else's medium is in the drive: it is left there.
+    pub async fn insert_medium(&self, image: &Url) -> Result<Switched, PowerError> {
+        if !matches!(image.scheme(), "http" | "https") {
+            return Err(PowerError::BadSettings {
+                field: "medium",
+                value: image.scheme().to_owned(),
+                problem: "a BMC fetches images by http or https".to_owned(),
+            });
+        }
+        let until = Instant::now() + self.limit;
+        if !self.ask_media(MediaAsk::Insert(image), until).await? {
+            return Ok(Switched("the medium is in its virtual drive already".to_owned()));
+        }
+        self.until_held(image, true, until).await?;
+        Ok(Switched("the medium is in its virtual drive".to_owned()))
+    }
+
+    /// Takes the image at `image` out of the machine, and waits until it is. Whatever else is in a drive stays there.
+    ///
+    /// # Errors
+    /// [`PowerError`].
+    pub async fn eject_medium(&self, image: &Url) -> Result<Switched, PowerError> {
+        let until = Instant::now() + self.limit;
+        if !self.ask_media(MediaAsk::Eject(image), until).await? {
+            return Ok(Switched("the medium is not in its virtual drive".to_owned()));
+        }
+        self.until_held(image, false, until).await?;
+        Ok(Switched("the medium is ejected".to_owned()))
+    }
+
+    async fn off_from_any(&self) -> Result<String, PowerError> {
+        Ok(match self.status().await? {
             PowerState::On => {
                 let took = self.off().await?;
                 format!("{self} switched off in {}", seconds(took))
             }
             PowerState::Off => format!("{self} was off"),
-        };
-        // Not before: a next boot that was chosen while the machine ran is forgotten by some at power-off.
-        match self.netboot_next().await {
-            Ok(()) => words.push_str(", next boot is from the network"),
+        })
+    }
+
+    /// Switches on, with what became of choosing the next boot.
+    async fn on_again(
+        &self,
+        mut words: String,
+        from: &str,
+        next: Result<(), PowerError>,
+    ) -> Result<Switched, PowerError> {
+        use fmt::Write as _;
+        let _ = match next {
+            Ok(()) => write!(words, ", next boot is {from}"),
             Err(problem @ (PowerError::Unsupported { .. } | PowerError::Refused { .. })) => {
-                use fmt::Write as _;
-                let _ = write!(words, ", its own boot order decides what it boots ({problem})");
+                write!(words, ", its own boot order decides what it boots ({problem})")
             }
             Err(problem) => return Err(problem),
-        }
+        };
         let took = self.on().await?;
         Ok(Switched(format!("{words}, switched on in {}", seconds(took))))
+    }
+
+    /// Waits until the drive holds the image, or does not any more: an order may be taken long before it is done.
+    async fn until_held(&self, image: &Url, wanted: bool, until: Instant) -> Result<(), PowerError> {
+        loop {
+            if self.ask_media(MediaAsk::Holds(image), until).await? == wanted {
+                return Ok(());
+            }
+            if Instant::now() + PAUSE > until {
+                let (doing, said) = if wanted {
+                    let said = format!(
+                        "it agreed, and yet the medium is not in its drive after {:?}; see whether the BMC reaches {} from \
+                         its own network, and raise `timeout_s` if it is only slow",
+                        self.limit,
+                        image.host_str().unwrap_or("the server")
+                    );
+                    (MediaAsk::Insert(image).doing(), said)
+                } else {
+                    let said =
+                        format!("it agreed, and yet the medium is still in its drive after {:?}", self.limit);
+                    (MediaAsk::Eject(image).doing(), said)
+                };
+                return Err(PowerError::Refused { bmc: self.to_string(), doing, said });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks about virtual media, and again as [`PowerDriver::ask`] does.
+    async fn ask_media(&self, ask: MediaAsk<'_>, until: Instant) -> Result<bool, PowerError> {
+        let redfish = self.redfish(ask)?;
+        loop {
+            match redfish.media(ask).await {
+                Err(problem) if problem.may_pass() && Instant::now() + PAUSE < until => {
+                    tracing::debug!("{problem}; asking again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn redfish(&self, ask: MediaAsk<'_>) -> Result<&Redfish, PowerError> {
+        match &self.bmc {
+            Bmc::Redfish(redfish, _) => Ok(redfish),
+            Bmc::Ipmi(_) | Bmc::Wol(_) => Err(PowerError::Unsupported {
+                bmc: self.to_string(),
+                doing: ask.doing(),
+                said: "this method has no virtual media; use `redfish`".to_owned(),
+            }),
+        }
     }
 
     /// The machine's serial console (serial over LAN), from now on. Whoever had it open loses it: a BMC carries one.
@@ -181,8 +323,15 @@ impl PowerDriver {
     /// [`PowerError`]; [`PowerError::Unsupported`] from a method that carries none.
     pub async fn console(&self) -> Result<Terminal, PowerError> {
         match &self.bmc {
-            Bmc::Ipmi(ipmi) => ipmi.console().await,
-            Bmc::Redfish(_) | Bmc::Wol(_) => Err(PowerError::Unsupported {
+            Bmc::Ipmi(ipmi) | Bmc::Redfish(_, Some(ipmi)) => ipmi.console().await,
+            Bmc::Redfish(_, None) => Err(PowerError::Unsupported {
+                bmc: self.to_string(),
+                doing: "the serial console",
+                said:
+                    "Redfish carries none; where the BMC speaks IPMI too, name the serial port with `console`"
+                        .to_owned(),
+            }),
+            Bmc::Wol(_) => Err(PowerError::Unsupported {
                 bmc: self.to_string(),
                 doing: "the serial console",
                 said: "this method carries none; use `ipmi`".to_owned(),
@@ -192,7 +341,7 @@ impl PowerDriver {
 
     /// Ends what the driver has open at the BMC. BMCs have few sessions, and forget them late.
     pub async fn close(self) {
-        if let Bmc::Redfish(redfish) = &self.bmc {
+        if let Bmc::Redfish(redfish, _) = &self.bmc {
             redfish.close().await;
         }
     }
@@ -241,7 +390,7 @@ impl PowerDriver {
         loop {
             let answer = match &self.bmc {
                 Bmc::Ipmi(ipmi) => ipmi.ask(ask).await,
-                Bmc::Redfish(redfish) => redfish.ask(ask).await,
+                Bmc::Redfish(redfish, _) => redfish.ask(ask).await,
                 Bmc::Wol(wol) => wol.ask(ask).await.map(|()| None),
             };
             match answer {
@@ -259,7 +408,7 @@ impl fmt::Display for PowerDriver {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.bmc {
             Bmc::Ipmi(ipmi) => formatter.write_str(&ipmi.name()),
-            Bmc::Redfish(redfish) => formatter.write_str(&redfish.name()),
+            Bmc::Redfish(redfish, _) => formatter.write_str(&redfish.name()),
             Bmc::Wol(wol) => formatter.write_str(&wol.name()),
         }
     }

@@ -39,9 +39,10 @@ struct Session {
     place: Option<Url>,
 }
 
-struct Answer {
-    body: Value,
-    etag: Option<String>,
+/// What a service answered.
+pub(super) struct Answer {
+    pub(super) body: Value,
+    pub(super) etag: Option<String>,
 }
 
 impl Redfish {
@@ -82,7 +83,7 @@ impl Redfish {
                 self.state(&system.body, doing).map(Some)
             }
             Ask::Set(state) => self.reset(state).await.map(|()| None),
-            Ask::NetbootNext => self.netboot_next().await.map(|()| None),
+            Ask::NetbootNext => self.boot_next(&["Pxe"], "boot from the network next").await.map(|()| None),
         }
     }
 
@@ -146,15 +147,22 @@ impl Redfish {
         Ok(kinds.and_then(|parameter| strings(&parameter["AllowableValues"])))
     }
 
-    async fn netboot_next(&self) -> Result<(), PowerError> {
-        let doing = "boot from the network next";
+    /// Chooses what the machine boots next, once, and reads it back: the first of `wanted` that the service knows, or
+    /// the last where it does not say what it knows.
+    pub(super) async fn boot_next(&self, wanted: &[&str], doing: &'static str) -> Result<(), PowerError> {
         let (place, system) = self.system(doing).await?;
         let targets = strings(&system.body["Boot"]["BootSourceOverrideTarget@Redfish.AllowableValues"]);
-        if let Some(targets) = targets.filter(|targets| !targets.iter().any(|target| target == "Pxe")) {
-            let said = format!("the next boot can be from {} only", targets.join(", "));
+        let wanted = match &targets {
+            None => wanted.last().copied(),
+            Some(targets) => {
+                wanted.iter().copied().find(|wanted| targets.iter().any(|known| known == wanted))
+            }
+        };
+        let Some(wanted) = wanted else {
+            let said = format!("the next boot can be from {} only", targets.unwrap_or_default().join(", "));
             return Err(PowerError::Unsupported { bmc: self.name(), doing, said });
-        }
-        let mut boot = json!({ "BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Once" });
+        };
+        let mut boot = json!({ "BootSourceOverrideTarget": wanted, "BootSourceOverrideEnabled": "Once" });
         if let Some(mode) = self.settings.firmware {
             boot["BootSourceOverrideMode"] = match mode {
                 BootMode::Bios => "Legacy".into(),
@@ -167,7 +175,7 @@ impl Redfish {
         let boot = &system.body["Boot"];
         let seen = (boot["BootSourceOverrideTarget"].as_str(), boot["BootSourceOverrideEnabled"].as_str());
         match seen {
-            (Some("Pxe"), Some("Once" | "Continuous")) => Ok(()),
+            (Some(target), Some("Once" | "Continuous")) if target == wanted => Ok(()),
             (target, enabled) => Err(PowerError::Refused {
                 bmc: self.name(),
                 doing,
@@ -181,7 +189,7 @@ impl Redfish {
     }
 
     /// The system to switch: the one that the settings name, or the only one.
-    async fn system(&self, doing: &'static str) -> Result<(Url, Answer), PowerError> {
+    pub(super) async fn system(&self, doing: &'static str) -> Result<(Url, Answer), PowerError> {
         let collection = self.get(self.place("/redfish/v1/Systems", doing)?, doing).await?.body;
         let members = collection["Members"].as_array().cloned().unwrap_or_default();
         let places: Vec<&str> = members.iter().filter_map(|member| member["@odata.id"].as_str()).collect();
@@ -204,11 +212,11 @@ impl Redfish {
         Ok((place, system))
     }
 
-    async fn get(&self, place: Url, doing: &'static str) -> Result<Answer, PowerError> {
+    pub(super) async fn get(&self, place: Url, doing: &'static str) -> Result<Answer, PowerError> {
         self.exchange(Method::GET, place, None, None, doing).await
     }
 
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         method: Method,
         place: Url,
@@ -325,7 +333,7 @@ impl Redfish {
     }
 
     /// A place that the service named, which must be on the service itself.
-    fn place(&self, named: &str, doing: &'static str) -> Result<Url, PowerError> {
+    pub(super) fn place(&self, named: &str, doing: &'static str) -> Result<Url, PowerError> {
         let place = self.base.join(named).ok().filter(|place| place.origin() == self.base.origin());
         place.ok_or_else(|| self.garbled(doing, &format!("a place elsewhere: {named}")))
     }
@@ -362,7 +370,7 @@ impl Redfish {
     }
 }
 
-fn strings(value: &Value) -> Option<Vec<String>> {
+pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     let list = value.as_array()?;
     Some(list.iter().filter_map(Value::as_str).take(64).map(text::clean).collect())
 }

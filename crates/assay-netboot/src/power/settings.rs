@@ -73,6 +73,10 @@ pub struct RedfishSettings {
     /// What the machine boots with; without it, what it is set to counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<BootMode>,
+    /// The machine's serial port that the BMC carries, and its speed, such as `ttyS1,115200`. With it, the console is read
+    /// by IPMI (serial over LAN) at the same host with the same password: Redfish itself carries none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
     /// How long one change of power may take.
     #[serde(default = "redfish_timeout")]
     pub timeout_s: u32,
@@ -220,6 +224,9 @@ impl RedfishSettings {
                 return bad("url", &self.url, problem);
             }
             _ => return bad("url", &self.url, "must begin with https://"),
+        }
+        if let Some(console) = &self.console {
+            check_console(console)?;
         }
         match &self.system {
             Some(id) if id.is_empty() || id.len() > 128 || !id.chars().all(is_id_char) => {

@@ -19,7 +19,7 @@ use assay_model::{Judgement, Owner, StageName, StagePlan};
 use crate::{HostStage, JudgeInput};
 
 /// The stage's name.
-pub const NAME: &str = "Clearance";
+pub const NAME: &str = assay_model::host::clearance::STAGE;
 
 /// Reading samples of a hundred slow disks at once, and a cluster that answers late.
 const LIMIT_S: u32 = 1800;

@@ -16,7 +16,10 @@ mod spec_validate;
 mod storage;
 pub mod thermal;
 
-use assay_model::Judgement;
+use assay_model::host::permit::GuardAnswer;
+use assay_model::host::spec::HostSpec;
+use assay_model::host::storage::PermitOutcome;
+use assay_model::{Finding, Judgement};
 use serde::de::DeserializeOwned;
 
 use crate::{HostStage, JudgeInput};
@@ -62,6 +65,12 @@ pub(crate) fn judged<E: DeserializeOwned>(
 pub(crate) fn lasted(seconds: f64, asked_s: f64) -> bool {
     const SHARE: f64 = 0.9;
     seconds.is_finite() && seconds >= asked_s * SHARE
+}
+
+/// What stands against writing to the disks of a machine, by its spec and by what its cluster says now.
+pub fn stands_against(spec: &HostSpec, guard: &GuardAnswer) -> Option<Finding> {
+    let permit = PermitOutcome::Valid { guard: guard.clone() };
+    consent::refusal(&permit, spec).map(|refused| refused.finding)
 }
 
 /// What a machine's agent can be asked for beside [`STAGES`]: stages of runs that are no vets.

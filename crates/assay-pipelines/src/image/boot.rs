@@ -5,7 +5,7 @@ use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 use super::evidence::Booted;
 use super::outcome::{runner_fault, told};
 use super::profile::{Profile, Within};
-use super::{ImageInput, ImageStage, judged};
+use super::{ImageInput, ImageStage, judged, metal};
 
 /// The medium comes up.
 pub(crate) struct Boot;
@@ -32,7 +32,10 @@ impl ImageStage for Boot {
                 Some(finding) => finding.message.clone(),
                 None => format!("up after {:.1} s", evidence.watched.seconds),
             };
-            Judgement::from_evidence(told.checks, told.findings, told.coverage, Vec::new(), message)
+            let open = metal::booted(input, rung, &evidence.watched);
+            let judgement =
+                Judgement::from_evidence(told.checks, told.findings, told.coverage, open, message);
+            metal::not_whole(judgement)
         })
     }
 }

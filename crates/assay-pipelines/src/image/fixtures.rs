@@ -212,6 +212,7 @@ impl Seen {
             profile: self.profile.clone(),
             folder: PathBuf::from("."),
             cell: BTreeMap::new(),
+            on: None,
             main: false,
             seed: 7,
         }

@@ -94,6 +94,14 @@ fn judge(input: &ImageInput<'_>, evidence: &Identified) -> Judgement {
     let mut wanted = 0;
     if let Some(installed) = &installed {
         for content in &identify.contents {
+            if input.is_of_metal() {
+                let what = format!(
+                    "`{}`: nobody reads the disks of a registered machine from outside",
+                    text::clean(&content.label)
+                );
+                told.unverified.push(what);
+                continue;
+            }
             wanted += contents(&mut told, profile, content, &installed.disks, name.as_deref());
         }
     }

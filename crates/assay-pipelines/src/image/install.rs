@@ -13,7 +13,7 @@ use super::evidence::{DiskAfter, Installed, Outcome};
 use super::outcome::{runner_fault, told};
 use super::power::{self, After};
 use super::profile::{DiskHolds, DiskRole, DiskSpec, Ends, InstallExpect, Profile, Within};
-use super::{ImageInput, ImageSpec, ImageStage, faults, judged};
+use super::{ImageInput, ImageSpec, ImageStage, faults, judged, metal};
 
 /// What an installer may still write after it has said that it is done: journals, logs, unmounting.
 const AFTERTHOUGHT: u64 = 16 << 20;
@@ -45,6 +45,9 @@ impl ImageStage for Install {
 fn judge(input: &ImageInput<'_>, evidence: &Installed) -> Judgement {
     if let Some(why) = runner_fault(&evidence.watched) {
         return Judgement::error(why);
+    }
+    if input.is_of_metal() {
+        return metal::installed(input, evidence);
     }
     let profile = input.profile();
     let specs = profile.machine.all_disks();
@@ -157,7 +160,12 @@ fn refusal(profile: &Profile, evidence: &Installed, after_cut: Option<&After>) -
 }
 
 /// Whether the machine did at the end what the profile says.
-fn ending(profile: &Profile, evidence: &Installed, checks: &mut Vec<Check>, findings: &mut Vec<Finding>) {
+pub(super) fn ending(
+    profile: &Profile,
+    evidence: &Installed,
+    checks: &mut Vec<Check>,
+    findings: &mut Vec<Finding>,
+) {
     let wanted = match profile.install.ends {
         Ends::Any => return,
         Ends::Reboot => "rebooted",
@@ -337,7 +345,7 @@ fn typing(profile: &Profile, input: u64, checks: &mut Vec<Check>, findings: &mut
 }
 
 /// Whether the machine said that it has read what was staged: what was not read cannot have counted.
-fn staged(
+pub(super) fn staged(
     profile: &Profile,
     evidence: &Installed,
     succeeded: bool,

@@ -13,10 +13,12 @@ pub mod evidence;
 mod faults;
 #[cfg(test)]
 mod fixtures;
+pub mod hardware;
 mod identify;
 mod inspect;
 mod install;
 mod join;
+mod metal;
 mod outcome;
 mod power;
 mod prepare;
@@ -94,6 +96,11 @@ impl<'a> ImageInput<'a> {
         &self.spec.profile
     }
 
+    /// Whether it is about a registered machine: then all that is known of it is what its console said.
+    pub const fn is_of_metal(&self) -> bool {
+        self.spec.on.is_some()
+    }
+
     /// The latest evidence of an earlier stage; none when it was not reached, or does not read.
     pub fn earlier<E: DeserializeOwned>(&self, stage: &str) -> Option<E> {
         let (_, value) = self.earlier.iter().rev().find(|(name, _)| name == stage)?;
@@ -127,7 +134,12 @@ pub fn stage(name: &str) -> Option<&'static dyn ImageStage> {
     STAGES.into_iter().find(|s| s.plan().name == name)
 }
 
-/// A stage's place in a run over this image.
+/// Has a stage judge its evidence.
+pub fn judge(stage: &dyn ImageStage, input: &ImageInput<'_>) -> Judgement {
+    hardware::unverifiable(stage, input).unwrap_or_else(|| stage.judge(input))
+}
+
+/// A stage's place in a run over this image, on a virtual machine.
 pub fn planned(stage: &dyn ImageStage, spec: &ImageSpec) -> StagePlan {
     /// The most that limits are stretched on a slow runner, and what a stage needs beside its phases.
     const SLOWEST: u64 = 20;

@@ -93,6 +93,8 @@ impl ImageStage for Prepare {
             }
             let message = if let Some(finding) = findings.first() {
                 finding.message.clone()
+            } else if input.spec.on.is_some() {
+                format!("{} of {}", evidence.medium, bytes(evidence.bytes))
             } else {
                 let accel = evidence.accel.split(':').next().unwrap_or_default();
                 let disks = text::plural(evidence.disks.len(), "disk");

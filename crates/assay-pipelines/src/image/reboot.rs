@@ -5,7 +5,7 @@ use assay_model::{Judgement, Owner, Severity, StageName, StagePlan};
 use super::evidence::Rebooted;
 use super::outcome::{runner_fault, told};
 use super::profile::{InstallExpect, Profile, Within};
-use super::{ImageInput, ImageSpec, ImageStage, install, judged, power};
+use super::{ImageInput, ImageSpec, ImageStage, install, judged, metal, power};
 
 /// The first boot of the installed system.
 pub(crate) struct Reboot;
@@ -40,9 +40,15 @@ impl ImageStage for Reboot {
             let told = told(&evidence.watched, input.profile(), Within::Reboot, input.profile().reboot.rung);
             let message = match told.findings.iter().find(|f| f.severity == Severity::Critical) {
                 Some(finding) => finding.message.clone(),
+                None if input.is_of_metal() => {
+                    format!("up after {:.1} s, its medium ejected", evidence.watched.seconds)
+                }
                 None => format!("up after {:.1} s, from its disks alone", evidence.watched.seconds),
             };
-            Judgement::from_evidence(told.checks, told.findings, told.coverage, Vec::new(), message)
+            let open = metal::rebooted(input, &evidence.watched);
+            let judgement =
+                Judgement::from_evidence(told.checks, told.findings, told.coverage, open, message);
+            metal::not_whole(judgement)
         })
     }
 }

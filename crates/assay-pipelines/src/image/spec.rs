@@ -26,6 +26,10 @@ pub struct ImageSpec {
     /// What this run differs in from the others of its matrix: `firmware` → `uefi`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cell: BTreeMap<String, String>,
+    /// The registered host that it is installed on, in place of a virtual machine: then nothing is known of disks, screen
+    /// and network but what the console tells. Set by the control plane alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// Whether this is a run of the main branch, in which slow stages are asked, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub main: bool,
@@ -56,6 +60,12 @@ impl ImageSpec {
         if !phases.contains(&wanted.as_str()) {
             let hint = did_you_mean(wanted, &phases);
             return Err(format!("the profile has no phase `{wanted}`; it has {}{hint}", phases.join(", ")));
+        }
+        if self.on.is_some() {
+            return Err(
+                "nothing is kept of a registered machine; such a run is always done from its beginning"
+                    .to_owned(),
+            );
         }
         if self.profile.power_cut.cuts() {
             return Err("a run with a power cut is always done from its beginning".to_owned());
@@ -96,6 +106,7 @@ mod tests {
             profile: Profile::from_toml(&toml).expect("a profile"),
             folder: "/".into(),
             cell: std::collections::BTreeMap::new(),
+            on: None,
             main: false,
             from_phase: Some(phase.to_owned()),
             seed: 0,

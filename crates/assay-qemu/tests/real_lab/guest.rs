@@ -71,11 +71,16 @@ pub(crate) async fn pack_initrd(state: &std::path::Path) {
 impl Guest {
     /// Waits until the machine's shell is there.
     pub(crate) async fn of(lab: &Lab, name: &str) -> Self {
-        let path = lab.folder(name).expect("a folder").serial();
-        let serial = UnixStream::connect(&path).await.expect("a serial port");
-        let mut guest = Self { serial, heard: String::new() };
+        let mut guest = Self::speaking(lab, name).await;
         guest.until("shell: ready\n").await;
         guest
+    }
+
+    /// The serial port, whoever speaks there.
+    pub(crate) async fn speaking(lab: &Lab, name: &str) -> Self {
+        let path = lab.folder(name).expect("a folder").serial();
+        let serial = UnixStream::connect(&path).await.expect("a serial port");
+        Self { serial, heard: String::new() }
     }
 
     /// Runs a command.

@@ -7,4 +7,5 @@ mod faults;
 mod firmware;
 mod guest;
 mod life;
+mod medium;
 mod network;

@@ -16,10 +16,11 @@ pub(super) struct Parts {
 
 /// Who this machine is.
 pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> {
-    if view.created.pipeline == Pipeline::Image {
+    if !view.created.has_machine() {
         return image_facts(view);
     }
-    let mut facts = vec![Fact::new("Host", &view.created.target.name)];
+    let mut facts = installed_facts(view);
+    facts.extend(vec![Fact::new("Host", &view.created.target.name)]);
     if let Some(i) = inventory {
         facts.extend(
             [
@@ -43,6 +44,18 @@ pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> 
         facts.push(Fact::new(if macs.len() == 1 { "MAC" } else { "MACs" }, &macs.join(", ")));
     }
     facts
+}
+
+/// Which image was installed on a machine.
+fn installed_facts(view: &RunView) -> Vec<Fact> {
+    if view.created.pipeline != Pipeline::Image {
+        return Vec::new();
+    }
+    let told = |pointer: &str| view.created.spec.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    [Fact::maybe("Image", told("/profile/name")), Fact::maybe("File", told("/image"))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Which image this is, and on what it was tested.

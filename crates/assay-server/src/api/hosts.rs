@@ -20,9 +20,9 @@ use crate::state::App;
 use crate::wire::JsonBody;
 
 /// A machine may take this long from power-on to enrolment: server firmware is slow.
-const BOOT_TIMEOUT_S: u32 = 600;
+pub(super) const BOOT_TIMEOUT_S: u32 = 600;
 /// A failed run keeps its machine this long.
-const HOLD_S: u32 = 7 * 24 * 3600;
+pub(super) const HOLD_S: u32 = 7 * 24 * 3600;
 /// The stage that boots memtest86+.
 const MEMTEST: &str = "Memtest86";
 /// Longest spec taken, in bytes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use assay_api::images::{Image, ImageChange, ImageFile, ImageHistory, ImageStage, ImageTest};
 use assay_api::operator::{RunSummary, TestImage};
 use assay_engine::changes::differences;
-use assay_engine::images::ImageRequest;
+use assay_engine::images::{ImageRequest, OnHost};
 use assay_model::{Micros, Pipeline, RunView, Severity, TargetId, text};
 use assay_pipelines::image::ImageSpec;
 use assay_store::{ImageRun, ImageSeen};
@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::hosts::{BOOT_TIMEOUT_S, HOLD_S};
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
@@ -42,6 +43,10 @@ pub(crate) async fn images(app: &App) -> Result<Vec<Image>, ApiError> {
     let mut out: Vec<Image> = Vec::new();
     for row in app.engine.store().images(EACH).await? {
         let (test, view) = test_of(app, row).await?;
+        // What was installed on a host stands with that host: its name is no image's.
+        if view.created.has_machine() {
+            continue;
+        }
         let name = &view.created.target.name;
         match out.iter_mut().find(|image| image.name == *name) {
             Some(image) => image.tests.push(test),
@@ -161,7 +166,18 @@ async fn test(
     spec.profile.checked().map_err(|e| ApiError::invalid(e.to_string()))?;
     check_cell(&spec)?;
     let request = ImageRequest { spec, runner: asked.runner, muted: asked.muted, by: operator.name };
-    let run = app.engine.test_image(request).await?;
+    let run = match asked.on {
+        None => app.engine.test_image(request).await?,
+        Some(on) => {
+            let host = super::hosts::find(&app, &on.host).await?;
+            let how = OnHost {
+                boot_timeout_s: on.boot_timeout_s.unwrap_or(BOOT_TIMEOUT_S),
+                hold_s: on.hold_s.unwrap_or(HOLD_S),
+                holds: !on.no_hold,
+            };
+            app.engine.test_image_on(&host, request, how).await?
+        }
+    };
     Ok(Json(super::summary(&app, &run)))
 }
 

@@ -234,6 +234,7 @@ pub(crate) fn summary(app: &App, run: &RunView) -> RunSummary {
         id: run.id.to_string(),
         target: run.created.target.name.clone(),
         pipeline: run.created.pipeline,
+        on_host: run.created.has_machine(),
         profile: run.created.profile.clone(),
         state: run.state(),
         result: run.result,
@@ -251,6 +252,8 @@ pub(super) fn row_summary(row: RunRow, waiting: Option<String>) -> RunSummary {
     RunSummary {
         number: row.number,
         id: row.id.to_string(),
+        // An image goes by its name; a host has an id of its own.
+        on_host: row.target_id != TargetId::named(Pipeline::Image, &row.target),
         target: row.target,
         pipeline: row.pipeline,
         profile: row.profile,

@@ -1,6 +1,6 @@
 //! Numbers and times as people read them.
 
-use assay_model::{Micros, Pipeline};
+use assay_model::Micros;
 
 /// `4.2 s`, `2 m 10 s`, `1 h 03 m`, `2 d 4 h`.
 pub(super) fn duration(seconds: f64) -> String {
@@ -35,14 +35,11 @@ pub(super) fn ago(then: Micros, now: Micros) -> String {
 }
 
 /// The page of what a run is about. A name may hold anything: it is one segment of the address.
-pub(super) fn target_page(pipeline: Pipeline, name: &str) -> String {
+pub(super) fn target_page(on_host: bool, name: &str) -> String {
     let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
     // A form's `+` is a plus sign in a path.
     let name = name.replace('+', "%20");
-    match pipeline {
-        Pipeline::Host => format!("/hosts/{name}"),
-        Pipeline::Image => format!("/images/{name}"),
-    }
+    if on_host { format!("/hosts/{name}") } else { format!("/images/{name}") }
 }
 
 /// What the code says in passing, as a sentence: `there is no run 9` becomes `There is no run 9.`
@@ -109,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment_of_its_page_s_address() {
-        assert_eq!(target_page(Pipeline::Host, "web-3"), "/hosts/web-3");
-        assert_eq!(target_page(Pipeline::Image, "a[b=c]"), "/images/a%5Bb%3Dc%5D");
-        assert_eq!(target_page(Pipeline::Image, "../x y?#+"), "/images/..%2Fx%20y%3F%23%2B");
+        assert_eq!(target_page(true, "web-3"), "/hosts/web-3");
+        assert_eq!(target_page(false, "a[b=c]"), "/images/a%5Bb%3Dc%5D");
+        assert_eq!(target_page(false, "../x y?#+"), "/images/..%2Fx%20y%3F%23%2B");
     }
 }

@@ -153,7 +153,8 @@ fn cursor(run: &RunView) -> String {
 }
 
 fn max_temp(run: &RunView) -> u32 {
-    let told = run.created.spec.pointer("/limits/max_temp_c").and_then(serde_json::Value::as_u64);
+    let spec = run.created.host_spec().unwrap_or(&run.created.spec);
+    let told = spec.pointer("/limits/max_temp_c").and_then(serde_json::Value::as_u64);
     told.and_then(|t| u32::try_from(t).ok()).unwrap_or_else(|| Limits::default().max_temp_c)
 }
 

@@ -1,12 +1,16 @@
 //! A run as its page shows it: a pure fold of the run's picture and of what is known right now.
 
-use assay_model::event::{Event, PowerAction};
+use assay_model::event::Event;
+use assay_model::host::clearance;
 use assay_model::text::plural;
-use assay_model::{DecisionKind, Finding, Micros, Pipeline, RunState, RunView, Severity};
+use assay_model::{DecisionKind, Finding, Micros, RunState, RunView, Severity};
 
 use super::format::{self, When};
 use super::shell::{Badge, RunFacts};
 use super::stage_model::{Around, StageModel};
+
+/// The codes of disks that a permit may name.
+const PERMITTED: [&str; 2] = ["UnexpectedData", "EraseNotPermitted"];
 
 /// What is known about a run right now and is not in its journal.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +69,10 @@ pub(super) struct DecidePanel {
     pub(super) id: String,
     pub(super) until: Option<When>,
     pub(super) can_waive: bool,
+    /// The stage that a retry begins with, where that is another one.
+    pub(super) again: Option<String>,
+    /// Whether it is an installer that would erase what is permitted.
+    pub(super) for_installer: bool,
     /// The disks with data at which the run stopped, as their findings name them: a permit may name these.
     pub(super) with_data: Vec<String>,
 }
@@ -135,7 +143,7 @@ impl RunModel {
         Self {
             number: run.created.number,
             target: run.created.target.name.clone(),
-            target_page: format::target_page(run.created.pipeline, &run.created.target.name),
+            target_page: format::target_page(run.created.has_machine(), &run.created.target.name),
             kind: run.created.pipeline.as_str(),
             badge: Badge::run(&facts(run)),
             headline: headline(run, now),
@@ -267,8 +275,8 @@ fn boot(run: &RunView) -> Vec<BootStep> {
         }),
     }];
     // An image's machines are the runner's own: there is nothing to switch on and nobody who would have to come.
-    if run.created.pipeline == Pipeline::Host {
-        let power = run.power.iter().rfind(|p| p.action == PowerAction::Cycle);
+    if run.created.has_machine() {
+        let power = run.power.iter().rfind(|p| p.action.boots());
         let (done, bad, detail) = match power.map(|p| &p.outcome) {
             None => (false, false, String::new()),
             Some(None) => (false, false, "asked".to_owned()),
@@ -296,16 +304,26 @@ fn decide(run: &RunView, now: Micros) -> Option<DecidePanel> {
     Some(DecidePanel {
         id: format!("decide-{stage}-{}", run.decisions.len()),
         until: run.hold_until.map(|until| When::new(until, now)),
-        can_waive: !at_boot,
+        can_waive: !at_boot && stage != clearance::STAGE,
+        again: again(run, &stage),
+        for_installer: stage == clearance::STAGE,
         with_data: with_data(run, &stage),
         stage,
     })
 }
 
+/// The stage that a retry begins with, where that is not the one that failed.
+fn again(run: &RunView, failed: &str) -> Option<String> {
+    let back = run.status.back?;
+    let failed = run.stages.iter().position(|stage| stage.plan.name == failed)?;
+    let goes_back = (back.to + 1..=back.last).contains(&failed);
+    run.stages.get(back.to).filter(|_| goes_back).map(|stage| stage.plan.name.0.clone())
+}
+
 fn with_data(run: &RunView, stage: &str) -> Vec<String> {
     let judgement = run.stages.iter().find(|s| s.plan.name == stage).and_then(|s| s.judgement());
     let findings = judgement.map_or(&[][..], |judgement| &judgement.findings);
-    let stopped = findings.iter().filter(|finding| finding.code == "UnexpectedData");
+    let stopped = findings.iter().filter(|finding| PERMITTED.contains(&finding.code.as_str()));
     stopped.filter_map(|finding| finding.part.as_ref().map(ToString::to_string)).collect()
 }
 

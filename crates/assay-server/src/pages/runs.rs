@@ -103,7 +103,7 @@ fn line(run: &RunSummary, badge: Badge, started: Option<Micros>, now: Micros) ->
     RunLine {
         number: run.number,
         target: run.target.clone(),
-        target_page: format::target_page(run.pipeline, &run.target),
+        target_page: format::target_page(run.on_host, &run.target),
         badge,
         profile: run.profile.clone(),
         when: When::new(run.created_at, now),

@@ -1,7 +1,7 @@
 //! The pages of images: the list, one image's history, what a run of one shows; all of it said by a guest or an image.
 
 use assay_engine::Engine;
-use assay_engine::images::ImageRequest;
+use assay_engine::images::{ImageRequest, OnHost};
 use assay_model::event::EventBody;
 use assay_model::{Finding, Judgement, Micros, RunId, RunResult, Severity, Sha256, StagePlan, Verdict};
 use assay_pipelines::image::{ImageSpec, Profile};
@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use crate::common::pass;
+use crate::common::{Story, pass};
 use crate::{HOSTILE, Site};
 
 const PROFILE: &str =
@@ -299,4 +299,29 @@ async fn the_history_of_an_image_says_what_changed_with_it() {
     assert!(site.html("/images/x?before=2").await.contains("Newest runs"));
     assert_eq!(site.get("/images/x?before=1").await.status(), StatusCode::NOT_FOUND);
     site.stop().await;
+}
+
+/// What is installed on a registered machine is a run of that machine: no page says that the machine is an image.
+#[tokio::test]
+async fn an_installation_on_a_host_stands_with_the_host() {
+    let site = Site::signed_in().await;
+    let mut host = Story::host(&site.engine, "web-3", 7, "format: 1\ncluster: none\n").await;
+    host.power = json!({ "method": "lab", "machine": "web-3" });
+    site.engine.store().host_put(&host).await.expect("stored");
+    let profile = PROFILE.replace("NAME", "my-image");
+    let spec = ImageSpec::of(&json!({
+        "image": "/images/my.iso", "profile": Profile::from_toml(&profile).expect("it reads"), "folder": "/", "seed": 7,
+    }));
+    let request =
+        ImageRequest { spec: spec.expect("plain data"), runner: None, muted: Vec::new(), by: "ada".into() };
+    let how = OnHost { boot_timeout_s: 600, hold_s: 600, holds: true };
+    let run = site.engine.test_image_on(&host, request, how).await.expect("it is queued");
+    for page in ["/runs", "/runs?kind=image", &format!("/runs/{}", run.created.number)] {
+        let page = site.html(page).await;
+        assert!(page.contains("/hosts/web-3") && !page.contains("/images/web-3"), "{page}");
+    }
+    let images = site.html("/images").await;
+    assert!(!images.contains("web-3"), "{images}");
+    let page = site.html(&format!("/runs/{}", run.created.number)).await;
+    assert!(page.contains("Clearance") && page.contains("Boot script fetched"), "{page}");
 }

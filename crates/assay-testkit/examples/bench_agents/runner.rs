@@ -86,8 +86,8 @@ async fn follow(work: Arc<Work>, grant: Grant) {
     loop {
         match next(&work.fleet, &grant.token).await {
             Ok(Order::Wait) => {}
-            Ok(Order::Read(_)) => {
-                eprintln!("bench: {} has no console that could be read", grant.host);
+            Ok(Order::Read(_) | Order::Look(_) | Order::Install(_)) => {
+                eprintln!("bench: {} has no console that could be read, and no medium", grant.host);
                 tokio::time::sleep(AGAIN).await;
             }
             Ok(Order::End) => return,

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 use assay_api::agent::LogLine;
 use assay_api::operator::{Decide, RunDetail, RunSummary};
+use assay_model::host::clearance;
 use assay_model::{DecisionKind, EventBody, Micros, RunResult, RunState, sentence};
 use clap::{Args, Subcommand};
 use futures::StreamExt as _;
@@ -318,11 +319,20 @@ pub(crate) fn print_detail(detail: &RunDetail) {
     }
     if let Some(until) = detail.hold_until {
         let n = run.number;
+        // An installer is not let loose by a waiver.
+        let clearance = run.failed_stage.as_deref() == Some(clearance::STAGE);
+        let waive = if clearance { String::new() } else { format!(", `assay run waive {n} --why …`") };
         ui::line(&format!(
-            "  held until {}: `assay run retry {n}`, `assay run waive {n} --why …` or `assay run abandon {n}`",
+            "  held until {}: `assay run retry {n}`{waive} or `assay run abandon {n}`",
             until.rfc3339()
         ));
-        if detail.report.findings.iter().any(|f| f.code == "UnexpectedData") {
+        let asks = |code: &str| detail.report.findings.iter().any(|f| f.code == code);
+        if clearance && (asks("UnexpectedData") || asks("EraseNotPermitted")) {
+            ui::line(&format!(
+                "  if nobody needs these disks: `assay run permit {n} --disk SERIAL … --reason …` lets an installer erase \
+                 them for ever; name all of them at once"
+            ));
+        } else if asks("UnexpectedData") {
             ui::line(&format!(
                 "  if nobody needs that data: `assay run permit {n} --disk SERIAL --reason …` erases it for ever"
             ));

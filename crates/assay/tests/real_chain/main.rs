@@ -9,6 +9,7 @@
 
 mod daemon;
 mod held;
+mod install;
 mod journal;
 mod kills;
 mod memtest;

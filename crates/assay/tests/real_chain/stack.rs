@@ -141,7 +141,12 @@ impl Stack {
     pub(crate) async fn vet(&self, host: &str, more: &[&str]) -> (i64, Journal) {
         let args = [&["host", "vet", host, "--json"], more].concat();
         let number = self.assay_json(&args).await["number"].as_i64().expect("a number");
-        (number, Journal::follow(&self.url(), &self.token(), number))
+        (number, self.journal(number))
+    }
+
+    /// The journal of a run from the beginning.
+    pub(crate) fn journal(&self, number: i64) -> Journal {
+        Journal::follow(&self.url(), &self.token(), number)
     }
 
     /// The report of a run, as its readers get it.

@@ -3,6 +3,7 @@
 use assay_media::{BootEntry as Entry, Iso, MediaError, Platform};
 
 use super::{Brought, Test, blocking, brought};
+use crate::image::ImageSpec;
 use crate::image::evidence::{BootEntry, Inspected};
 use crate::image::profile::InspectSpec;
 
@@ -11,12 +12,17 @@ const MAX_NAMED: usize = 20;
 
 impl Test {
     pub(super) async fn inspect(&mut self) -> Result<Brought, String> {
-        let (image, wanted) = (self.spec.image.clone(), self.profile().inspect.clone());
-        let inspected = blocking(move || {
-            Iso::open(&image).and_then(|iso| look(&iso, &wanted)).unwrap_or_else(|error| unreadable(&error))
-        });
-        brought(&inspected.await?, Vec::new())
+        brought(&inspected(&self.spec).await?, Vec::new())
     }
+}
+
+/// What the image is made of.
+pub(super) async fn inspected(spec: &ImageSpec) -> Result<Inspected, String> {
+    let (image, wanted) = (spec.image.clone(), spec.profile.inspect.clone());
+    blocking(move || {
+        Iso::open(&image).and_then(|iso| look(&iso, &wanted)).unwrap_or_else(|error| unreadable(&error))
+    })
+    .await
 }
 
 fn look(iso: &Iso, wanted: &InspectSpec) -> Result<Inspected, MediaError> {

@@ -7,6 +7,9 @@ mod asleep;
 mod channels;
 mod heed;
 
+pub(super) use self::channels::watch;
+pub(super) use self::heed::{before_work, out_of_order};
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::asleep::{Asleep, CONTROL_PLANE, Keeping, MEMORY, SEEN};
-use self::channels::{Over, fonts, watch};
+use self::channels::{Over, fonts};
 use self::heed::Heed;
 use super::secrets::Secrets;
 use crate::image::evidence::{Leak, Outcome, PhaseSeen, RungSeen, Shot, Typed, Watched};
@@ -27,7 +30,7 @@ use crate::image::profile::{DiskFault, Phase, Profile, Within};
 /// Resets that firmware may do while it sets itself up (a boot order written, keys enrolled).
 const FIRMWARE_RESETS: u32 = 3;
 /// Sightings and events that are kept.
-const MAX_NOTED: usize = 100;
+pub(super) const MAX_NOTED: usize = 100;
 /// How long a machine that has panicked may still be heard.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of the raw serial port that are kept.
@@ -369,19 +372,12 @@ impl Machine {
         began: Duration,
         read_at: Instant,
     ) {
-        let What::Marker { captures, .. } = &sighting.what else { return };
         self.done.insert(phase.name.clone());
-        self.watched.phases.push(PhaseSeen {
-            name: phase.name.clone(),
-            at_s: sighting.at.as_secs_f64(),
-            took_s: sighting.at.saturating_sub(began).as_secs_f64(),
-            limit_s: phase.timeout.0.mul_f64(self.stretch).as_secs_f64(),
-            written: None,
-            reacted_ms: read_at.elapsed().as_secs_f64() * 1000.0,
-            line: cut(&sighting.text),
-            channel: over.name().to_owned(),
-            captures: captures.iter().map(|(group, text)| (group.clone(), cut(text))).collect(),
-        });
+        let limit = phase.timeout.0.mul_f64(self.stretch);
+        let seen = phase_seen(&phase.name, over.name(), sighting, began, limit);
+        self.watched.phases.extend(
+            seen.map(|seen| PhaseSeen { reacted_ms: read_at.elapsed().as_secs_f64() * 1000.0, ..seen }),
+        );
     }
 
     async fn reply(
@@ -558,7 +554,29 @@ enum Next {
     Gone(Outcome),
 }
 
-fn stalled(standing: &Sighting, now: Duration) -> Outcome {
+/// A phase whose marker this is, waited for since `began`.
+pub(super) fn phase_seen(
+    name: &str,
+    channel: &str,
+    sighting: &Sighting,
+    began: Duration,
+    limit: Duration,
+) -> Option<PhaseSeen> {
+    let What::Marker { captures, .. } = &sighting.what else { return None };
+    Some(PhaseSeen {
+        name: name.to_owned(),
+        at_s: sighting.at.as_secs_f64(),
+        took_s: sighting.at.saturating_sub(began).as_secs_f64(),
+        limit_s: limit.as_secs_f64(),
+        written: None,
+        reacted_ms: 0.0,
+        line: cut(&sighting.text),
+        channel: channel.to_owned(),
+        captures: captures.iter().map(|(group, text)| (group.clone(), cut(text))).collect(),
+    })
+}
+
+pub(super) fn stalled(standing: &Sighting, now: Duration) -> Outcome {
     let (code, asks) = match &standing.what {
         What::IdleShell { prompt, .. } => ("IdleShell", prompt),
         // A window on the screen is told by its title and its text, not by the line that its prompt was seen in.
@@ -577,7 +595,7 @@ pub(super) fn accel_words(accel: &Accel) -> String {
     }
 }
 
-fn fresh(accel: &str, stretch: f64) -> Watched {
+pub(super) fn fresh(accel: &str, stretch: f64) -> Watched {
     Watched {
         accel: accel.to_owned(),
         stretch,
@@ -598,6 +616,6 @@ fn fresh(accel: &str, stretch: f64) -> Watched {
 }
 
 /// A guest's line, as evidence.
-fn cut(line: &str) -> String {
+pub(super) fn cut(line: &str) -> String {
     assay_model::text::clean_to(line, MAX_LINE)
 }

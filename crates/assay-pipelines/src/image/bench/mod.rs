@@ -9,7 +9,9 @@ mod disks;
 mod inspect;
 mod install;
 mod join;
+mod look;
 mod machine;
+pub mod metal;
 mod power_cuts;
 mod prepare;
 mod reconcile;
@@ -33,6 +35,7 @@ use tokio::sync::Mutex;
 
 pub use self::digests::{Digests, ImageDigest, content_of};
 use self::disks::Laid;
+pub use self::look::look;
 use self::machine::{Asleep, Machine};
 use self::reconcile::Revisions;
 use self::secrets::Secrets;

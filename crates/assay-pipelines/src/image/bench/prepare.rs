@@ -305,7 +305,7 @@ impl Test {
 }
 
 /// Whoever asks may be on another machine, and have the image there.
-fn readable(image: &Path) -> Result<(), String> {
+pub(super) fn readable(image: &Path) -> Result<(), String> {
     match std::fs::File::open(image).and_then(|file| file.metadata()) {
         Ok(file) if file.is_file() => Ok(()),
         Ok(_) => Err(format!("{} on the runner's machine is not a file", image.display())),

@@ -80,6 +80,7 @@ fn empty(case: &Case) -> ImageSpec {
         profile: case.profile.clone(),
         folder,
         cell: case.cell(),
+        on: None,
         main: false,
         from_phase: None,
         seed: 0,
@@ -101,6 +102,7 @@ pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Res
         profile: case.profile.clone(),
         folder: common.folder.clone(),
         cell: case.cell(),
+        on: None,
         main: common.main,
         from_phase: common.from_phase.clone(),
         seed,
@@ -109,6 +111,7 @@ pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Res
         spec: serde_json::to_value(&spec)?,
         runner: common.runner.clone(),
         muted: common.muted.clone(),
+        on: None,
     };
     client.post("/api/v1/images/runs", &asked).await.with_context(|| format!("case {}", case.name))
 }

@@ -56,6 +56,7 @@ impl Init {
             profile,
             folder: scratch.path().to_owned(),
             cell: std::collections::BTreeMap::new(),
+            on: None,
             main: false,
             from_phase: None,
             seed: uuid::Uuid::new_v4().as_fields().0,
@@ -64,6 +65,7 @@ impl Init {
             spec: serde_json::to_value(&spec)?,
             runner: Some(local.runner_name.clone()),
             muted: Vec::new(),
+            on: None,
         };
         let summary: RunSummary = local.client.post("/api/v1/images/runs", &asked).await?;
         test::follow(&local.client, summary.number).await?;

@@ -99,7 +99,8 @@ impl Cuts {
         let folder = std::path::absolute(&self.profile)?.parent().map(Path::to_owned).unwrap_or_default();
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
         let cell = std::collections::BTreeMap::new();
-        Ok(ImageSpec { image, sha256: None, profile, folder, cell, main: false, from_phase: None, seed })
+        let on = None;
+        Ok(ImageSpec { image, sha256: None, profile, folder, cell, on, main: false, from_phase: None, seed })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use assay_api::operator::{Decide, RunDetail, RunSummary, TestImage};
+use assay_api::operator::{Decide, OnHost, RunDetail, RunSummary, TestImage};
 use assay_model::{DecisionKind, EventBody, Micros, Sha256, sentence};
 use assay_pipelines::image::bench::Digests;
 use assay_pipelines::image::profile::{Case, Selection};
@@ -53,6 +53,17 @@ pub(crate) struct Test {
     /// An API token of it; read from the data folder of a server on this machine without it.
     #[arg(long, env = "ASSAY_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Install it on this registered host of the server in place of a virtual machine. The live image goes first: every
+    /// disk of the machine that can be written must be spoken for by its spec or by a permit. The runner that boots the
+    /// host has the image under the same path.
+    #[arg(long, value_name = "HOST", requires = "server", conflicts_with_all = ["agents", "runner", "firmware", "matrix", "case", "rerun_failed", "retries", "from_phase"])]
+    on: Option<String>,
+    /// Give the host back when the run fails; without it, the run keeps it until somebody decides.
+    #[arg(long, requires = "on")]
+    no_hold: bool,
+    /// How long the host may take from power-on to the live image, and to the medium, in seconds [default: 600].
+    #[arg(long, value_name = "SECONDS", requires = "on")]
+    boot_timeout: Option<u32>,
     /// The runner that has the image; any that can without it.
     #[arg(long, value_name = "NAME", requires = "server", conflicts_with = "agents")]
     runner: Option<String>,
@@ -123,7 +134,12 @@ impl Test {
             scratch.path().to_owned()
         };
         let again = self.rerun_failed.is_some() || self.retries > 0 || !self.case.is_empty();
-        if self.matrix || again || !profile.matrix.is_empty() || !profile.quarantine.is_empty() {
+        anyhow::ensure!(
+            self.on.is_none() || profile.matrix.is_empty(),
+            "--on: the profile has a matrix, and a registered host is one machine; leave the axes away"
+        );
+        let quarantine = !profile.quarantine.is_empty() && self.on.is_none();
+        if self.matrix || again || !profile.matrix.is_empty() || quarantine {
             return self.run_matrix(&profile, &data).await;
         }
         let spec = self.spec(profile)?;
@@ -370,6 +386,7 @@ impl Test {
             profile,
             folder: self.folder()?,
             cell,
+            on: None,
             main: self.main,
             from_phase: self.from_phase.clone(),
             seed: drawn(self.seed, self.from_phase.as_deref()),
@@ -417,7 +434,17 @@ impl Test {
         spec: &ImageSpec,
         number: &OnceLock<i64>,
     ) -> Result<RunDetail> {
-        let asked = TestImage { spec: serde_json::to_value(spec)?, runner, muted: self.mute.clone() };
+        let asked = TestImage {
+            spec: serde_json::to_value(spec)?,
+            runner,
+            muted: self.mute.clone(),
+            on: self.on.as_ref().map(|host| OnHost {
+                host: host.clone(),
+                boot_timeout_s: self.boot_timeout,
+                hold_s: None,
+                no_hold: self.no_hold,
+            }),
+        };
         let summary: RunSummary = client.post("/api/v1/images/runs", &asked).await?;
         let _ = number.set(summary.number);
         ui::say(&format!("run {} · {} · seed {}", summary.number, summary.target, spec.seed));
@@ -468,7 +495,7 @@ fn free_mib() -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
 }
 
-/// Says what happens, a line each, until the verdict is sealed.
+/// Says what happens, a line each, until the verdict is sealed or the run is held for somebody to decide.
 pub(super) async fn follow(client: &Client, number: i64) -> Result<()> {
     let mut live = Live::open(client, number).await?;
     let mut began: Option<Micros> = None;
@@ -482,11 +509,15 @@ pub(super) async fn follow(client: &Client, number: i64) -> Result<()> {
                     serde_json::from_value(event.data).context("a journal event does not read")?;
                 if let EventBody::StageJudged { .. }
                 | EventBody::StageStarted { .. }
-                | EventBody::AttemptLost { .. } = body
+                | EventBody::AttemptLost { .. }
+                | EventBody::PowerRequested { .. }
+                | EventBody::PowerDone { .. }
+                | EventBody::MediumServed { .. }
+                | EventBody::Held { .. } = body
                 {
                     ui::say(&format!("{since:7.1} s  {}", sentence::of(&body)));
                 }
-                if matches!(body, EventBody::Sealed(_)) {
+                if matches!(body, EventBody::Sealed(_) | EventBody::Held { .. }) {
                     return Ok(());
                 }
             }

@@ -221,6 +221,7 @@ async fn one(
         profile: entry.profile.clone(),
         folder: std::path::absolute(&places.images)?,
         cell: BTreeMap::new(),
+        on: None,
         main: false,
         seed: uuid::Uuid::new_v4().as_fields().0,
     };
@@ -228,6 +229,7 @@ async fn one(
         spec: serde_json::to_value(&spec)?,
         runner: Some(runner.to_owned()),
         muted: muted.to_vec(),
+        on: None,
     };
     let summary: RunSummary = client.post("/api/v1/images/runs", &asked).await?;
     let mut live = Live::open(client, summary.number).await?;

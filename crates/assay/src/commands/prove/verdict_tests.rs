@@ -59,6 +59,7 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
             id: "01900000-0000-7000-8000-000000000001".into(),
             target: "x".into(),
             pipeline: assay_model::Pipeline::Host,
+            on_host: true,
             profile: "standard".into(),
             state,
             result,

@@ -48,7 +48,7 @@ impl Over {
 }
 
 /// What is looked for on every channel from the first byte on; whose turn it is decides what counts.
-pub(super) fn watch(profile: &Profile) -> Result<Watch, String> {
+pub(in crate::image::bench) fn watch(profile: &Profile) -> Result<Watch, String> {
     let mut markers = Vec::new();
     let mut add = |name: String, pattern: &str| -> Result<(), String> {
         markers.push(Marker::new(&name, pattern).map_err(|error| error.to_string())?);

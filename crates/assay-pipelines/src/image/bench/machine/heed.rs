@@ -162,23 +162,33 @@ impl Machine {
         let seen = self.done.contains(name);
         let success = self.profile.success_phase().is_some_and(|success| success.name == name);
         if !seen && success && goal.within == Within::Install {
-            return Heed::End(Outcome::Failed {
-                code: "SuccessBeforeWork".to_owned(),
-                line: cut(&sighting.text),
-                meaning: "The marker of success came before phases that belong before it. Print it after everything is \
-                          written, synced and read back."
-                    .to_owned(),
-            });
+            return Heed::End(before_work(&sighting.text));
         }
         if !seen && phase.stage == goal.within && self.watched.noted.len() < MAX_NOTED {
-            self.watched.noted.push(Noted {
-                at_s: sighting.at.as_secs_f64(),
-                code: "PhaseOutOfOrder".to_owned(),
-                line: cut(&sighting.text),
-                meaning: format!("The marker of phase {name} came before its turn; it has to come again."),
-                allowed: false,
-            });
+            self.watched.noted.push(out_of_order(name, sighting));
         }
         Heed::Nothing
+    }
+}
+
+/// A success that was told too early.
+pub(in crate::image::bench) fn before_work(line: &str) -> Outcome {
+    Outcome::Failed {
+        code: "SuccessBeforeWork".to_owned(),
+        line: cut(line),
+        meaning: "The marker of success came before phases that belong before it. Print it after everything is written, \
+                  synced and read back."
+            .to_owned(),
+    }
+}
+
+/// A marker that came before its turn.
+pub(in crate::image::bench) fn out_of_order(name: &str, sighting: &Sighting) -> Noted {
+    Noted {
+        at_s: sighting.at.as_secs_f64(),
+        code: "PhaseOutOfOrder".to_owned(),
+        line: cut(&sighting.text),
+        meaning: format!("The marker of phase {name} came before its turn; it has to come again."),
+        allowed: false,
     }
 }

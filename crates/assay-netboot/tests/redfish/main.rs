@@ -1,5 +1,7 @@
 //! The Redfish driver against services that a test makes up: what real ones do and sushy-tools' emulator does not.
 
+mod media;
+
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use assay_netboot::power::{PowerDriver, PowerError, PowerSettings, PowerState, Site};
@@ -217,4 +219,15 @@ async fn what_a_service_says_is_bounded_and_cleaned() {
     Mock::given(method("GET")).respond_with(answer).mount(&service.server).await;
     let error = service.driver(&[]).status().await.expect_err("too much").to_string();
     assert!(error.contains("more than a mebibyte"), "{error}");
+}
+
+#[tokio::test]
+async fn a_console_needs_the_serial_port_to_be_named() {
+    let service = Service::new(&system("On", &allowing(&[]))).await;
+    let error = service.driver(&[]).console().await.expect_err("none is named").to_string();
+    assert!(error.contains("name the serial port with `console`"), "{error}");
+    let bad: PowerSettings = serde_json::from_value(json!({"method": "redfish", "url": "https://bmc",
+        "credential": "lab", "console": "tty1"}))
+    .expect("it reads");
+    assert!(bad.check().is_err_and(|why| why.to_string().contains("serial port and its speed")));
 }
