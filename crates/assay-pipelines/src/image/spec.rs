@@ -121,7 +121,7 @@ mod tests {
         assert!(unknown.contains("did you mean `installed`"), "{unknown}");
         let cut = from("installed", "[power-cut]\nbefore = \"installed\"").expect_err("a power cut");
         assert!(cut.contains("power cut"), "{cut}");
-        let disk = "[[machine.disk]]\nname = \"D0\"\nfault = { kind = \"write-error\", at = \"1MiB\" }";
+        let disk = "[[machine.disk]]\nname = \"D0\"\nsize = \"1GiB\"\nfault = { what = \"write-error\", at = \"1MiB\" }";
         let fault = from("installed", disk).expect_err("a faulty disk");
         assert!(fault.contains("D0"), "{fault}");
     }
