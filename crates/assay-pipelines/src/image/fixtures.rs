@@ -1,13 +1,19 @@
 //! A healthy test of a small installer, as a profile and as evidence: what the judges' tests bend in one place each.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod laws;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use assay_console::Rung;
-use assay_model::{Check, Finding, Judgement, Sha256, StageName, Verdict};
+use assay_model::{Judgement, Sha256, StageName};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(super) use self::laws::{
+    Row, a_guest_s_words_are_shown_clean, each_raises_its_own_code, nothing_is_missed_in_silence,
+    on_the_page, the_page_has_them_all, walk, with,
+};
 use super::evidence::{
     BootEntry, Booted, Deregistered, DiskAfter, DiskBefore, FileSeen, Identified, Inspected, Installed,
     Joined, NameSeen, OtherMachine, Outcome, PhaseSeen, Prepared, Rebooted, ReconcileLook, ReconcilePass,
@@ -232,185 +238,6 @@ impl Seen {
     pub(super) fn disk(&mut self, name: &str) -> &mut DiskAfter {
         self.installed.disks.iter_mut().find(|disk| disk.name == name).expect("a disk of the fixture")
     }
-}
-
-/// One thing that is wrong: the code that says so, and the difference to a test in which everything is well.
-pub(super) type Row<Bend = fn(&mut Seen)> = (&'static str, Bend);
-
-/// Holds a judge to its rows: what is well passes; what is bent raises exactly the row's code and is red; and it is that
-/// code alone that makes it red.
-pub(super) fn each_raises_its_own_code<Bend: Fn(&mut Seen)>(stage: &str, rows: &[Row<Bend>]) {
-    let good = Seen::good().judged(stage);
-    assert_eq!((good.verdict, &good.findings), (Verdict::Pass, &Vec::new()), "{stage}: {good:#?}");
-    for (code, bend) in rows {
-        let mut seen = Seen::good();
-        bend(&mut seen);
-        let judgement = seen.judged(stage);
-        let codes: BTreeSet<&str> = judgement.findings.iter().map(|finding| finding.code.as_str()).collect();
-        assert_eq!(codes, BTreeSet::from([*code]), "{stage}: {judgement:#?}");
-        assert_eq!(judgement.verdict, Verdict::Fail, "{stage}, {code}: {judgement:#?}");
-        assert!(judgement.findings.iter().all(says_what_to_do), "{stage}, {code}: {judgement:#?}");
-        assert_eq!(
-            judgement.message, judgement.findings[0].message,
-            "{stage}, {code}: the stage's one sentence"
-        );
-        let blind = judgement.mute(&[(*code).to_owned()]);
-        assert_eq!(
-            blind.verdict,
-            Verdict::Pass,
-            "{stage}, {code}: without its check nothing else may see it"
-        );
-    }
-}
-
-/// The codes that a section of the reference page lists, each with its severity.
-pub(super) fn on_the_page(section: &str) -> BTreeMap<&'static str, &'static str> {
-    const PAGE: &str = include_str!("../../../../docs/reference/findings.md");
-    let (_, rest) = PAGE.split_once(&format!("\n### {section}\n")).expect("a section of the page");
-    let rows = rest.split("\n#").next().unwrap_or_default().lines().filter(|line| line.starts_with("| `"));
-    rows.flat_map(|row| {
-        let mut cells = row.trim_matches('|').split(" | ").map(str::trim);
-        let (codes, severity) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
-        codes.split(", ").map(move |code| (code.trim_matches('`'), severity))
-    })
-    .collect()
-}
-
-/// Holds the rows to the reference page: its section of this stage names these codes, and no other.
-pub(super) fn the_page_has_them_all(section: &str, rows: &[Row]) {
-    let tested: BTreeSet<&str> = rows.iter().map(|(code, _)| *code).collect();
-    assert_eq!(tested, on_the_page(section).into_keys().collect(), "{section} in docs/reference/findings.md");
-}
-
-fn says_what_to_do(finding: &Finding) -> bool {
-    finding.message.len() > 5 && finding.next_step.len() > 5
-}
-
-/// Takes each piece out of a stage's evidence, one at a time: then the judge must not pass as if nothing were missing,
-/// but for the pieces that are there for people only (`for_people`, by the end of their places).
-pub(super) fn nothing_is_missed_in_silence(stage: &str, for_people: &[&str]) {
-    let seen = Seen::good();
-    let whole = seen.evidence(stage);
-    let before = seen.judged_on(stage, &whole);
-    let mut places = Vec::new();
-    walk(&whole, &mut String::new(), &mut places);
-    assert!(places.len() > 4, "{stage}: {places:?}");
-    // What is not there cannot be taken out.
-    places.retain(|place| whole.pointer(place) != Some(&Value::Null));
-    let mut silent = Vec::new();
-    for place in places {
-        let known = for_people.iter().any(|end| place.ends_with(end) || generic(&place).ends_with(end));
-        for (how, less) in
-            [("taken out", without(&whole, &place)), ("null", with(&whole, &place, Value::Null))]
-        {
-            let judgement = seen.judged_on(stage, &less);
-            let told = judgement.unverified.len() > before.unverified.len();
-            if judgement.verdict == Verdict::Pass && !told && !known {
-                silent.push(format!("{place}, {how}"));
-            }
-        }
-    }
-    assert!(silent.is_empty(), "{stage} passes in silence without {silent:#?}");
-}
-
-/// Puts a hostile text in place of each text of a stage's evidence, one at a time: whatever the verdict, what is shown
-/// must be clean and short. Words that the runner chooses itself (by the name of their field) are no guest's.
-pub(super) fn a_guest_s_words_are_shown_clean(stage: &str, bend: fn(&mut Seen)) {
-    const OF_THE_RUNNER: [&str; 18] = [
-        "accel",
-        "by",
-        "channel",
-        "code",
-        "command",
-        "ended",
-        "firmware",
-        "fs",
-        "holds",
-        "how",
-        "meaning",
-        "medium",
-        "of",
-        "rung",
-        "sha256",
-        "table",
-        "waited_for",
-        "what",
-    ];
-    let mut seen = Seen::good();
-    bend(&mut seen);
-    let whole = seen.evidence(stage);
-    let mut places = Vec::new();
-    walk(&whole, &mut String::new(), &mut places);
-    let of_a_guest = |place: &String| {
-        let field = place.rsplit('/').find(|word| word.parse::<usize>().is_err()).unwrap_or_default();
-        let words = whole.pointer(place).is_some_and(Value::is_string);
-        words && !OF_THE_RUNNER.contains(&field) && !generic(place).ends_with("/phases/*/name")
-    };
-    let places: Vec<String> = places.into_iter().filter(of_a_guest).collect();
-    assert!(!places.is_empty(), "{stage} has no text of a guest");
-    for place in places {
-        let judgement = seen.judged_on(stage, &with(&whole, &place, Value::String(hostile())));
-        for text in shown(&judgement) {
-            let clean = !text.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c));
-            assert!(
-                clean && text.chars().count() < 1000,
-                "{stage}, {place}: {} characters: {text:.200}",
-                text.len()
-            );
-        }
-    }
-}
-
-/// Every text of a judgement that people see.
-fn shown(judgement: &Judgement) -> Vec<&str> {
-    let checks =
-        judgement.checks.iter().flat_map(|Check { name, expected, seen, .. }| [name, expected, seen]);
-    let findings = judgement.findings.iter().flat_map(|finding| [&finding.message, &finding.next_step]);
-    let rest = judgement.unverified.iter().chain([&judgement.message]);
-    checks.chain(findings).chain(rest).map(String::as_str).collect()
-}
-
-/// The places of everything in a value, as JSON Pointers.
-pub(super) fn walk(value: &Value, at: &mut String, found: &mut Vec<String>) {
-    let steps: Vec<(String, &Value)> = match value {
-        Value::Object(fields) => fields.iter().map(|(key, inner)| (key.clone(), inner)).collect(),
-        Value::Array(items) => items.iter().enumerate().map(|(n, inner)| (n.to_string(), inner)).collect(),
-        _ => return,
-    };
-    for (step, inner) in steps {
-        let length = at.len();
-        at.push('/');
-        at.push_str(&step.replace('~', "~0").replace('/', "~1"));
-        found.push(at.clone());
-        walk(inner, at, found);
-        at.truncate(length);
-    }
-}
-
-/// The value with another one in this place.
-pub(super) fn with(value: &Value, place: &str, other: Value) -> Value {
-    let mut value = value.clone();
-    *value.pointer_mut(place).expect("a place of it") = other;
-    value
-}
-
-/// The value without what is in this place.
-fn without(value: &Value, place: &str) -> Value {
-    let (parent, last) = place.rsplit_once('/').expect("not the root");
-    let mut value = value.clone();
-    match value.pointer_mut(parent).expect("a place of it") {
-        Value::Object(fields) => drop(fields.remove(&last.replace("~1", "/").replace("~0", "~"))),
-        Value::Array(items) => drop(items.remove(last.parse().expect("a number"))),
-        other => panic!("{other} has nothing in it"),
-    }
-    value
-}
-
-/// A place with `*` for each number.
-fn generic(place: &str) -> String {
-    let words: Vec<&str> =
-        place.split('/').map(|word| if word.parse::<usize>().is_ok() { "*" } else { word }).collect();
-    words.join("/")
 }
 
 fn prepared() -> Prepared {

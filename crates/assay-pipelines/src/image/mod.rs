@@ -109,7 +109,7 @@ impl<'a> ImageInput<'a> {
 }
 
 /// Says so where a stage's evidence is an earlier run's.
-fn not_done_again(stage: &dyn ImageStage, input: &ImageInput<'_>, judgement: Judgement) -> Judgement {
+fn not_done_again(stage: &dyn ImageStage, input: &ImageInput<'_>, mut judgement: Judgement) -> Judgement {
     let name = stage.plan().name;
     let prepared = if name == "Prepare" {
         serde_json::from_value(input.evidence.clone()).ok()
@@ -126,7 +126,9 @@ fn not_done_again(stage: &dyn ImageStage, input: &ImageInput<'_>, judgement: Jud
     } else {
         return judgement;
     };
-    Judgement { message: format!("{} ({words})", judgement.message), ..judgement }
+    judgement.message = format!("{} ({words})", judgement.message);
+    judgement.unverified.push(words);
+    judgement
 }
 
 /// The stage with this name.

@@ -2,7 +2,7 @@
 
 use assay_model::Verdict;
 
-use super::super::evidence::FlashRun;
+use super::super::evidence::{FlashRun, TakenUp};
 use super::super::fixtures::{
     Row, Seen, a_guest_s_words_are_shown_clean, each_raises_its_own_code, nothing_is_missed_in_silence,
     the_page_has_them_all,
@@ -69,4 +69,32 @@ fn nothing_of_the_evidence_is_missed_in_silence() {
 fn words_of_tools_and_images_are_shown_clean() {
     a_guest_s_words_are_shown_clean("Prepare", |seen| flashed(seen, Some(1)));
     a_guest_s_words_are_shown_clean("Prepare", |seen| seen.prepared.problem = Some("no room".into()));
+}
+
+#[test]
+fn what_an_earlier_run_did_is_said_in_each_stage_and_never_taken_for_this_one_s() {
+    let mut seen = Seen::good();
+    let stages = ["Prepare", "Inspect", "Boot", "Install"].map(str::to_owned).to_vec();
+    seen.prepared.taken_up = Some(TakenUp {
+        phase: "welcome".into(),
+        run: "run-1".into(),
+        at: "2026-11-22T05:00:00.000Z".into(),
+        running: true,
+        stages: stages.clone(),
+        rest_of: Some("Reboot".into()),
+    });
+    for stage in stages {
+        let judged = seen.judged(&stage);
+        assert_eq!(judged.verdict, Verdict::Pass, "{stage}");
+        assert!(judged.message.contains("not done again: snapshot of 2026-11-22"), "{}", judged.message);
+        assert!(judged.unverified.iter().any(|what| what.contains("not done again")), "{stage}");
+    }
+    let rest = seen.judged("Reboot");
+    assert!(rest.message.contains("from phase welcome on"), "{}", rest.message);
+    let join = seen.judged("Join");
+    assert!(
+        !join.message.contains("snapshot") && join.unverified.is_empty(),
+        "that was done: {}",
+        join.message
+    );
 }
