@@ -1,0 +1,3 @@
+#!/bin/bash
+set -e
+pg_dump -U postgres > /data/backup.sql

@@ -1,0 +1,1 @@
+DJANGO_ALLOWED_HOSTS={{ env "DOMAIN" }}

@@ -1,0 +1,2 @@
+export ENTRYPOINT_CONF_VERSION=v1
+export CLICKHOUSE_CONF_VERSION=$(date +%Y%m%d)
