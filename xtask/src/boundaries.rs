@@ -26,7 +26,7 @@ const UNREACHABLE: [(&str, &[&str], &str); 4] = [
 const CONTROL_PLANE: &[&str] = &["assay-store", "assay-engine", "assay-server", "sea-orm", "sqlx", "axum"];
 
 /// Crates that may know only these of ours.
-const KNOWS_ONLY: [(&str, &[&str], &str); 15] = [
+const KNOWS_ONLY: [(&str, &[&str], &str); 16] = [
     ("assay-model", &[], "everything else builds on it"),
     ("assay-process", &[], "every driver builds on it"),
     ("assay-api", &["assay-model"], "wire types are not storage types"),
@@ -38,12 +38,15 @@ const KNOWS_ONLY: [(&str, &[&str], &str); 15] = [
     ("assay-reconcile", DRIVER, "a driver does not know what a run is"),
     ("assay-netboot", DRIVER, "a driver does not know what a run is"),
     ("assay-qemu", DRIVER, "a driver does not know what a run is"),
-    ("assay-swarm", DRIVER, "a driver does not know what a run is"),
+    ("assay-recipe", &["assay-process"], "it reads what a recipe says, and deploys nothing"),
+    ("assay-swarm", SWARM, "a driver does not know what a run is"),
     ("assay-report", &["assay-model"], "reports are folds of finished data"),
     ("assay-notify", &["assay-model"], "it sends finished data"),
     ("assay-store", &["assay-model"], "it stores, and decides nothing"),
 ];
 const DRIVER: &[&str] = &["assay-model", "assay-process"];
+/// It deploys what a recipe's files come to.
+const SWARM: &[&str] = &["assay-model", "assay-process", "assay-recipe"];
 
 /// Crates of others that only these of ours may name.
 const NAMED_ONLY_BY: [(&str, &[&str]); 11] = [

@@ -14,6 +14,7 @@ use assay_model::matrix::Matrix;
 use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_pipelines::image::Profile;
+use assay_recipe::lint::LintReport;
 use clap::Args;
 use schemars::{Schema, schema_for};
 
@@ -53,6 +54,7 @@ fn all() -> Vec<(&'static str, String)> {
         ("image-profile.schema.json", text(&schema_for!(Profile))),
         ("power-cuts.schema.json", text(&schema_for!(PowerCuts))),
         ("report.schema.json", text(&schema_for!(Report))),
+        ("recipe-lint.schema.json", text(&schema_for!(LintReport))),
         ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),
     ]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 61] = [
+const PACKAGES: [&str; 62] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
@@ -45,6 +45,7 @@ const PACKAGES: [&str; 61] = [
     "iperf3",
     "ipmitool",
     "iproute2",
+    "iptables",
     "ipxe",
     "libc6-dev",
     "lvm2",
@@ -75,6 +76,8 @@ const PACKAGES: [&str; 61] = [
     "xorriso",
     "zstd",
 ];
+/// Debian's Docker engine. Tests start daemons of their own from it; none has to run.
+const DOCKER: &str = "docker.io";
 /// Of one version: they share packages.
 const QEMU: [&str; 2] = ["qemu-system-arm", "qemu-system-x86"];
 /// What backports has. Debian 12's own 7.2 lacks devices that the lab's machines have.
@@ -114,7 +117,9 @@ pub(super) fn missing() -> Result<Vec<Package>> {
             format!("cannot ask dpkg what is installed; elsewhere than on Debian 12, install these yourself: {} npm", names.join(" "))
         })?;
     let npm = tool::ask("npm", &["--version"]);
-    Ok(lacking(&String::from_utf8_lossy(&output.stdout), npm.as_deref()))
+    let engine =
+        tool::ask("/usr/sbin/dockerd", &["--version"]).or_else(|| tool::ask("dockerd", &["--version"]));
+    Ok(lacking(&String::from_utf8_lossy(&output.stdout), npm.as_deref(), engine.is_some()))
 }
 
 /// Installs them, as root or through sudo.
@@ -150,8 +155,8 @@ pub(super) fn install(packages: &[Package]) -> Result<()> {
     bail!("apt-get succeeded, yet these are still missing: {}", names.join("; "))
 }
 
-/// Decides from dpkg's lines (name, status, version) and from what npm says.
-fn lacking(dpkg: &str, npm: Option<&str>) -> Vec<Package> {
+/// Decides from dpkg's lines (name, status, version), from what npm says, and from whether there is a Docker engine.
+fn lacking(dpkg: &str, npm: Option<&str>, engine: bool) -> Vec<Package> {
     let installed: BTreeMap<&str, &str> = dpkg
         .lines()
         .filter_map(|line| {
@@ -164,6 +169,10 @@ fn lacking(dpkg: &str, npm: Option<&str>) -> Vec<Package> {
     let not_installed = |name| Package { name, from_backports: false, why: "not installed".to_owned() };
     let mut lacking: Vec<Package> =
         PACKAGES.into_iter().filter(|name| !installed.contains_key(name)).map(not_installed).collect();
+    // Whoever has an engine keeps it: Debian's and Docker's own packages exclude each other.
+    if !engine {
+        lacking.push(not_installed(DOCKER));
+    }
     for name in QEMU {
         let why = match installed.get(name) {
             None => "not installed".to_owned(),
@@ -294,19 +303,19 @@ mod tests {
 
     #[test]
     fn nothing_lacks_where_all_is_installed() {
-        assert_eq!(lacking(&dpkg("1:10.0.2+ds-2+deb13u1~bpo12+1"), Some("11.19.1\n")), []);
+        assert_eq!(lacking(&dpkg("1:10.0.2+ds-2+deb13u1~bpo12+1"), Some("11.19.1\n"), true), []);
     }
 
     #[test]
     fn everything_lacks_on_a_fresh_system() {
-        let lacking = lacking("", None);
-        assert_eq!(lacking.len(), PACKAGES.len() + QEMU.len() + 2);
+        let lacking = lacking("", None, false);
+        assert_eq!(lacking.len(), PACKAGES.len() + QEMU.len() + 3);
         assert!(lacking.iter().all(|package| package.from_backports == QEMU.contains(&package.name)));
     }
 
     #[test]
     fn the_distributions_own_qemu_is_too_old() {
-        let lacking = lacking(&dpkg("1:7.2+dfsg-7+deb12u13"), Some("9.2.0"));
+        let lacking = lacking(&dpkg("1:7.2+dfsg-7+deb12u13"), Some("9.2.0"), true);
         assert_eq!(names(&lacking), QEMU);
         assert_eq!(
             lacking[1].to_string(),
@@ -317,15 +326,15 @@ mod tests {
     #[test]
     fn a_package_that_was_removed_or_half_installed_is_missing_and_one_on_hold_is_not() {
         let good = dpkg("1:10.0.2");
-        assert_eq!(names(&lacking(&good.replace("zstd\tii ", "zstd\trc "), Some("9.2.0"))), ["zstd"]);
-        assert_eq!(names(&lacking(&good.replace("zstd\tii ", "zstd\tiU "), Some("9.2.0"))), ["zstd"]);
-        assert_eq!(lacking(&good.replace("zstd\tii ", "zstd\thi "), Some("9.2.0")), []);
+        assert_eq!(names(&lacking(&good.replace("zstd\tii ", "zstd\trc "), Some("9.2.0"), true)), ["zstd"]);
+        assert_eq!(names(&lacking(&good.replace("zstd\tii ", "zstd\tiU "), Some("9.2.0"), true)), ["zstd"]);
+        assert_eq!(lacking(&good.replace("zstd\tii ", "zstd\thi "), Some("9.2.0"), true), []);
     }
 
     #[test]
     fn an_old_npm_is_replaced_and_a_foreign_one_is_left() {
-        assert_eq!(names(&lacking(&dpkg("1:10.0.2"), Some("8.19.2"))), ["nodejs", "npm"]);
-        assert_eq!(lacking(&dpkg("1:10.0.2"), Some("9.2.0")), []);
+        assert_eq!(names(&lacking(&dpkg("1:10.0.2"), Some("8.19.2"), true)), ["nodejs", "npm"]);
+        assert_eq!(lacking(&dpkg("1:10.0.2"), Some("9.2.0"), true), []);
     }
 
     #[test]
