@@ -11,6 +11,7 @@ mod matrix;
 mod notify;
 mod operator;
 mod prove;
+mod recipe;
 mod report;
 mod run;
 mod runner;
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Installer images: tested end to end without a USB stick
     #[command(subcommand)]
     Image(image::Image),
+    /// App recipes
+    #[command(subcommand)]
+    Recipe(recipe::Recipe),
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
@@ -145,6 +149,7 @@ impl Cli {
             Command::Doctor(doctor) => doctor.run().await,
             Command::Host(host) => host.run().await,
             Command::Image(image) => image.run().await,
+            Command::Recipe(recipe) => recipe.run().await,
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
             Command::Matrix(matrix) => matrix.run().await,
