@@ -129,9 +129,15 @@ impl Power {
             Ok(Memory::Unknown) => {}
             Err(e) => return Outcome { ok: false, message: format!("{}: {e}", path.display()) },
         }
-        if let Err(e) = write(&path, None) {
+        if let Err(e) = write(&path, &BEGUN) {
             // Without the note, a crash could switch twice: rather not at all.
             return Outcome { ok: false, message: format!("{}: {e}", path.display()) };
+        }
+        // Known before it happens: a runner that dies in between takes it out all the same.
+        if let Some(medium) = medium
+            && let Err(e) = write(&self.inserted_file(run), &(job, medium))
+        {
+            return remember(&path, Outcome { ok: false, message: format!("{}: {e}", path.display()) });
         }
         if action.boots() {
             self.mark_console(run, job, power);
@@ -151,7 +157,19 @@ impl Power {
         let outcome = self.without(power, medium).await;
         let (ok, message) = (outcome.ok, &outcome.message);
         info!(run.id = %run, power.job = job, power.ok = ok, "ejecting the medium: {message}");
-        if outcome.ok { remember(&path, outcome) } else { outcome }
+        if !outcome.ok {
+            return outcome;
+        }
+        if self.inserted(run).is_some_and(|(inserted_by, _)| inserted_by == job) {
+            let _ = fs::remove_file(self.inserted_file(run));
+        }
+        remember(&path, outcome)
+    }
+
+    /// The medium that may be in the run's machine, and the job that put it there; also after a restart.
+    pub(crate) fn inserted(&self, run: RunId) -> Option<(String, Medium)> {
+        let note = fs::read(self.inserted_file(run)).ok()?;
+        serde_json::from_slice(&note).ok()
     }
 
     /// Forgets a finished run's jobs.
@@ -331,6 +349,11 @@ impl Power {
         self.jobs.join(format!("{run}-{plain}.json"))
     }
 
+    /// The note of what may be in the run's machine.
+    fn inserted_file(&self, run: RunId) -> PathBuf {
+        self.job_file(run, "inserted")
+    }
+
     /// Remembers where on a lab machine's console a job begins: what stands before it is about something else.
     fn mark_console(&self, run: RunId, job: &str, power: &Value) {
         let Some((path, _)) = self.lab_console(power) else { return };
@@ -447,6 +470,9 @@ fn lab_driver(lab: &Lab, machine: &str, bmc: &BmcAccess) -> Result<PowerDriver, 
     Ok(PowerDriver::ipmi(settings, credential, &site)?)
 }
 
+/// What stands for a job that was begun.
+const BEGUN: Option<Outcome> = None;
+
 /// What is remembered of a job.
 enum Memory {
     Unknown,
@@ -466,16 +492,16 @@ fn read(path: &Path) -> io::Result<Memory> {
 }
 
 fn remember(path: &Path, outcome: Outcome) -> Outcome {
-    if let Err(e) = write(path, Some(&outcome)) {
+    if let Err(e) = write(path, &Some(&outcome)) {
         warn!("{}: {e}", path.display());
     }
     outcome
 }
 
-fn write(path: &Path, outcome: Option<&Outcome>) -> io::Result<()> {
+fn write(path: &Path, what: &impl Serialize) -> io::Result<()> {
     let part = path.with_extension("part");
     let file = fs::File::create(&part)?;
-    serde_json::to_writer(&file, &outcome)?;
+    serde_json::to_writer(&file, what)?;
     file.sync_all()?;
     fs::rename(&part, path)
 }

@@ -33,7 +33,7 @@ async fn a_job_is_done_once_and_its_outcome_told_again() {
 async fn an_interrupted_job_is_not_done_again() {
     let dir = tempfile::tempdir().expect("tempdir");
     let power = power(dir.path());
-    write(&power.job_file(run(), "1-power-1"), None).expect("written");
+    write(&power.job_file(run(), "1-power-1"), &BEGUN).expect("written");
     let outcome =
         power.once(run(), "1-power-1", &json!({"method": "manual"}), PowerAction::Cycle, None).await;
     assert!(outcome.message.contains("not known"), "{}", outcome.message);
@@ -93,6 +93,11 @@ async fn only_the_image_that_the_run_looked_at_is_inserted() {
     let other = Medium { sha256: assay_model::Sha256::of(b"another"), ..medium.clone() };
     let outcome = power.once(run(), "1", &settings, PowerAction::Medium, Some(&other)).await;
     assert!(!outcome.ok && outcome.message.contains("another image by now"), "{}", outcome.message);
+    // What was asked for is known after a restart, whatever came of it, until it is seen to be out.
+    let (restarted, _, _) = lab_power(dir.path());
+    assert_eq!(restarted.inserted(run()), Some(("1".to_owned(), other.clone())));
+    assert!(restarted.eject(run(), "1", &settings, &other).await.ok);
+    assert_eq!(power.inserted(run()), None);
     let none = power.once(run(), "2", &settings, PowerAction::Medium, None).await;
     assert!(!none.ok && none.message.contains("no medium was named"), "{}", none.message);
     let by_hand =
@@ -106,7 +111,7 @@ async fn an_interrupted_insertion_is_looked_at_and_not_repeated() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (power, settings, medium) = lab_power(dir.path());
     let again = async |job: &str| {
-        write(&power.job_file(run(), job), None).expect("written");
+        write(&power.job_file(run(), job), &BEGUN).expect("written");
         power.once(run(), job, &settings, PowerAction::Medium, Some(&medium)).await
     };
     let outcome = again("1").await;

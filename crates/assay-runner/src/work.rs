@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, InstallOrder, Medium, Order, Services};
+use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, InstallOrder, Order, Services};
 use assay_model::RunId;
 use assay_model::event::PowerAction;
 use tokio::sync::mpsc;
@@ -93,7 +93,6 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
     if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
         warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
     }
-    let mut inserted: Option<(String, Medium)> = None;
     let mut untold = Some(Services { iperf: speed.open(grant.run, grant.speed_servers).await });
     loop {
         // Not told: tried again with every order; a machine takes longer to boot than a control plane.
@@ -112,18 +111,17 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
         // Nobody follows what was inserted, say because the machine could not be switched on: it would install by itself.
         if let Ok(order) = &order
             && !wants_medium(order)
-            && let Some((job, medium)) = &inserted
-            && power.eject(grant.run, job, &grant.power, medium).await.ok
+            && let Some((job, medium)) = power.inserted(grant.run)
         {
-            inserted = None;
+            let out = power.eject(grant.run, &job, &grant.power, &medium).await;
+            if !out.ok {
+                warn!(run.number = grant.number, "the medium is still in the machine: {}", out.message);
+            }
         }
         match order {
             Ok(Order::Wait) => {}
             Ok(Order::End) => break,
             Ok(Order::Power { job, action, medium }) => {
-                if let Some(medium) = &medium {
-                    inserted = Some((job.clone(), medium.clone()));
-                }
                 let outcome = power.once(grant.run, &job, &grant.power, action, medium.as_ref()).await;
                 let done = Done { job, ok: outcome.ok, message: outcome.message };
                 // Not told: the order comes again, and the remembered outcome is told then.
