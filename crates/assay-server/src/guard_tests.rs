@@ -1,17 +1,11 @@
 //! The guard against a cluster that answers over real TLS, and its judgement of what clusters say.
 
-use std::net::SocketAddr;
-
-use axum::Router;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::get;
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use assay_testkit::ProxmoxCluster;
 use serde_json::json;
 
 use super::*;
 
-const TOKEN: &str = "assay@pve!guard=11111111-2222-3333-4444-555555555555";
+const TOKEN: &str = ProxmoxCluster::TOKEN;
 
 /// pve1 is asked; pve3 is as given in both lists.
 fn lists(online: i64, status: &str) -> (Value, Value) {
@@ -89,45 +83,9 @@ fn tokens_are_read_line_by_line_and_go_nowhere_else() {
     }
 }
 
-/// A cluster's API over TLS with a certificate of its own.
-struct Cluster {
-    address: SocketAddr,
-    fingerprint: String,
-    handle: Handle<SocketAddr>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.handle.shutdown();
-    }
-}
-
-async fn cluster(lists: (Value, Value)) -> Cluster {
+async fn ask(cluster: &ProxmoxCluster, fingerprint: Option<String>, token: &str) -> GuardAnswer {
     let _ = CryptoProvider::install_default(ring::default_provider());
-    let made = rcgen::generate_simple_self_signed(vec!["pve1".to_owned()]).expect("a certificate");
-    let fingerprint = Sha256::of(made.cert.der()).to_string();
-    let key = made.signing_key.serialize_pem();
-    let tls = RustlsConfig::from_pem(made.cert.pem().into_bytes(), key.into_bytes()).await.expect("TLS");
-    let allowed = |headers: &HeaderMap, body: Value| {
-        let token = headers.get("authorization").and_then(|value| value.to_str().ok());
-        match token {
-            Some(token) if token == format!("PVEAPIToken={TOKEN}") => Ok(axum::Json(body)),
-            _ => Err(StatusCode::UNAUTHORIZED),
-        }
-    };
-    let (status, nodes) = lists;
-    let app = Router::new()
-        .route("/api2/json/cluster/status", get(async move |headers: HeaderMap| allowed(&headers, status)))
-        .route("/api2/json/nodes", get(async move |headers: HeaderMap| allowed(&headers, nodes)));
-    let handle = Handle::new();
-    let server = axum_server::bind_rustls(SocketAddr::from(([127, 0, 0, 1], 0)), tls).handle(handle.clone());
-    tokio::spawn(server.serve(app.into_make_service()));
-    let address = handle.listening().await.expect("it listens");
-    Cluster { address, fingerprint, handle }
-}
-
-async fn ask(cluster: &Cluster, fingerprint: Option<String>, token: &str) -> GuardAnswer {
-    let url = format!("https://{}", cluster.address);
+    let url = cluster.url();
     let tokens = ClusterTokens::parse(&format!("{url} {token}")).expect("reads");
     let member = ProxmoxMember { url, node: "pve3".to_owned(), fingerprint };
     ProxmoxGuard::new(tokens).ask(&member).await
@@ -142,28 +100,25 @@ fn why(answer: GuardAnswer) -> String {
 
 #[tokio::test]
 async fn a_cluster_is_asked_over_tls_with_the_token() {
-    let offline = cluster(lists(0, "offline")).await;
-    let pin = || Some(offline.fingerprint.clone());
-    assert_eq!(ask(&offline, pin(), TOKEN).await, GuardAnswer::Offline { node: "pve3".to_owned() });
-    let colons: Vec<String> = offline
-        .fingerprint
+    let cluster = ProxmoxCluster::start("pve3").await;
+    let pin = || Some(cluster.fingerprint().to_owned());
+    assert_eq!(ask(&cluster, pin(), TOKEN).await, GuardAnswer::Offline { node: "pve3".to_owned() });
+    let colons: Vec<String> = cluster
+        .fingerprint()
         .to_uppercase()
         .as_bytes()
         .chunks(2)
         .map(|two| String::from_utf8_lossy(two).into_owned())
         .collect();
-    assert!(ask(&offline, Some(colons.join(":")), TOKEN).await.allows());
-    let live = cluster(lists(1, "online")).await;
-    assert_eq!(
-        ask(&live, Some(live.fingerprint.clone()), TOKEN).await,
-        GuardAnswer::Live { node: "pve3".to_owned() }
-    );
+    assert!(ask(&cluster, Some(colons.join(":")), TOKEN).await.allows());
+    cluster.set_online(true);
+    assert_eq!(ask(&cluster, pin(), TOKEN).await, GuardAnswer::Live { node: "pve3".to_owned() });
 }
 
 #[tokio::test]
 async fn whoever_cannot_be_asked_lets_nobody_go() {
-    let cluster = cluster(lists(0, "offline")).await;
-    let pin = || Some(cluster.fingerprint.clone());
+    let cluster = ProxmoxCluster::start("pve3").await;
+    let pin = || Some(cluster.fingerprint().to_owned());
     let refused = why(ask(&cluster, pin(), "assay@pve!guard=wrong").await);
     assert!(refused.contains("401"), "{refused}");
     why(ask(&cluster, Some("00".repeat(32)), TOKEN).await);
@@ -171,16 +126,14 @@ async fn whoever_cannot_be_asked_lets_nobody_go() {
     let short = why(ask(&cluster, Some("abc".to_owned()), TOKEN).await);
     assert!(short.contains("64 hexadecimal digits"), "{short}");
 
-    let url = format!("https://{}", cluster.address);
-    let member = ProxmoxMember { url, node: "pve3".to_owned(), fingerprint: pin() };
+    let url = cluster.url();
+    let member = ProxmoxMember { url: url.clone(), node: "pve3".to_owned(), fingerprint: pin() };
     let without = why(ProxmoxGuard::default().ask(&member).await);
     assert!(without.contains("no token for this address"), "{without}");
-    let plain = ProxmoxMember { url: format!("http://{}", cluster.address), ..member.clone() };
+    let plain = ProxmoxMember { url: url.replace("https://", "http://"), ..member.clone() };
     assert!(why(ProxmoxGuard::default().ask(&plain).await).contains("https://"));
 
-    let address = cluster.address;
-    let member = ProxmoxMember { url: format!("https://{address}"), ..member };
-    cluster.handle.shutdown();
-    let tokens = ClusterTokens::parse(&format!("https://{address} {TOKEN}")).expect("reads");
+    drop(cluster);
+    let tokens = ClusterTokens::parse(&format!("{url} {TOKEN}")).expect("reads");
     why(ProxmoxGuard::new(tokens).ask(&member).await);
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assay_process::Cmd;
+use assay_qemu::Status;
+use assay_testkit::ProxmoxCluster;
 use serde_json::{Value, json};
 
 use crate::stack::{BOOT_S, STAGES_S, Stack, judged};
@@ -33,13 +35,17 @@ fn profile() -> PathBuf {
 
 /// Asks for the run as programs do, so that its journal can be followed from the beginning.
 async fn asked(stack: &Stack, iso: &Path, host: &str) -> i64 {
-    let profile = std::fs::read_to_string(profile()).expect("a profile");
-    let profile = assay_pipelines::image::Profile::from_toml(&profile).expect("it reads");
-    let spec = json!({ "image": iso, "folder": repository(), "seed": 1, "profile": profile });
-    let body = json!({ "spec": spec, "on": { "host": host, "boot_timeout_s": 300 } });
+    let body = asking(iso, host);
     let answer: Value =
         stack.api().insist("POST", "/api/v1/images/runs", Some(&body)).await.expect(200).json();
     answer["number"].as_i64().expect("a number")
+}
+
+fn asking(iso: &Path, host: &str) -> Value {
+    let profile = std::fs::read_to_string(profile()).expect("a profile");
+    let profile = assay_pipelines::image::Profile::from_toml(&profile).expect("it reads");
+    let spec = json!({ "image": iso, "folder": repository(), "seed": 1, "profile": profile });
+    json!({ "spec": spec, "on": { "host": host, "boot_timeout_s": 300 } })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,4 +126,41 @@ async fn a_disk_with_data_stops_it_before_anything_is_inserted() {
     journal.sealed(STAGES_S).await;
     stack.off(MACHINE).await;
     assert_eq!(stack.lab().medium(MACHINE).expect("known"), None, "a failed installation is ejected, too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_member_of_a_cluster_is_not_installed() {
+    const MACHINE: &str = "installs";
+    let cluster = ProxmoxCluster::start("pve3").await;
+    let stack = Stack::up_beside(&cluster).await;
+    stack.register_member(MACHINE, &cluster).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let iso = reference(folder.path()).await;
+
+    // Its power is not even cut: whoever asks afterwards would see it offline.
+    cluster.set_online(true);
+    let asked_for = asking(&iso, MACHINE);
+    let refused = stack.api().insist("POST", "/api/v1/images/runs", Some(&asked_for)).await;
+    let why = refused.expect(409).json::<Value>().to_string();
+    assert!(why.contains("NodeIsLiveMember") && why.contains("pve3"), "{why}");
+    let status = stack.lab().status(MACHINE).await.expect("known");
+    assert!(matches!(status, Status::Off), "{status:?}");
+
+    // It comes back while the live image looks at it: a node that was repaired under another name, or another machine.
+    cluster.set_online(false);
+    let number = asked(&stack, &iso, MACHINE).await;
+    let mut journal = stack.journal(number);
+    journal.started("Inventory", BOOT_S + STAGES_S).await;
+    cluster.set_online(true);
+    journal.kind("Held", STAGES_S).await;
+    let seen = judged(&journal.events);
+    assert_eq!(seen.last().map(String::as_str), Some("Clearance 1 fail"), "{}", journal.text());
+    let report = stack.report(number).await;
+    let codes: Vec<_> = report["findings"].as_array().expect("a list").iter().map(|f| &f["code"]).collect();
+    assert!(codes.contains(&&json!("NodeIsLiveMember")), "{report:#}");
+    assert_eq!(journal.count("MediumServed"), 0, "{}", journal.text());
+    stack.assay(&["run", "abandon", &number.to_string()]).await;
+    journal.sealed(STAGES_S).await;
+    stack.off(MACHINE).await;
+    assert_eq!(stack.lab().medium(MACHINE).expect("known"), None, "nothing was ever inserted");
 }

@@ -8,7 +8,7 @@ use assay_model::{Event, Mac, RunId};
 use assay_process::{Cmd, Detached, Output};
 use assay_qemu::{Lab, LabConfig, Status};
 use assay_store::Store;
-use assay_testkit::{Api, Ports, WebhookSink, free_ports};
+use assay_testkit::{Api, Ports, ProxmoxCluster, WebhookSink, free_ports};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -43,6 +43,15 @@ pub(crate) struct Stack {
 impl Stack {
     /// Starts the control plane and a runner with a lab.
     pub(crate) async fn up() -> Self {
+        Self::up_with(None).await
+    }
+
+    /// The same; the control plane may ask this cluster about its members.
+    pub(crate) async fn up_beside(cluster: &ProxmoxCluster) -> Self {
+        Self::up_with(Some(cluster)).await
+    }
+
+    async fn up_with(cluster: Option<&ProxmoxCluster>) -> Self {
         assert!(rustix::process::geteuid().is_root(), "a runner needs root: run these tests with sudo");
         let dir = folder();
         let ports = free_ports();
@@ -50,6 +59,11 @@ impl Stack {
         let netns = namespace(dir.path());
         let at = |port: u16| format!("127.0.0.1:{port}");
         let data = dir.path().join("data");
+        if let Some(cluster) = cluster {
+            std::fs::create_dir(&data).expect("made");
+            let line = format!("{} {}\n", cluster.url(), ProxmoxCluster::TOKEN);
+            std::fs::write(data.join("cluster-tokens"), line).expect("written");
+        }
         let serve = Cmd::new(PROGRAM)
             .args(["serve", "--listen", &at(ports.operators), "--boot-listen", &at(ports.boot)])
             .args(["--agent-listen", &at(ports.agents), "--webhook", &hook.url(), "--webhook-allow-internal"])
@@ -107,19 +121,40 @@ impl Stack {
 
     /// Registers a lab machine with the spec that it was ordered with, under its own name.
     pub(crate) async fn register(&self, machine: &str) {
-        let spec = self
-            .assay(&[
-                "lab",
-                "spec",
-                machine,
-                "--machines",
-                &text(&machines()),
-                "--state",
-                &text(&self.lab_state()),
-                "--netns",
-                &self.netns,
-            ])
-            .await;
+        let spec = self.ordered(machine).await;
+        self.register_as(machine, &spec).await;
+    }
+
+    /// The same, as the node `pve3` of a cluster.
+    pub(crate) async fn register_member(&self, machine: &str, cluster: &ProxmoxCluster) {
+        let alone = "cluster: none\n";
+        let member = format!(
+            "cluster:\n  proxmox:\n    url: {}\n    node: pve3\n    fingerprint: {}\n",
+            cluster.url(),
+            cluster.fingerprint()
+        );
+        let spec = self.ordered(machine).await;
+        assert!(spec.contains(alone), "{spec}");
+        self.register_as(machine, &spec.replace(alone, &member)).await;
+    }
+
+    /// The spec that a lab machine was ordered with.
+    async fn ordered(&self, machine: &str) -> String {
+        self.assay(&[
+            "lab",
+            "spec",
+            machine,
+            "--machines",
+            &text(&machines()),
+            "--state",
+            &text(&self.lab_state()),
+            "--netns",
+            &self.netns,
+        ])
+        .await
+    }
+
+    async fn register_as(&self, machine: &str, spec: &str) {
         let path = self.dir.path().join("spec.yaml");
         std::fs::write(&path, spec).expect("written");
         let mac = self.boot_mac(machine).to_string();
