@@ -419,7 +419,7 @@ pub struct DiskAfter {
     pub written: u64,
     /// The partition table: `gpt`, `mbr` or `none`.
     pub table: String,
-    /// Whether firmware could boot from it: an EFI system partition, boot code.
+    /// Whether the machine's firmware finds something to start on it: boot code for a BIOS, an EFI system partition for UEFI.
     pub bootable: bool,
     /// Its partitions, or itself where it has none.
     pub volumes: Vec<Volume>,

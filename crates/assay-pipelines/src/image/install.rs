@@ -284,8 +284,11 @@ fn held_to(spec: &DiskSpec, disk: &DiskAfter, checks: &mut Vec<Check>, findings:
             };
             checks.push(check(&name, ok, "the disk to boot from", seen));
             if !ok {
-                let what =
-                    if disk.changed { "was written to and has nothing to boot" } else { "was not taken" };
+                let what = if disk.changed {
+                    "was written to, and the firmware finds nothing to start on it"
+                } else {
+                    "was not taken"
+                };
                 find(
                     if disk.changed { "NoBootloader" } else { "DiskNotTaken" },
                     format!("disk {} was to become the one to boot from, and {what}", spec.name),

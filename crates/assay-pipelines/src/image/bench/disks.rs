@@ -10,7 +10,7 @@ use assay_qemu::ServedDisk;
 
 use super::Test;
 use crate::image::evidence::{DiskAfter, DiskBefore, FaultSeen, FileSeen, Volume};
-use crate::image::profile::{ContentSpec, DiskHolds, DiskSpec};
+use crate::image::profile::{ContentSpec, DiskHolds, DiskSpec, Firmware};
 
 /// The largest file that is compared.
 const MAX_FILE: u64 = 64 << 10;
@@ -79,6 +79,7 @@ impl Test {
         written: &std::collections::BTreeMap<String, u64>,
     ) -> Result<Vec<DiskAfter>, String> {
         let contents = self.profile().identify.as_ref().map(|i| i.contents.clone()).unwrap_or_default();
+        let firmware = self.profile().machine.firmware;
         let mut after = Vec::new();
         for laid in &self.disks {
             let wanted: Vec<_> =
@@ -86,9 +87,10 @@ impl Test {
             let (name, image, before, pristine) =
                 (laid.spec.name.clone(), laid.image.clone(), laid.before.clone(), laid.pristine.clone());
             let bytes = written.get(&name).copied().unwrap_or(0);
-            let read =
-                super::blocking(move || look(&name, &image, &before, pristine.as_deref(), &wanted, bytes))
-                    .await?;
+            let read = super::blocking(move || {
+                look(&name, &image, &before, pristine.as_deref(), &wanted, firmware, bytes)
+            })
+            .await?;
             after.push(read.map_err(|error| format!("disk {}: {error}", laid.spec.name))?);
         }
         Ok(after)
@@ -171,6 +173,7 @@ pub(super) fn look(
     before: &Fingerprint,
     pristine: Option<&Path>,
     wanted: &[ContentSpec],
+    firmware: Firmware,
     written: u64,
 ) -> Result<DiskAfter, String> {
     let difference = compare(before, image, pristine).map_err(|error| error.to_string())?;
@@ -202,7 +205,10 @@ pub(super) fn look(
     };
     scheme.clone_into(&mut after.table);
     let esp = table.partitions().iter().any(|entry| entry.is_esp());
-    after.bootable = esp || table.mbr.as_ref().is_some_and(|mbr| mbr.has_boot_code);
+    after.bootable = match firmware {
+        Firmware::Bios => table.mbr.as_ref().is_some_and(|mbr| mbr.has_boot_code),
+        Firmware::Uefi | Firmware::SecureBoot => esp,
+    };
     after.problem = table.problems.first().map(ToString::to_string);
     for partition in disk.partitions() {
         let (fs, fs_label) = partition.content.as_ref().map(kind).unwrap_or_default();

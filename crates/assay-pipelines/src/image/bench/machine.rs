@@ -8,14 +8,13 @@ mod channels;
 mod heed;
 
 pub(super) use self::channels::watch;
-pub(super) use self::heed::{before_work, out_of_order};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_console::{Console, Font, Rung, ScreenReader, Sighting, What};
+use assay_console::{Console, Font, Rung, ScreenReader, Sighting};
 use assay_qemu::{Accel, DiskRule, QemuError, QmpEvent, ServedDisk, Vm};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
@@ -24,19 +23,16 @@ pub(super) use self::asleep::{Asleep, CONTROL_PLANE, Keeping, MEMORY, SEEN};
 use self::channels::{Over, fonts};
 use self::heed::Heed;
 use super::secrets::Secrets;
+use super::sightings::{cut, fresh, or_starved, phase_seen, stalled};
 use crate::image::evidence::{Leak, Outcome, PhaseSeen, RungSeen, Shot, Typed, Watched};
 use crate::image::profile::{DiskFault, Phase, Profile, Within};
 
 /// Resets that firmware may do while it sets itself up (a boot order written, keys enrolled).
 const FIRMWARE_RESETS: u32 = 3;
-/// Sightings and events that are kept.
-pub(super) const MAX_NOTED: usize = 100;
 /// How long a machine that has panicked may still be heard.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of the raw serial port that are kept.
 const MAX_RAW: usize = 48 << 20;
-/// The longest line that is kept as evidence, in characters.
-const MAX_LINE: usize = 400;
 
 /// Where a machine is to get.
 pub(super) struct Goal<'a> {
@@ -180,7 +176,7 @@ impl Machine {
         let outcome = self.follow(&goal).await;
         self.watching = None;
         let failed = !matches!(outcome, Outcome::Reached | Outcome::PowerCut);
-        self.watched.outcome = outcome;
+        self.watched.outcome = or_starved(outcome, &self.watched, self.emulated);
         self.watched.seconds = (self.vm.age().saturating_sub(began)).as_secs_f64();
         self.watched.input = self.typed_before + self.vm.typed();
         if failed {
@@ -554,68 +550,10 @@ enum Next {
     Gone(Outcome),
 }
 
-/// A phase whose marker this is, waited for since `began`.
-pub(super) fn phase_seen(
-    name: &str,
-    channel: &str,
-    sighting: &Sighting,
-    began: Duration,
-    limit: Duration,
-) -> Option<PhaseSeen> {
-    let What::Marker { captures, .. } = &sighting.what else { return None };
-    Some(PhaseSeen {
-        name: name.to_owned(),
-        at_s: sighting.at.as_secs_f64(),
-        took_s: sighting.at.saturating_sub(began).as_secs_f64(),
-        limit_s: limit.as_secs_f64(),
-        written: None,
-        reacted_ms: 0.0,
-        line: cut(&sighting.text),
-        channel: channel.to_owned(),
-        captures: captures.iter().map(|(group, text)| (group.clone(), cut(text))).collect(),
-    })
-}
-
-pub(super) fn stalled(standing: &Sighting, now: Duration) -> Outcome {
-    let (code, asks) = match &standing.what {
-        What::IdleShell { prompt, .. } => ("IdleShell", prompt),
-        // A window on the screen is told by its title and its text, not by the line that its prompt was seen in.
-        What::StuckPrompt { prompt, .. } => ("StuckPrompt", prompt),
-        _ => ("StuckPrompt", &standing.text),
-    };
-    let seconds = now.saturating_sub(standing.at).as_secs_f64();
-    Outcome::Stalled { code: code.to_owned(), line: cut(asks), seconds }
-}
-
 /// How guests are run, for people.
 pub(super) fn accel_words(accel: &Accel) -> String {
     match accel {
         Accel::Kvm => "kvm".to_owned(),
         Accel::Tcg { reason } => format!("software emulation: {reason}"),
     }
-}
-
-pub(super) fn fresh(accel: &str, stretch: f64) -> Watched {
-    Watched {
-        accel: accel.to_owned(),
-        stretch,
-        outcome: Outcome::Reached,
-        rungs: Vec::new(),
-        phases: Vec::new(),
-        noted: Vec::new(),
-        typed: Vec::new(),
-        input: 0,
-        events: Vec::new(),
-        shots: Vec::new(),
-        lines: BTreeMap::new(),
-        seconds: 0.0,
-        leaks: Vec::new(),
-        staged_read: BTreeMap::new(),
-        names: Vec::new(),
-    }
-}
-
-/// A guest's line, as evidence.
-pub(super) fn cut(line: &str) -> String {
-    assay_model::text::clean_to(line, MAX_LINE)
 }

@@ -16,6 +16,7 @@ mod power_cuts;
 mod prepare;
 mod reconcile;
 mod secrets;
+mod sightings;
 mod snapshot;
 
 use std::collections::BTreeMap;

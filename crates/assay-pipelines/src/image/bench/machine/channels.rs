@@ -7,7 +7,8 @@ use assay_qemu::{QmpEvent, VmEvent, vga_font};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{MAX_NOTED, MAX_RAW, Machine, Next, Off};
+use super::super::sightings::MAX_NOTED;
+use super::{MAX_RAW, Machine, Next, Off};
 use crate::image::evidence::{MachineEvent, Outcome};
 use crate::image::profile::{Channel, Profile};
 

@@ -1,12 +1,11 @@
 //! What a sighting means for what is waited for.
 
-use assay_console::catalogue::Severity;
 use assay_console::{Sighting, What};
 
+use super::super::sightings::{Context, MAX_NOTED, before_work, cut, failure, out_of_order};
 use super::channels::Over;
-use super::{Goal, MAX_NOTED, Machine, cut};
-use crate::image::evidence::{NameSeen, Noted, Outcome, RungSeen};
-use crate::image::outcome;
+use super::{Goal, Machine};
+use crate::image::evidence::{NameSeen, Outcome, RungSeen};
 use crate::image::power::{OLD, REFUSED};
 use crate::image::profile::{Phase, Within};
 
@@ -105,21 +104,9 @@ impl Machine {
                 }
                 Heed::Nothing
             }
-            What::Failure { code, severity, meaning, next_step, .. } => {
-                let allowed = self.profile.console.allow.contains(code);
-                if *severity == Severity::Starved {
-                    let starved = outcome::starved(self.emulated && !allowed, code, &line, next_step);
-                    return starved.map_or(Heed::Nothing, Heed::End);
-                }
-                let meaning = format!("{meaning} {next_step}");
-                if sighting.is_fatal() && !allowed {
-                    return Heed::End(Outcome::Failed { code: code.clone(), line, meaning });
-                }
-                let known = self.watched.noted.iter().any(|noted| noted.code == *code && noted.line == line);
-                if !known && self.watched.noted.len() < MAX_NOTED {
-                    self.watched.noted.push(Noted { at_s, code: code.clone(), line, meaning, allowed });
-                }
-                Heed::Nothing
+            What::Failure { .. } => {
+                let context = Context { profile: &self.profile, emulated: self.emulated };
+                failure(&mut self.watched, &context, sighting).map_or(Heed::Nothing, Heed::End)
             }
             What::StuckPrompt { .. } | What::IdleShell { .. } => {
                 self.standing.insert(over, sighting.clone());
@@ -168,27 +155,5 @@ impl Machine {
             self.watched.noted.push(out_of_order(name, sighting));
         }
         Heed::Nothing
-    }
-}
-
-/// A success that was told too early.
-pub(in crate::image::bench) fn before_work(line: &str) -> Outcome {
-    Outcome::Failed {
-        code: "SuccessBeforeWork".to_owned(),
-        line: cut(line),
-        meaning: "The marker of success came before phases that belong before it. Print it after everything is written, \
-                  synced and read back."
-            .to_owned(),
-    }
-}
-
-/// A marker that came before its turn.
-pub(in crate::image::bench) fn out_of_order(name: &str, sighting: &Sighting) -> Noted {
-    Noted {
-        at_s: sighting.at.as_secs_f64(),
-        code: "PhaseOutOfOrder".to_owned(),
-        line: cut(&sighting.text),
-        meaning: format!("The marker of phase {name} came before its turn; it has to come again."),
-        allowed: false,
     }
 }

@@ -1,15 +1,11 @@
 //! What a sighting on a machine's console means for what is waited for.
 
-use assay_console::catalogue::Severity;
 use assay_console::{Rung, Sighting, What};
 
-use super::super::machine::{MAX_NOTED, before_work, out_of_order};
+use super::super::sightings::{Context, MAX_NOTED, before_work, cut, failure, out_of_order};
 use super::{Doing, Ejection, Installation};
-use crate::image::evidence::{Leak, NameSeen, Noted, Outcome, RungSeen};
-use crate::image::outcome;
+use crate::image::evidence::{Leak, NameSeen, Outcome, RungSeen};
 use crate::image::profile::{Phase, Within};
-
-pub(super) use super::super::machine::cut;
 
 /// What is to be done about a sighting.
 pub(super) enum Heed {
@@ -96,22 +92,9 @@ impl Installation {
             {
                 Heed::Nothing
             }
-            What::Failure { code, severity, meaning, next_step, .. } => {
-                let allowed = self.profile.console.allow.contains(code);
-                if *severity == Severity::Starved {
-                    let starved =
-                        outcome::starved(self.following.emulated && !allowed, code, &line, next_step);
-                    return starved.map_or(Heed::Nothing, Heed::End);
-                }
-                let meaning = format!("{meaning} {next_step}");
-                if sighting.is_fatal() && !allowed {
-                    return Heed::End(Outcome::Failed { code: code.clone(), line, meaning });
-                }
-                let known = self.watched.noted.iter().any(|noted| noted.code == *code && noted.line == line);
-                if !known && self.watched.noted.len() < MAX_NOTED {
-                    self.watched.noted.push(Noted { at_s, code: code.clone(), line, meaning, allowed });
-                }
-                Heed::Nothing
+            What::Failure { .. } => {
+                let context = Context { profile: &self.profile, emulated: self.following.emulated };
+                failure(&mut self.watched, &context, sighting).map_or(Heed::Nothing, Heed::End)
             }
             // Firmware says which keys lead into its setup, and is quiet for minutes.
             What::StuckPrompt { .. } if self.console.rung() < Some(Rung::Kernel) => Heed::Nothing,

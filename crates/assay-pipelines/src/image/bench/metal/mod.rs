@@ -21,7 +21,8 @@ use serde_json::Value;
 
 use self::heed::Heed;
 use self::transcript::Transcript;
-use super::machine::{phase_seen, stalled, watch};
+use super::machine::watch;
+use super::sightings::{cut, or_starved, phase_seen, stalled};
 use crate::image::evidence::{Booted, Installed, Outcome, Rebooted, RungSeen, Watched};
 use crate::image::profile::{Channel, Ends, Phase, Profile, Within};
 
@@ -401,12 +402,13 @@ impl Installation {
 
     fn last_line(&self) -> String {
         let line = self.console.tail(1).into_iter().next_back();
-        line.map_or_else(|| "nothing was heard".to_owned(), |line| heed::cut(&line.text))
+        line.map_or_else(|| "nothing was heard".to_owned(), |line| cut(&line.text))
     }
 
     /// The stage did not get to where it was to get; no other follows.
     fn fail(&mut self, outcome: Outcome) {
-        self.watched.outcome = self.excused(outcome);
+        let outcome = self.excused(outcome);
+        self.watched.outcome = or_starved(outcome, &self.watched, self.following.emulated);
         self.bring();
         self.stages.clear();
         self.end();
@@ -525,7 +527,7 @@ impl Installation {
     /// Whoever prints a marker of an installation is a program.
     fn begun(&mut self, sighting: &Sighting) {
         if self.highest() < Some(Rung::Userspace) {
-            let (at_s, line) = (sighting.at.as_secs_f64(), heed::cut(&sighting.text));
+            let (at_s, line) = (sighting.at.as_secs_f64(), cut(&sighting.text));
             self.watched.rungs.push(RungSeen { rung: Rung::Userspace, at_s, line });
         }
     }
@@ -565,7 +567,7 @@ fn installed(watched: Watched, ended: &str) -> Installed {
 }
 
 fn fresh(following: &Following) -> Watched {
-    super::machine::fresh(&following.machine, following.stretch)
+    super::sightings::fresh(&following.machine, following.stretch)
 }
 
 fn sent(evidence: &impl Serialize) -> Value {

@@ -144,12 +144,13 @@ impl<'a> Boots<'a> {
             .filter(|laid| names.contains(&laid.spec.name))
             .map(|laid| (laid.spec.clone(), laid.before.clone(), laid.pristine.clone()))
             .collect();
+        let firmware = profile.machine.firmware;
         let (images, changes) = (job.images.clone(), profile.power_cut.changes.clone());
         blocking(move || {
             let mut disks = Vec::new();
             for ((spec, before, pristine), image) in laid.iter().zip(&images) {
                 let wanted: Vec<_> = contents.iter().filter(|c| c.disk == spec.expect).cloned().collect();
-                disks.push(look(&spec.name, image, before, pristine.as_deref(), &wanted, 0)?);
+                disks.push(look(&spec.name, image, before, pristine.as_deref(), &wanted, firmware, 0)?);
             }
             Ok((disks, files(&names, &images, &changes)))
         })
