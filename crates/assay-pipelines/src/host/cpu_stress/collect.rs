@@ -50,7 +50,11 @@ pub(super) async fn collect(context: &CollectContext<'_>) -> Result<Collected, C
     let mut watch = Watch::new(context.machine, f64::from(context.spec.limits.max_temp_c)).await;
     let places = Places::default();
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
-    let stopped = first_of(work(context, amount, processors, &places), watch.until_too_hot()).await;
+    // Read once before anything is done: what is over within moments has a temperature, too.
+    let stopped = match watch.too_hot().await {
+        Some(why) => Some(why),
+        None => first_of(work(context, amount, processors, &places), watch.until_too_hot()).await,
+    };
     if let Some(why) = &stopped {
         (context.progress)(&format!("stopped: {why}"));
     }
@@ -176,18 +180,26 @@ impl Watch {
     /// Reads until one of them stays above the limit.
     async fn until_too_hot(&mut self) -> String {
         loop {
-            let values = self.hwmon.read().await;
-            for (temperature, at) in self.temperatures.iter_mut().zip(&self.thermal) {
-                temperature.add(values.get(*at).copied().flatten());
-                if let Some(hot) = temperature.sustained.filter(|value| *value > self.limit) {
-                    return format!(
-                        "sensor {} reached {hot:.1} °C, and at most {:.0} °C is allowed",
-                        temperature.sensor, self.limit
-                    );
-                }
-            }
             tokio::time::sleep(EVERY).await;
+            if let Some(why) = self.too_hot().await {
+                return why;
+            }
         }
+    }
+
+    /// Reads all of them; which one has stayed above the limit.
+    async fn too_hot(&mut self) -> Option<String> {
+        let values = self.hwmon.read().await;
+        for (temperature, at) in self.temperatures.iter_mut().zip(&self.thermal) {
+            temperature.add(values.get(*at).copied().flatten());
+            if let Some(hot) = temperature.sustained.filter(|value| *value > self.limit) {
+                return Some(format!(
+                    "sensor {} reached {hot:.1} °C, and at most {:.0} °C is allowed",
+                    temperature.sensor, self.limit
+                ));
+            }
+        }
+        None
     }
 }
 
