@@ -38,6 +38,9 @@ pub struct ImageTest {
     pub checks_off: bool,
     /// Whether stages were left out, so that a pass says nothing of them.
     pub stages_left_out: bool,
+    /// The phase from which it was to go on, where it was not to begin at the beginning: a pass says less then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_phase: Option<String>,
     /// The code of the finding that says most about why it failed.
     pub code: Option<String>,
     /// What the runner says it is doing.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::order::RunOptions;
 use assay_model::host::spec::HostSpec;
-use assay_model::{Pipeline, RunId, RunView, Sha256, StageName, StagePlan, TargetId, text};
+use assay_model::{Pipeline, RunView, Sha256, StageName, StagePlan, TargetId, text};
 use assay_pipelines::image::evidence::{Inspected, Prepared};
 use assay_pipelines::image::{self, ImageSpec, hardware};
-use assay_store::{CreateError, HostRow, ImageSeen, Write};
+use assay_store::{HostRow, ImageSeen, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -81,16 +81,7 @@ impl Engine {
             muted,
             options: RunOptions { left_out, ..RunOptions::default() },
         };
-        let id = RunId(uuid::Uuid::now_v7());
-        let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
-            CreateError::HostBusy { number, state } => EngineError::Refused(format!(
-                "{} is in run {number} ({state}); a host is never tested twice at once. Decide about that run first",
-                host.name
-            )),
-            CreateError::Db(store) => EngineError::Store(store),
-        })?;
-        self.wake.notify_one();
-        Ok(run)
+        self.create(created).await
     }
 
     /// Queues a run over an image, on a virtual machine of the runner's.
@@ -124,18 +115,9 @@ impl Engine {
             machine: None,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
             muted,
-            options: RunOptions { left_out, ..RunOptions::default() },
+            options: RunOptions { left_out, from_phase: spec.from_phase, ..RunOptions::default() },
         };
-        let id = RunId(uuid::Uuid::now_v7());
-        let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
-            CreateError::HostBusy { number, state } => EngineError::Refused(format!(
-                "{name} is in run {number} ({state}); an image is never tested twice at once under one name. Wait for \
-                 that run, or cancel it"
-            )),
-            CreateError::Db(store) => EngineError::Store(store),
-        })?;
-        self.wake.notify_one();
-        Ok(run)
+        self.create(created).await
     }
 
     /// The evidence of the stages as far as there is any, of each its latest: what pages show. Evidence that retention
@@ -173,8 +155,7 @@ impl Engine {
             (prepared.and_then(|(_, value)| read::<Prepared>(value)), read::<Inspected>(&now))
         };
         let volume = inspected.map(|inspected| text::clean_to(&inspected.volume_id, 64));
-        let begun_late = ImageSpec::of(&run.created.spec).is_ok_and(|spec| spec.from_phase.is_some());
-        let whole = run.created.muted.is_empty() && run.created.options.left_out.is_empty() && !begun_late;
+        let whole = run.created.is_whole();
         Ok(prepared
             .map(|image| Write::Image(ImageSeen { digest: image.sha256, bytes: image.bytes, volume, whole })))
     }

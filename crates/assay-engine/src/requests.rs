@@ -55,6 +55,10 @@ impl Engine {
             yaml => HostSpec::from_yaml(yaml).map_err(|e| EngineError::Invalid(e.to_string()))?,
         };
         check_replaced(&options.options.replaced)?;
+        if options.options.from_phase.is_some() {
+            let why = "a host has no phases to go on from; only the run of an image has";
+            return Err(EngineError::Invalid(why.to_owned()));
+        }
         let replaced = options.options.replaced.clone();
         let outdated = read_as_replaced(&mut spec, &replaced);
         let (stages, left_out) = plan(&spec, profile, &options)?;
@@ -80,21 +84,32 @@ impl Engine {
             muted: options.muted,
             options: RunOptions { left_out, ..options.options },
         };
-        let id = RunId(uuid::Uuid::now_v7());
-        let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
-            CreateError::HostBusy { number, state } => EngineError::Refused(format!(
-                "{} is in run {number} ({state}); a host is never tested twice at once. Decide about that run first",
-                host.name
-            )),
-            CreateError::Db(store) => EngineError::Store(store),
-        })?;
-        self.wake.notify_one();
+        let run = self.create(created).await?;
         if outdated.is_empty() {
             return Ok(run);
         }
         let events: Vec<_> = outdated.into_iter().map(|part| spec_outdated(&host.name, part)).collect();
-        let committed = self.transact(id, |_| Ok(Changes { events, writes: Vec::new() })).await?;
+        let committed = self.transact(run.id, |_| Ok(Changes { events, writes: Vec::new() })).await?;
         Ok(committed.view)
+    }
+
+    /// Writes a run down; the dispatcher takes it up. One target is never tested twice at once.
+    pub(crate) async fn create(&self, created: RunCreated) -> Result<Arc<RunView>, EngineError> {
+        let name = created.target.name.clone();
+        let then = if created.has_machine() {
+            "a host is never tested twice at once. Decide about that run first"
+        } else {
+            "an image is never tested twice at once under one name. Wait for that run, or cancel it"
+        };
+        let id = RunId(uuid::Uuid::now_v7());
+        let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
+            CreateError::HostBusy { number, state } => {
+                EngineError::Refused(format!("{name} is in run {number} ({state}); {then}"))
+            }
+            CreateError::Db(store) => EngineError::Store(store),
+        })?;
+        self.wake.notify_one();
+        Ok(run)
     }
 
     /// The host's run that is not over yet.

@@ -75,6 +75,11 @@ impl RunCreated {
         }
     }
 
+    /// Whether nothing was spared: no check is switched off, no stage left out, and it was to begin at the beginning.
+    pub const fn is_whole(&self) -> bool {
+        self.muted.is_empty() && self.options.left_out.is_empty() && self.options.from_phase.is_none()
+    }
+
     /// Whether a machine boots over the network for it, and is switched on and off. Otherwise the runner does the work
     /// itself, as the run's agent.
     pub const fn has_machine(&self) -> bool {

@@ -102,6 +102,9 @@ pub struct MatrixTry {
     /// The last stage that was run, where later ones were left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// The phase from which it was to go on, on a machine that an earlier run left there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_phase: Option<String>,
     /// Codes of checks that were switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub muted: Vec<String>,
@@ -258,6 +261,7 @@ impl MatrixTry {
     /// Why a pass of it speaks for less than the whole pipeline.
     pub fn limits(&self) -> Vec<String> {
         let mut limits = Vec::new();
+        limits.extend(self.from_phase.as_ref().map(|phase| format!("from {phase} on alone")));
         limits.extend(self.until.as_ref().map(|stage| format!("up to {stage} alone")));
         if !self.muted.is_empty() {
             limits.push("checks muted".to_owned());
@@ -358,6 +362,7 @@ mod tests {
             started_at: None,
             earlier: false,
             until: None,
+            from_phase: None,
             muted: Vec::new(),
             unverified: 0,
         }
@@ -416,6 +421,9 @@ mod tests {
     fn a_pass_that_speaks_for_less_says_so() {
         let mut one = case(&[TryVerdict::Pass]);
         assert_eq!(one.word(), "pass");
+        one.tries[0].from_phase = Some("welcome".into());
+        assert_eq!(one.word(), "pass, from welcome on alone");
+        one.tries[0].from_phase = None;
         one.tries[0].until = Some("Boot".into());
         assert_eq!(one.word(), "pass, up to Boot alone");
         one.tries[0].muted = vec!["IdleShell".into()];

@@ -217,6 +217,9 @@ fn reservations(news: &Notification) -> Option<String> {
             out.push(clean_to(&format!("{what} ({})", names.join(", ")), MAX_FINDING));
         }
     }
+    if let Some(phase) = &about.from_phase {
+        out.push(clean_to(&format!("it was to go on from the phase `{phase}`"), MAX_FINDING));
+    }
     (!out.is_empty()).then(|| out.join(" and "))
 }
 

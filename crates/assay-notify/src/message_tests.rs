@@ -97,13 +97,17 @@ fn only_a_whole_pass_says_that_the_machine_can_be_used() {
     assert!(partly.body.contains("it can be used; not verified: PSU."), "{}", partly.body);
 
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let cases: [(Change, &str); 4] = [
+    let cases: [(Change, &str); 5] = [
         (|about| about.overridden = true, "but something was waived: read the report before you trust it."),
         (
             |about| about.muted = vec!["DimmMissing".into()],
             "but checks were switched off (DimmMissing): read",
         ),
         (|about| about.left_out = vec!["Storage".into()], "but stages were left out (Storage): read"),
+        (
+            |about| about.from_phase = Some("welcome".into()),
+            "but it was to go on from the phase `welcome`: read",
+        ),
         (
             |about| (about.overridden, about.left_out) = (true, vec!["Storage".into()]),
             "but something was waived and stages were left out (Storage): read",

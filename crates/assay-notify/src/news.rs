@@ -51,6 +51,8 @@ pub struct About {
     pub muted: Vec<String>,
     /// The stages that were left out by request.
     pub left_out: Vec<String>,
+    /// The phase of an image's profile from which the run was to go on, on a machine that an earlier run left there.
+    pub from_phase: Option<String>,
     /// The stages that could not be verified and did not have to be.
     pub unverified: Vec<String>,
     /// The findings that led to it, the worst first; at most five.
@@ -98,6 +100,7 @@ impl About {
             overridden: run.overridden,
             muted: run.created.muted.clone(),
             left_out: run.created.options.left_out.iter().map(ToString::to_string).collect(),
+            from_phase: run.created.options.from_phase.clone(),
             unverified: unverified(run),
             findings,
             more_findings,

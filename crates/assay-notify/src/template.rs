@@ -155,6 +155,7 @@ fn sample(event: &str) -> Notification {
             overridden: false,
             muted: Vec::new(),
             left_out: Vec::new(),
+            from_phase: None,
             unverified: Vec::new(),
             findings: vec![finding],
             more_findings: 0,

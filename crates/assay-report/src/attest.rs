@@ -74,6 +74,9 @@ pub fn statement(view: &RunView, head: Sha256) -> Value {
     if !created.options.left_out.is_empty() {
         statement["predicate"]["assay"]["leftOut"] = json!(created.options.left_out);
     }
+    if let Some(phase) = &created.options.from_phase {
+        statement["predicate"]["assay"]["fromPhase"] = json!(phase);
+    }
     statement
 }
 
@@ -120,15 +123,10 @@ pub(crate) fn differences(signed: &Value, view: &RunView, head: Sha256) -> Vec<&
 
 fn result(view: &RunView) -> &'static str {
     match view.result {
-        Some(RunResult::Pass) if view.overridden || !is_whole(view) => "WARNED",
+        Some(RunResult::Pass) if view.overridden || !view.created.is_whole() => "WARNED",
         Some(RunResult::Pass) => "PASSED",
         Some(RunResult::Fail) | None => "FAILED",
     }
-}
-
-/// Whether no check was switched off and no stage left out.
-const fn is_whole(view: &RunView) -> bool {
-    view.created.muted.is_empty() && view.created.options.left_out.is_empty()
 }
 
 /// The stages that passed; those to look at twice (waived, or optional and not verified); those

@@ -112,6 +112,14 @@ fn pass(view: &RunView) -> Said {
         headline.push_str(" – STAGES LEFT OUT");
         why.push("Stages were left out by request, so this run can never admit the machine.".to_owned());
     }
+    if let Some(phase) = &view.created.options.from_phase {
+        headline.push_str(" – FROM A PHASE");
+        why.push(format!(
+            "It was to go on from the phase `{}`, where an earlier run had kept its machine; only a run from the beginning \
+             speaks for the image.",
+            clean(phase)
+        ));
+    }
     let tone = if why.is_empty() { Tone::Good } else { Tone::Caution };
     if why.is_empty() {
         why.push("Every required stage passed.".to_owned());

@@ -126,7 +126,7 @@ fn verdict(run: &RunView, stages: &[StageView]) -> TrialVerdict {
     if of_image.filter_map(StageView::judgement).any(|judgement| judgement.verdict == Verdict::Fail) {
         return TrialVerdict::Fail;
     }
-    let whole = run.created.muted.is_empty() && run.created.options.left_out.is_empty() && !run.overridden;
+    let whole = run.created.is_whole() && !run.overridden;
     let good = stages.iter().all(|stage| match stage.verdict() {
         Some(verdict) => !verdict.blocks(stage.plan.required),
         None => false,

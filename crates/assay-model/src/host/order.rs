@@ -113,6 +113,10 @@ pub struct RunOptions {
     /// Stages that were left out by request; a run without all of its stages says so and can never gate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<StageName>,
+    /// The phase of an image's profile from which the run is to go on, where an earlier one kept its machine there. Whether one
+    /// had is told by Prepare; either way such a run speaks for less than one from the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_phase: Option<String>,
 }
 
 impl RunOptions {

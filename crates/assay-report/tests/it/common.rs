@@ -309,6 +309,18 @@ pub(crate) fn left_out(key: &SigningKey) -> Story {
     story
 }
 
+/// A run that was to go on from the snapshot of an earlier one.
+pub(crate) fn begun_late(key: &SigningKey) -> Story {
+    let mut story = Story::begin(47, |c| {
+        c.options.from_phase = Some("welcome".into());
+        c.stages.truncate(1);
+    });
+    story.boot().stage(0, 1, 9, good("fine", "parts read", 30));
+    story.add(1, EventBody::RunCompleted { result: Some(RunResult::Pass) });
+    story.seal(key);
+    story
+}
+
 /// What a server would add: the machine, its temperatures, the checks' last red.
 pub(crate) fn extras(story: &Story) -> Extras {
     let wave = |base: f64, rise: f64, wobble: f64| {

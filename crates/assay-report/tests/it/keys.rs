@@ -43,9 +43,13 @@ fn many_starts_at_once_end_with_one_key() {
 fn the_statement_is_in_totos_and_says_no_more_than_the_run() {
     let key = SigningKey::generate().expect("random");
     let mut told = Vec::new();
-    for story in
-        [common::passed(&key), common::overridden(&key), common::cancelled(&key), common::muted(&key)]
-    {
+    for story in [
+        common::passed(&key),
+        common::overridden(&key),
+        common::cancelled(&key),
+        common::muted(&key),
+        common::begun_late(&key),
+    ] {
         let Some(EventBody::Sealed(seal)) = story.events().pop().map(|e| e.body) else {
             panic!("not sealed")
         };
@@ -66,5 +70,6 @@ fn the_statement_is_in_totos_and_says_no_more_than_the_run() {
     "assay-run-42" "WARNED" passed ["Inventory","SMART","CPUStress","Network"] warned ["SpecValidate"] failed []
     "assay-run-44" "FAILED" passed [] warned [] failed []
     "assay-run-45" "WARNED" passed ["Inventory"] warned [] failed []
+    "assay-run-47" "WARNED" passed ["Inventory"] warned [] failed []
     "#);
 }

@@ -23,6 +23,7 @@ fn tried(case: &str, number: u32, verdict: TryVerdict) -> MatrixTry {
         started_at: None,
         earlier: false,
         until: None,
+        from_phase: None,
         muted: Vec::new(),
         unverified: 0,
     }

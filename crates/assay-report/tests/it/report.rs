@@ -101,6 +101,12 @@ fn the_top_of_the_page_says_verdict_gaps_and_next_steps_in_words() {
     Not verified
     stages left out by request: Storage
     "#);
+    insta::assert_snapshot!(top(&page(&common::begun_late(&key))), @r#"
+    Assay report · run 47
+    pve-07
+    PASS – FROM A PHASE
+    It was to go on from the phase `welcome`, where an earlier run had kept its machine; only a run from the beginning speaks for the image.
+    "#);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::format::{self, When};
-use super::shell::{Badge, PageError, RunFacts, Shell, Signed, page as finished};
+use super::shell::{Badge, PageError, RunFacts, Shell, Signed, Spared, page as finished};
 use crate::api;
 use crate::state::App;
 
@@ -194,8 +194,11 @@ fn badge(test: &ImageTest) -> Badge {
         state: run.state,
         result: run.result,
         overridden: run.overridden,
-        muted: test.checks_off,
-        left_out: test.stages_left_out,
+        spared: Spared {
+            muted: test.checks_off,
+            left_out: test.stages_left_out,
+            begun_late: test.from_phase.is_some(),
+        },
         profile: &run.profile,
         stage: run.stage.as_deref(),
     })

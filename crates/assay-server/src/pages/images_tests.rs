@@ -23,6 +23,7 @@ fn test(number: i64, state: RunState, result: Option<RunResult>, seconds: &[(&st
         image: None,
         checks_off: false,
         stages_left_out: false,
+        from_phase: None,
         code: (result == Some(RunResult::Fail)).then(|| "PhaseTimeout".to_owned()),
         step: None,
         seconds: None,
@@ -43,17 +44,18 @@ fn of(digest: &[u8], mut test: ImageTest) -> ImageTest {
 #[test]
 fn the_latest_run_counts_and_the_others_are_the_trend() {
     let tests = [
-        test(4, RunState::Completed, Some(RunResult::Fail), &[]),
+        test(5, RunState::Completed, Some(RunResult::Fail), &[]),
+        ImageTest { from_phase: Some("welcome".to_owned()), ..passed(4, &[]) },
         ImageTest { checks_off: true, ..passed(3, &[]) },
         test(2, RunState::Completed, None, &[]),
         passed(1, &[]),
     ];
     let line = line("x", &tests, Micros::seconds(60)).expect("there are runs");
-    assert_eq!((line.run, line.badge.tone, line.detail.as_str()), (4, "fail", "PhaseTimeout at Install"));
+    assert_eq!((line.run, line.badge.tone, line.detail.as_str()), (5, "fail", "PhaseTimeout at Install"));
     let tones: Vec<_> = line.trend.marks.iter().map(|(tone, _)| *tone).collect();
     assert_eq!(tones[0], "pass");
-    assert_eq!(tones[2..], ["warn", "fail"], "without a check a pass is not green");
-    assert!(line.trend.words.contains("passed, checks off"), "{}", line.trend.words);
+    assert_eq!(tones[2..], ["warn", "warn", "fail"], "without a check or its beginning a pass is not green");
+    assert!(line.trend.words.contains("passed, checks off, passed, from a phase"), "{}", line.trend.words);
     assert_eq!(counts(&[line]), "1 failed");
     assert!(super::line("x", &[], Micros(0)).is_none());
 }

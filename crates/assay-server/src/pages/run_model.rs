@@ -6,7 +6,7 @@ use assay_model::text::plural;
 use assay_model::{DecisionKind, Finding, Micros, RunState, RunView, Severity};
 
 use super::format::{self, When};
-use super::shell::{Badge, RunFacts};
+use super::shell::{Badge, RunFacts, Spared};
 use super::stage_model::{Around, StageModel};
 
 /// The codes of disks that a permit may name.
@@ -115,8 +115,11 @@ pub(super) fn facts(run: &RunView) -> RunFacts<'_> {
         state: run.state(),
         result: run.result,
         overridden: run.overridden,
-        muted: !run.created.muted.is_empty(),
-        left_out: !run.created.options.left_out.is_empty(),
+        spared: Spared {
+            muted: !run.created.muted.is_empty(),
+            left_out: !run.created.options.left_out.is_empty(),
+            begun_late: run.created.options.from_phase.is_some(),
+        },
         profile: &run.created.profile,
         stage: run.current_stage().map(|s| s.plan.name.as_str()),
     }
@@ -247,6 +250,9 @@ fn told_facts(run: &RunView) -> Vec<(&'static str, String)> {
         run.created.options.left_out.iter().map(assay_model::StageName::as_str).collect();
     if !left_out.is_empty() {
         out.push(("Stages left out", left_out.join(", ")));
+    }
+    if let Some(phase) = &run.created.options.from_phase {
+        out.push(("To go on from the phase", phase.clone()));
     }
     out
 }

@@ -81,7 +81,7 @@ impl Badge {
         Self::new("active", "active", word)
     }
 
-    /// Where a run stands. A pass is green only when nothing was waived, no check switched off and no stage left out.
+    /// Where a run stands. A pass is green only when nothing was waived and nothing spared.
     pub(super) fn run(run: &RunFacts<'_>) -> Self {
         match (run.state, run.result) {
             (RunState::Queued, _) => Self::new("idle", "wait", "Queued"),
@@ -153,18 +153,29 @@ pub(super) struct RunFacts<'a> {
     pub(super) state: RunState,
     pub(super) result: Option<RunResult>,
     pub(super) overridden: bool,
-    pub(super) muted: bool,
-    pub(super) left_out: bool,
+    pub(super) spared: Spared,
     pub(super) profile: &'a str,
     pub(super) stage: Option<&'a str>,
+}
+
+/// What a run was spared by request, so that a pass of it says less.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spared {
+    pub(super) muted: bool,
+    pub(super) left_out: bool,
+    pub(super) begun_late: bool,
 }
 
 impl RunFacts<'_> {
     fn passed(&self) -> Badge {
         // A profile lower than standard carries its name in the verdict.
         let lower = if self.profile == "quick" { " (quick)" } else { "" };
-        let reservations =
-            [(self.overridden, "waived"), (self.muted, "checks off"), (self.left_out, "stages left out")];
+        let reservations = [
+            (self.overridden, "waived"),
+            (self.spared.muted, "checks off"),
+            (self.spared.left_out, "stages left out"),
+            (self.spared.begun_late, "from a phase"),
+        ];
         let told: Vec<&str> = reservations.into_iter().filter_map(|(is, word)| is.then_some(word)).collect();
         if told.is_empty() {
             return Badge::good(format!("Passed{lower}"));
@@ -286,8 +297,7 @@ mod tests {
             state,
             result,
             overridden: false,
-            muted: false,
-            left_out: false,
+            spared: Spared::default(),
             profile: "standard",
             stage: None,
         }
@@ -298,11 +308,18 @@ mod tests {
         let pass = facts(RunState::Completed, Some(RunResult::Pass));
         assert_eq!(Badge::run(&pass).tone, "pass");
         assert_eq!(Badge::run(&RunFacts { overridden: true, ..pass }).tone, "warn");
-        assert_eq!(Badge::run(&RunFacts { muted: true, ..pass }).tone, "warn");
-        assert_eq!(Badge::run(&RunFacts { left_out: true, ..pass }).tone, "warn");
-        let all =
-            Badge::run(&RunFacts { overridden: true, muted: true, left_out: true, profile: "quick", ..pass });
-        assert_eq!(all.word, "Passed (quick), waived, checks off, stages left out");
+        let all = Spared { muted: true, left_out: true, begun_late: true };
+        for (spared, word) in [
+            (Spared { muted: true, ..Spared::default() }, "Passed, checks off"),
+            (Spared { left_out: true, ..Spared::default() }, "Passed, stages left out"),
+            (Spared { begun_late: true, ..Spared::default() }, "Passed, from a phase"),
+            (all, "Passed, checks off, stages left out, from a phase"),
+        ] {
+            let badge = Badge::run(&RunFacts { spared, ..pass });
+            assert_eq!((badge.tone, badge.word.as_str()), ("warn", word));
+        }
+        let all = Badge::run(&RunFacts { overridden: true, spared: all, profile: "quick", ..pass });
+        assert_eq!(all.word, "Passed (quick), waived, checks off, stages left out, from a phase");
         assert_eq!(Badge::run(&RunFacts { profile: "quick", ..pass }).word, "Passed (quick)");
         assert_ne!(Badge::run(&facts(RunState::Completed, None)).tone, "pass");
         for state in RunState::ALL {

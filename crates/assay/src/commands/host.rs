@@ -258,6 +258,7 @@ impl VetArgs {
             options: RunOptions {
                 replaced: self.replaced,
                 left_out: self.without.into_iter().map(StageName).collect(),
+                ..RunOptions::default()
             },
             only_stages: self.only_stages.into_iter().map(StageName).collect(),
             with_stages: self.with_memtest86.then(|| StageName::from("Memtest86")).into_iter().collect(),

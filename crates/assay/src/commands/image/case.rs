@@ -155,7 +155,7 @@ pub(super) async fn finish(
         std::fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
     }
     let detail = out::keep(client, run.number, &path).await?;
-    Ok((tried(case, number, folder, &detail, &common.muted), detail.report))
+    Ok((tried(case, number, folder, &detail, common), detail.report))
 }
 
 /// A finished run as a try.
@@ -164,7 +164,7 @@ pub(super) fn tried(
     number: u32,
     folder: String,
     detail: &RunDetail,
-    muted: &[String],
+    common: &Common,
 ) -> MatrixTry {
     let report = &detail.report;
     let failed = report.stages.iter().find(|stage| Some(&stage.name) == report.run.failed_stage.as_ref());
@@ -215,7 +215,8 @@ pub(super) fn tried(
         started_at: report.run.started_at.clone(),
         earlier: false,
         until: shortened(case),
-        muted: muted.to_vec(),
+        from_phase: common.from_phase.clone(),
+        muted: common.muted.clone(),
         unverified: report.unverified.len(),
     }
 }

@@ -155,6 +155,7 @@ mod tests {
             started_at: None,
             earlier: false,
             until: None,
+            from_phase: None,
             muted: muted.iter().map(|code| (*code).to_owned()).collect(),
             unverified: 0,
         }

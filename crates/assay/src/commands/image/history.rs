@@ -109,7 +109,11 @@ impl Show {
 fn verdict(test: &ImageTest) -> String {
     let mut words = run::verdict_words(&test.run);
     if test.run.result.is_some() {
-        let reservations = [(test.checks_off, ", checks off"), (test.stages_left_out, ", stages left out")];
+        let reservations = [
+            (test.checks_off, ", checks off"),
+            (test.stages_left_out, ", stages left out"),
+            (test.from_phase.is_some(), ", from a phase"),
+        ];
         words.extend(reservations.into_iter().filter_map(|(is, word)| is.then_some(word)));
     }
     words

@@ -103,6 +103,7 @@ mod tests {
             started_at: None,
             earlier: false,
             until: None,
+            from_phase: None,
             muted: Vec::new(),
             unverified: 0,
         });
