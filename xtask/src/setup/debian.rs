@@ -12,13 +12,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 62] = [
+const PACKAGES: [&str; 64] = [
     "acpica-tools",
     "apt-utils",
     "binutils",
     "btrfs-progs",
     "busybox-static",
     "chromium",
+    "chromium-driver",
     "cpio",
     "cryptsetup-bin",
     "curl",
@@ -31,6 +32,7 @@ const PACKAGES: [&str; 62] = [
     "e2fsprogs",
     "etcd-server",
     "ethtool",
+    "exfatprogs",
     "fdisk",
     "fio",
     "gcc",

@@ -68,18 +68,31 @@ impl Lint {
                 ui::line(&format!("    {}", finding.next_step));
             }
         }
+        for (verdict, reason, rules) in self.reasons(report) {
+            ui::line(&format!("{} {}: {reason}", rules.join(", "), words(verdict)));
+        }
+        ui::say(&counts(report));
+    }
+
+    /// Why rules came to neither a pass nor a fail, or to less than a whole one; those with the same reason together.
+    fn reasons<'r>(&self, report: &'r LintReport) -> Vec<(Verdict, &'r str, Vec<&'r str>)> {
+        let mut told: Vec<(Verdict, &str, Vec<&str>)> = Vec::new();
         for result in &report.results {
             let wanted = match result.verdict {
                 Verdict::Fail => result.reason.is_some(),
                 Verdict::Unverified | Verdict::NotChecked => true,
                 Verdict::Pass | Verdict::Skip => self.all,
             };
-            if wanted {
-                let reason = result.reason.as_deref().unwrap_or(&result.title);
-                ui::line(&format!("{} {}: {reason}", result.rule, verdict(result.verdict)));
+            if !wanted {
+                continue;
+            }
+            let reason = result.reason.as_deref().unwrap_or(&result.title);
+            match told.iter_mut().find(|(verdict, why, _)| (*verdict, *why) == (result.verdict, reason)) {
+                Some((_, _, rules)) => rules.push(&result.rule),
+                None => told.push((result.verdict, reason, vec![&result.rule])),
             }
         }
-        ui::say(&counts(report));
+        told
     }
 }
 
@@ -128,10 +141,10 @@ const fn word(severity: Severity) -> &'static str {
     }
 }
 
-const fn verdict(verdict: Verdict) -> &'static str {
+const fn words(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "passed",
-        Verdict::Fail => "failed, and was not checked as a whole",
+        Verdict::Fail => "failed, not checked as a whole",
         Verdict::Skip => "does not apply",
         Verdict::NotChecked => "not checked here",
         Verdict::Unverified => "could not be checked",
@@ -171,6 +184,28 @@ mod tests {
             let report = of(results);
             assert_eq!((exit(&report, false), exit(&report, true)), (usual, strict), "{results:?}");
         }
+    }
+
+    #[test]
+    fn rules_with_one_reason_share_a_line() {
+        let with = |rule: &str, verdict: Verdict, reason: Option<&str>| RuleResult {
+            rule: rule.to_owned(),
+            reason: reason.map(str::to_owned),
+            ..result(Severity::Error, verdict)
+        };
+        let report = LintReport {
+            recipe: "x".to_owned(),
+            results: vec![
+                with("R001", Verdict::Unverified, Some("it does not read")),
+                with("R002", Verdict::Fail, None),
+                with("R003", Verdict::Unverified, Some("it does not read")),
+                with("R004", Verdict::Skip, Some("nothing to look at")),
+            ],
+        };
+        let lint = Lint { folder: PathBuf::new(), strict: false, all: false, rules: false, json: false };
+        assert_eq!(lint.reasons(&report), [(Verdict::Unverified, "it does not read", vec!["R001", "R003"])]);
+        let all = Lint { all: true, ..lint };
+        assert_eq!(all.reasons(&report).len(), 2);
     }
 
     #[test]
