@@ -1,7 +1,7 @@
 //! Compose files, read as `docker stack deploy` reads them.
 //!
 //! In this order: each file is parsed (anchors and merge keys expanded), its variables are filled in, it becomes types, and
-//! is put over the files before it. [`load`] reports everything that is wrong in all files at once; [`check`] says what is
+//! is put over the files before it. [`load()`] reports everything that is wrong in all files at once; [`check()`] says what is
 //! wrong with the whole, such as a secret that is read and nowhere declared.
 
 mod check;
