@@ -134,10 +134,11 @@ impl Power {
             return Outcome { ok: false, message: format!("{}: {e}", path.display()) };
         }
         // Known before it happens: a runner that dies in between takes it out all the same.
+        let note = self.inserted_file(run);
         if let Some(medium) = medium
-            && let Err(e) = write(&self.inserted_file(run), &(job, medium))
+            && let Err(e) = write(&note, &(job, medium))
         {
-            return remember(&path, Outcome { ok: false, message: format!("{}: {e}", path.display()) });
+            return remember(&path, Outcome { ok: false, message: format!("{}: {e}", note.display()) });
         }
         if action.boots() {
             self.mark_console(run, job, power);

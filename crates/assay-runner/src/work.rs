@@ -93,6 +93,7 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
     if let Err(problem) = provision.allow(grant.run, grant.macs.clone()).await {
         warn!(run.number = grant.number, "netboot cannot be opened for the run: {problem}");
     }
+    let mut stays = String::new();
     let mut untold = Some(Services { iperf: speed.open(grant.run, grant.speed_servers).await });
     loop {
         // Not told: tried again with every order; a machine takes longer to boot than a control plane.
@@ -114,8 +115,10 @@ async fn follow(client: &Client, machines: &Machines, grant: Grant) {
             && let Some((job, medium)) = power.inserted(grant.run)
         {
             let out = power.eject(grant.run, &job, &grant.power, &medium).await;
-            if !out.ok {
-                warn!(run.number = grant.number, "the medium is still in the machine: {}", out.message);
+            // Tried with every order, and said once.
+            if !out.ok && out.message != stays {
+                warn!(run.number = grant.number, "the medium may still be in the machine: {}", out.message);
+                stays = out.message;
             }
         }
         match order {

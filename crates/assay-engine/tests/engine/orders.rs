@@ -145,6 +145,9 @@ async fn orders_that_make_no_sense_are_refused() {
     assert!(refused(only(&["Reporting"])).await.contains("no stage is left"));
     assert!(refused(replaced("S1", "s1 ")).await.contains("cannot replace itself"));
     assert!(refused(replaced("", "S2")).await.contains("old and the new serial number"));
+    let late = RunOptions { from_phase: Some("welcome".to_owned()), ..RunOptions::default() };
+    let late = VetOptions { options: late, ..Bench::options() };
+    assert!(refused(late).await.contains("a host has no phases"));
 
     let run = bench.vet_with(only(&["SMART"])).await;
     let view = bench.check(run).await;
