@@ -85,6 +85,13 @@ impl SecretValue {
     }
 }
 
+impl From<&str> for SecretValue {
+    /// A value that somebody gave.
+    fn from(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+}
+
 impl fmt::Debug for SecretValue {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "SecretValue({} characters)", self.0.chars().count())

@@ -221,6 +221,26 @@ impl Checkout {
         Ok(notes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// What differs between the commit that is checked out and the files that are there, ignored ones aside; relative paths.
+    pub async fn changed_files(&self) -> Result<Vec<String>, VersionsError> {
+        let output = self
+            .answered(&["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all"])
+            .await?;
+        // `XY path`
+        let entries = String::from_utf8_lossy(&output);
+        Ok(entries.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).collect())
+    }
+
+    /// A checkout of a commit, with all tags, in a folder that does not exist yet. Nothing of this one is changed.
+    pub async fn clone_at(&self, revision: &str, folder: &Path) -> Result<Self, VersionsError> {
+        let commit = self.commit(revision).await?;
+        let (from, to) = (self.folder.display().to_string(), folder.display().to_string());
+        self.answered(&["clone", "--quiet", "--no-checkout", "--template=", "--", &from, &to]).await?;
+        let clone = Self { folder: folder.to_owned() };
+        clone.answered(&["checkout", "--quiet", "--detach", &commit]).await?;
+        Ok(clone)
+    }
+
     async fn tags(&self, more: &[&str]) -> Result<Releases, VersionsError> {
         let format = "--format=%(refname:strip=2)%00%(objecttype)%00%(*objectname)%00%(objectname)";
         let mut arguments = vec!["for-each-ref", format];
@@ -268,6 +288,8 @@ impl Checkout {
         let ceiling = self.folder.canonicalize().ok().and_then(|folder| folder.parent().map(Path::to_owned));
         Cmd::new("git")
             .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
+            // A runner is root and a recipe is its author's; nothing that the checkout configures is run here.
+            .args(["-c", "safe.directory=*"])
             .args(arguments.iter().copied())
             .cwd(&self.folder)
             .env("GIT_CEILING_DIRECTORIES", ceiling.unwrap_or_default())

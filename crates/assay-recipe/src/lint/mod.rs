@@ -12,7 +12,7 @@ mod own;
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{problem::Problem, recipe::Recipe};
 use facts::Facts;
@@ -33,7 +33,7 @@ pub struct Rule {
 }
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Worth mending.
@@ -43,7 +43,7 @@ pub enum Severity {
 }
 
 /// What a rule came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Everything was read, and nothing was found.
@@ -59,7 +59,7 @@ pub enum Verdict {
 }
 
 /// A rule's outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleResult {
     /// The rule.
     pub rule: String,
@@ -76,7 +76,7 @@ pub struct RuleResult {
 }
 
 /// Something that a rule found.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// The file.
     pub file: String,
@@ -91,7 +91,7 @@ pub struct Finding {
 }
 
 /// A lint's results, one for each rule, in the order of the table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LintReport {
     /// The recipe.
     pub recipe: String,

@@ -8,7 +8,10 @@ use super::{
     facts::{Facts, longest_stack},
 };
 use crate::{
-    compose::{self, Loaded, model::MountSource},
+    compose::{
+        self, Loaded,
+        model::{Mode, MountSource, Service},
+    },
     labels::{BackupPlan, BackupProblem, CoopLabels},
     names::{LONGEST_OBJECT, LONGEST_SERVICE, LONGEST_STACK},
     problem::{Problem, shown},
@@ -169,12 +172,22 @@ fn of_backup(loaded: &Loaded, look: impl Fn(&BackupProblem) -> Option<(String, S
         .collect()
 }
 
+/// Whether a service is a job: it does its work and ends.
+fn ends(service: &Service) -> bool {
+    let policy = service.deploy.restart_policy.as_ref().and_then(|policy| policy.condition.as_deref());
+    matches!(service.deploy.mode, Mode::ReplicatedJob | Mode::GlobalJob) || policy == Some("none")
+}
+
 /// A009.
 pub(crate) fn empty_healthchecks(facts: &Facts<'_>) -> Checked {
     facts.in_views(|loaded| {
         let mut found = Vec::new();
         for (name, service) in &loaded.compose.services {
             let Some(check) = &service.healthcheck else { continue };
+            // What is to end is not there to be asked.
+            if ends(service) {
+                continue;
+            }
             let words: Vec<&str> = check.test.iter().map(String::as_str).collect();
             let message = match words.as_slice() {
                 ["NONE"] => "the healthcheck is switched off",
