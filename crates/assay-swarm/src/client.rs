@@ -114,6 +114,28 @@ impl Swarm {
         Ok(if there { Ensured::Replaced } else { Ensured::Created })
     }
 
+    /// Whether there is a secret of this name.
+    ///
+    /// # Errors
+    /// [`SwarmError::Docker`].
+    pub async fn has_secret(&self, name: &str) -> Result<bool, SwarmError> {
+        Ok(self.secret_ids().await?.contains_key(name))
+    }
+
+    /// The labels of a service, by its full name; none where there is no such service.
+    ///
+    /// # Errors
+    /// [`SwarmError::Docker`].
+    pub async fn labels_of(&self, service: &str) -> Result<BTreeMap<String, String>, SwarmError> {
+        match self.docker.inspect_service(service, None).await {
+            Ok(found) => Ok(found.spec.and_then(|spec| spec.labels).into_iter().flatten().collect()),
+            Err(error) => match SwarmError::docker(format!("looking at service `{service}`"))(error) {
+                error if error.is_not_found() => Ok(BTreeMap::new()),
+                error => Err(error),
+            },
+        }
+    }
+
     /// Makes the daemon the only node of a new swarm.
     pub(crate) async fn init(&self, address: &str, task_history: i64) -> Result<(), SwarmError> {
         let spec = SwarmSpec {

@@ -12,6 +12,17 @@ use crate::{Attempt, History, ObservedService, Restart, Rules, TaskState, Update
 
 /// How long a task that ended for good may take to get a successor.
 const SUCCESSOR: std::time::Duration = std::time::Duration::from_secs(3);
+/// What the engine and its runtime say of what cannot be mounted.
+const MOUNT: &[&str] = &[
+    "invalid mount config",
+    "invalid mount target",
+    "error while mounting",
+    "error mounting",
+    "failed to mount",
+    "bind source path",
+    // A volume onto a file of the image.
+    "is not directory",
+];
 /// A line longer than this is compared by its beginning. In characters.
 const COMPARED: usize = 200;
 
@@ -101,6 +112,8 @@ fn not_restarted(history: &History, service: &ObservedService, rules: &Rules) ->
         let Some(of_slot) = attempts.get(slot).filter(|_| ended) else { continue };
         let given_up = match service.restart {
             Restart::None => true,
+            // It ended well as far as the swarm knows: see `History::sicken`.
+            Restart::OnFailure if newest.task.exit_code == Some(0) => true,
             Restart::OnFailure | Restart::Any => {
                 let allowed = usize::try_from(service.max_attempts).unwrap_or(usize::MAX);
                 allowed > 0 && of_slot.len() > allowed && history.steady_for(service) >= SUCCESSOR
@@ -185,7 +198,7 @@ fn class_of(attempt: &Attempt, rules: &Rules) -> FailureClass {
         FailureClass::Unhealthy
     } else if says(&["No such image", "manifest unknown", "pull access denied", "manifest for"]) {
         FailureClass::MissingImage
-    } else if says(&["invalid mount config", "error while mounting", "failed to mount", "bind source path"]) {
+    } else if says(MOUNT) {
         FailureClass::BadMount
     } else if attempt.state == TaskState::Rejected {
         FailureClass::Rejected

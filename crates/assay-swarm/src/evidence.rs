@@ -1,5 +1,7 @@
 //! What is known of a stack's attempts, taken down while they can still be asked.
 
+use std::collections::BTreeMap;
+
 use assay_model::{
     Micros,
     text::{clean, clean_to},
@@ -12,7 +14,7 @@ use bollard::{
 use futures::StreamExt;
 use serde::Serialize;
 
-use crate::{NAMESPACE_LABEL, ObservedService, ObservedTask, Swarm, TaskState};
+use crate::{NAMESPACE_LABEL, ObservedService, ObservedTask, Swarm, SwarmError, TaskState};
 
 /// Lines kept of each attempt: the last ones.
 const LINES: &str = "200";
@@ -118,6 +120,31 @@ impl Swarm {
             Err(_) => evidence.unknown = format!("its output could not be read within {READ:?}"),
         }
         evidence
+    }
+
+    /// What every container of a stack has said that is still there, by the full name of its service; the end of it, where it
+    /// said much.
+    ///
+    /// # Errors
+    /// [`SwarmError::Docker`].
+    pub async fn logs_of(&self, stack: &str) -> Result<BTreeMap<String, String>, SwarmError> {
+        let mut logs: BTreeMap<String, String> = BTreeMap::new();
+        let observed = self.observe(stack).await?;
+        for task in &observed.tasks {
+            let (Some(container), Some(service)) =
+                (&task.container, observed.services.iter().find(|service| service.id == task.service))
+            else {
+                continue;
+            };
+            let said = match tokio::time::timeout(READ, self.output_of(container)).await {
+                Ok(Ok(said)) => said,
+                // It may have been removed since the look.
+                Ok(Err(error)) => format!("(not read: {error})\n"),
+                Err(_) => format!("(not read within {READ:?})\n"),
+            };
+            *logs.entry(service.name.clone()).or_default() += &said;
+        }
+        Ok(logs)
     }
 
     /// The end of a container's output.

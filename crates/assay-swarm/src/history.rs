@@ -28,6 +28,8 @@ pub struct History {
     tasks: BTreeMap<String, SeenTask>,
     /// What each service came to, by its id.
     courses: BTreeMap<String, Course>,
+    /// Tasks whose health check had failed when they were ended for it.
+    unhealthy: BTreeSet<String>,
     /// When the last look was, from the start.
     at: Duration,
 }
@@ -122,6 +124,9 @@ impl History {
             let no_node = task.state == TaskState::Pending && task.error.contains("no suitable node");
             seen.no_node = no_node.then(|| seen.no_node.unwrap_or(at));
             seen.task = task;
+            if self.unhealthy.contains(&seen.task.id) {
+                ended_for_its_health(&mut seen.task);
+            }
         }
         for service in self.services.clone() {
             self.follow(&service);
@@ -132,6 +137,15 @@ impl History {
     pub fn hear(&mut self, task: &str, last_words: &str) {
         if let Some(seen) = self.tasks.get_mut(task) {
             seen.last_words = Some(last_words.to_owned());
+        }
+    }
+
+    /// Notes that the health check of a task's container has failed. The swarm ends it for that, and books one that ends politely
+    /// as complete.
+    pub fn sicken(&mut self, task: &str) {
+        self.unhealthy.insert(task.to_owned());
+        if let Some(seen) = self.tasks.get_mut(task) {
+            ended_for_its_health(&mut seen.task);
         }
     }
 
@@ -290,5 +304,13 @@ impl History {
         }
         course.ready = course.ready.or(ready);
         course.done = course.done.or(done);
+    }
+}
+
+/// Has a task that was ended for its health, and ended well, be what the swarm would call it had it not.
+fn ended_for_its_health(task: &mut ObservedTask) {
+    if task.state == TaskState::Complete {
+        task.state = TaskState::Failed;
+        "task: unhealthy container".clone_into(&mut task.error);
     }
 }

@@ -14,7 +14,10 @@ use std::{
 use assay_recipe::compose::model::Compose;
 use bollard::{
     body_try_stream,
-    query_parameters::{CreateImageOptionsBuilder, ImportImageOptionsBuilder},
+    query_parameters::{
+        CreateImageOptionsBuilder, ImportImageOptionsBuilder, RemoveImageOptionsBuilder,
+        TagImageOptionsBuilder,
+    },
 };
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
@@ -223,6 +226,21 @@ impl Images<'_> {
         let image = image.ok_or_else(|| failed(PullFailure::Other, "Docker does not have it".to_owned()))?;
         Ok(Pulled { image, took: started.elapsed() })
     }
+
+    /// Gives an image another name and takes this one away. A name is a repository with a tag: Docker gives none with a digest.
+    ///
+    /// # Errors
+    /// [`SwarmError::Docker`]; where there is no such image, as well.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<(), SwarmError> {
+        let doing = || format!("calling image `{from}` `{to}`");
+        let (repository, tag) = split_tag(to);
+        let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
+        let tagged = self.swarm.docker.tag_image(from, Some(options)).await;
+        tagged.map_err(SwarmError::docker(doing()))?;
+        let options = RemoveImageOptionsBuilder::default().noprune(true).build();
+        let removed = self.swarm.docker.remove_image(from, Some(options), None).await;
+        removed.map(drop).map_err(SwarmError::docker(doing()))
+    }
 }
 
 impl ImageSettings {
@@ -285,6 +303,8 @@ async fn archive_of(root: &Path) -> Result<tokio::fs::File, SwarmError> {
     let packed = tokio::task::spawn_blocking(move || {
         let mut builder = tar::Builder::new(tempfile::tempfile()?);
         builder.follow_symlinks(false);
+        // Docker takes no entries with holes, and a log of logins has one.
+        builder.sparse(false);
         builder.append_dir_all(".", &owned)?;
         let mut file = builder.into_inner()?;
         io::Seek::rewind(&mut file)?;

@@ -333,6 +333,20 @@ fn who_waits_for_a_database_without_a_health_check_is_not_condemned_while_that_w
 }
 
 #[test]
+fn what_is_ended_for_its_health_has_not_done_its_work_however_politely_it_ends() {
+    for restart in [Restart::None, Restart::OnFailure] {
+        let mut seen = Seen::stack(&["app"]);
+        seen.service("app").restart = restart;
+        seen.task("app1", Running, 1.0);
+        seen.look(1.1);
+        seen.history.sicken("app1");
+        seen.task("app1", Complete, 9.0).exit_code = Some(0);
+        let (class, message) = seen.has_failed(9.1);
+        assert_eq!(class, FailureClass::Unhealthy, "{message}");
+    }
+}
+
+#[test]
 fn who_works_all_its_life_protects_nobody_for_ever() {
     let mut seen = Seen::stack(&["app", "worker"]);
     seen.task("worker1", Running, 1.0);
@@ -423,6 +437,7 @@ fn what_cannot_heal_is_certain_at_once_whatever_the_others_do() {
             "invalid mount config for type \"bind\": bind source path does not exist: /no",
             FailureClass::BadMount,
         ),
+        ("source /d/overlay2/0a/merged/srv/www/index.html is not directory", FailureClass::BadMount),
         ("the node does not like it", FailureClass::Rejected),
     ];
     for (error, class) in cases {

@@ -8,6 +8,8 @@
 //! This crate knows nothing of runs, stages or verdicts. Reading order: `daemon`, `stack`, `observe`, `history`, `converge`,
 //! `crash`, `watch`.
 
+mod addresses;
+mod archives;
 mod census;
 mod client;
 mod converge;
@@ -20,18 +22,21 @@ mod images;
 mod inside;
 #[cfg(test)]
 mod judge_tests;
+mod logs;
 mod moment;
 mod observe;
 mod refuse;
+mod scale;
 mod stack;
 mod teardown;
 mod watch;
 
+pub use archives::{Archives, whole_name};
 pub use census::{Census, Thing, ThingKind};
 pub use client::{Ensured, Swarm};
 pub use converge::{Judgement, Rules, Waiting, judge};
 pub use crash::{Failure, FailureClass};
-pub use daemon::{Daemon, DaemonConfig, DaemonTimings, StopTimings, Swept};
+pub use daemon::{Daemon, DaemonConfig, DaemonTimings, Reach, StopTimings, Swept};
 pub use error::SwarmError;
 pub use evidence::{AttemptEvidence, Evidence, StackEvent};
 pub use history::{Attempt, History};
@@ -39,10 +44,12 @@ pub use images::{
     ImageIdentity, ImageSettings, Images, NeededImage, PullError, PullFailure, Pulled, needed_images,
 };
 pub use inside::{CommandOutput, ContainerCommand, VolumeFiles};
+pub use logs::LogLine;
 pub use observe::{
     Observation, ObservedService, ObservedTask, ObservedUpdate, Restart, TaskState, UpdateState, Wants,
 };
-pub use refuse::{Allowed, AllowedBind, Reach, ReachKind, reaches, refuse};
+pub use refuse::{Allowed, AllowedBind, Escape, EscapeKind, escapes, refuse};
+pub use scale::StoppedService;
 pub use stack::{
     Change, Deployed, DeployedService, Endpoints, FileError, IMAGE_LABEL, NAMESPACE_LABEL, Plan, PlanError,
     PlanOptions, plan, read_files,

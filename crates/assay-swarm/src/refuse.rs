@@ -38,11 +38,11 @@ pub struct AllowedBind {
 
 /// Something that reaches out of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reach {
+pub struct Escape {
     /// Where it is written: `services.app.volumes`.
     pub path: String,
     /// Of what kind.
-    pub kind: ReachKind,
+    pub kind: EscapeKind,
     /// What it is: the path, the capability, the key with its value.
     pub what: String,
 }
@@ -50,7 +50,7 @@ pub struct Reach {
 /// How something reaches out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ReachKind {
+pub enum EscapeKind {
     /// A path of the node, to be read.
     BindRead,
     /// A path of the node, to be written.
@@ -69,18 +69,18 @@ pub enum ReachKind {
     OutsideFile,
 }
 
-impl fmt::Display for Reach {
+impl fmt::Display for Escape {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, kind, what } = self;
         let (says, allow) = match kind {
-            ReachKind::BindRead => ("reads the node's", "`binds`"),
-            ReachKind::BindWrite => ("writes to the node's", "`binds` with `write`"),
-            ReachKind::Socket => ("talks to whoever listens on the node's", "`binds` with `write`"),
-            ReachKind::Capability => ("adds the capability", "`capabilities`"),
-            ReachKind::HostReach => ("opens the container with", "`host_reach`"),
-            ReachKind::Driver => ("uses the driver", "`drivers`"),
-            ReachKind::HostNetwork => ("joins the node's network", "`networks`"),
-            ReachKind::OutsideFile => {
+            EscapeKind::BindRead => ("reads the node's", "`binds`"),
+            EscapeKind::BindWrite => ("writes to the node's", "`binds` with `write`"),
+            EscapeKind::Socket => ("talks to whoever listens on the node's", "`binds` with `write`"),
+            EscapeKind::Capability => ("adds the capability", "`capabilities`"),
+            EscapeKind::HostReach => ("opens the container with", "`host_reach`"),
+            EscapeKind::Driver => ("uses the driver", "`drivers`"),
+            EscapeKind::HostNetwork => ("joins the node's network", "`networks`"),
+            EscapeKind::OutsideFile => {
                 let outside = "takes its content from outside of the recipe, from";
                 return write!(formatter, "{path} {outside} `{what}`: put the file into the recipe");
             }
@@ -90,12 +90,12 @@ impl fmt::Display for Reach {
 }
 
 /// What a stack reaches out with and is not allowed to, in the order of the files.
-pub fn refuse(compose: &Compose, allowed: &Allowed) -> Vec<Reach> {
-    reaches(compose).into_iter().filter(|reach| !is_allowed(reach, allowed)).collect()
+pub fn refuse(compose: &Compose, allowed: &Allowed) -> Vec<Escape> {
+    escapes(compose).into_iter().filter(|reach| !is_allowed(reach, allowed)).collect()
 }
 
 /// Everything with which a stack reaches out of its containers.
-pub fn reaches(compose: &Compose) -> Vec<Reach> {
+pub fn escapes(compose: &Compose) -> Vec<Escape> {
     let mut found = Vec::new();
     for (name, service) in &compose.services {
         of_service(name, service, &mut found);
@@ -104,7 +104,8 @@ pub fn reaches(compose: &Compose) -> Vec<Reach> {
         let path = format!("volumes.{name}");
         driver(&format!("{path}.driver"), volume.driver.as_deref(), &["local"], &mut found);
         // The local driver mounts whatever it is told to: a folder of the node, a share, a device.
-        if let Some(device) = volume.driver_opts.get("device") {
+        let in_memory = volume.driver_opts.get("type").is_some_and(|kind| kind == "tmpfs");
+        if let Some(device) = volume.driver_opts.get("device").filter(|_| !in_memory) {
             let options = volume.driver_opts.get("o").map_or("", String::as_str);
             let read_only = options.split(',').any(|option| option == "ro");
             bind(&format!("{path}.driver_opts.device"), device, read_only, &mut found);
@@ -116,7 +117,7 @@ pub fn reaches(compose: &Compose) -> Vec<Reach> {
         let own_name = network.name.as_deref().unwrap_or(name);
         if network.external && matches!(own_name, "host" | "bridge") {
             let what = own_name.to_owned();
-            found.push(Reach { path, kind: ReachKind::HostNetwork, what });
+            found.push(Escape { path, kind: EscapeKind::HostNetwork, what });
         }
     }
     for (kind, objects) in [("secrets", &compose.secrets), ("configs", &compose.configs)] {
@@ -127,15 +128,15 @@ pub fn reaches(compose: &Compose) -> Vec<Reach> {
     found
 }
 
-fn of_service(name: &str, service: &Service, found: &mut Vec<Reach>) {
+fn of_service(name: &str, service: &Service, found: &mut Vec<Escape>) {
     let at = |key: &str| format!("services.{name}.{key}");
     for (key, value) in &service.host_reach {
         let what = format!("{key}: {value}");
-        found.push(Reach { path: at(key), kind: ReachKind::HostReach, what });
+        found.push(Escape { path: at(key), kind: EscapeKind::HostReach, what });
     }
     for capability in &service.cap_add {
         let what = capability_name(capability);
-        found.push(Reach { path: at("cap_add"), kind: ReachKind::Capability, what });
+        found.push(Escape { path: at("cap_add"), kind: EscapeKind::Capability, what });
     }
     for mount in &service.mounts {
         if let MountSource::Bind { path, .. } = &mount.source {
@@ -148,34 +149,34 @@ fn of_service(name: &str, service: &Service, found: &mut Vec<Reach>) {
     }
 }
 
-fn bind(at: &str, path: &str, read_only: bool, found: &mut Vec<Reach>) {
+fn bind(at: &str, path: &str, read_only: bool, found: &mut Vec<Escape>) {
     let plain = plain(path);
     // Reading from a socket is talking to it: a read-only mount of it is no less.
     let extension = Path::new(&plain).extension().and_then(|extension| extension.to_str());
     let is_socket = matches!(extension, Some("sock" | "socket"));
     let kind = match (is_socket, read_only) {
-        (true, _) => ReachKind::Socket,
-        (false, true) => ReachKind::BindRead,
-        (false, false) => ReachKind::BindWrite,
+        (true, _) => EscapeKind::Socket,
+        (false, true) => EscapeKind::BindRead,
+        (false, false) => EscapeKind::BindWrite,
     };
-    found.push(Reach { path: at.to_owned(), kind, what: plain });
+    found.push(Escape { path: at.to_owned(), kind, what: plain });
 }
 
-fn driver(at: &str, driver: Option<&str>, stays: &[&str], found: &mut Vec<Reach>) {
+fn driver(at: &str, driver: Option<&str>, stays: &[&str], found: &mut Vec<Escape>) {
     if let Some(driver) = driver.filter(|driver| !driver.is_empty() && !stays.contains(driver)) {
-        found.push(Reach { path: at.to_owned(), kind: ReachKind::Driver, what: driver.to_owned() });
+        found.push(Escape { path: at.to_owned(), kind: EscapeKind::Driver, what: driver.to_owned() });
     }
 }
 
-fn outside_file(kind: &str, name: &str, object: &Object, found: &mut Vec<Reach>) {
+fn outside_file(kind: &str, name: &str, object: &Object, found: &mut Vec<Escape>) {
     let Some(file) = object.file.as_deref().map(plain) else { return };
     if file.starts_with('/') || file == ".." || file.starts_with("../") || file.starts_with('~') {
         let path = format!("{kind}.{name}.file");
-        found.push(Reach { path, kind: ReachKind::OutsideFile, what: file });
+        found.push(Escape { path, kind: EscapeKind::OutsideFile, what: file });
     }
 }
 
-fn is_allowed(reach: &Reach, allowed: &Allowed) -> bool {
+fn is_allowed(reach: &Escape, allowed: &Allowed) -> bool {
     let bound = |must_write: bool| {
         allowed.binds.iter().any(|bind| {
             // In whole components: `/srv/a` allows nothing of `/srv/ab`.
@@ -183,19 +184,19 @@ fn is_allowed(reach: &Reach, allowed: &Allowed) -> bool {
         })
     };
     match reach.kind {
-        ReachKind::BindRead => bound(false),
-        ReachKind::BindWrite | ReachKind::Socket => bound(true),
-        ReachKind::Capability => {
+        EscapeKind::BindRead => bound(false),
+        EscapeKind::BindWrite | EscapeKind::Socket => bound(true),
+        EscapeKind::Capability => {
             allowed.capabilities.iter().any(|capability| capability_name(capability) == reach.what)
         }
-        ReachKind::HostReach => {
+        EscapeKind::HostReach => {
             let key = reach.what.split(':').next().unwrap_or_default();
             allowed.host_reach.iter().any(|allowed| allowed == key)
         }
-        ReachKind::Driver => allowed.drivers.contains(&reach.what),
-        ReachKind::HostNetwork => allowed.networks.contains(&reach.what),
+        EscapeKind::Driver => allowed.drivers.contains(&reach.what),
+        EscapeKind::HostNetwork => allowed.networks.contains(&reach.what),
         // The runner reads that file with its own rights; nobody can allow it.
-        ReachKind::OutsideFile => false,
+        EscapeKind::OutsideFile => false,
     }
 }
 

@@ -31,6 +31,9 @@ const BURST: Duration = Duration::from_millis(20);
 /// A task that uses more than this share of one processor is at work. A server that waits for requests uses a hundredth.
 const BUSY: f64 = 0.03;
 
+/// What Docker calls the event of a health check that has failed for good.
+const UNHEALTHY: &str = "health_status: unhealthy";
+
 /// How waiting for a stack ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Convergence {
@@ -72,7 +75,7 @@ impl Swarm {
     ) -> Result<Convergence, SwarmError> {
         let started = Instant::now();
         let mut history = History::new(deployed);
-        let mut events = Vec::new();
+        let mut events: Vec<StackEvent> = Vec::new();
         let mut attempts: Vec<AttemptEvidence> = Vec::new();
         let mut stream = Box::pin(self.stack_events(&deployed.stack));
         let mut processors = Processors::default();
@@ -80,6 +83,9 @@ impl Swarm {
         let mut just_happened = true;
         loop {
             history.see(self.observe(&deployed.stack).await?, started.elapsed());
+            for sick in events.iter().filter(|event| event.action.starts_with(UNHEALTHY)) {
+                sick.task.iter().for_each(|task| history.sicken(task));
+            }
             self.hear_the_ended(&mut history, &mut attempts).await;
             self.see_the_working(&mut history, &mut processors).await;
             let judgement = judge(&history, rules);

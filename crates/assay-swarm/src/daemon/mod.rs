@@ -10,7 +10,8 @@
 //! lock, so the daemon ends with its owner however that ends, SIGKILL included. (A parent-death signal would come when the
 //! *thread* that started it ends.) The folder is then left to [`Daemon::sweep`].
 //!
-//! No way leads out of the namespace: images are imported ([`crate::Images`]). Who wants to reach a published port comes in
+//! No way leads out of the namespace: images are imported, or pulled from whom the owner lets listen in there
+//! ([`crate::Images`], [`Reach::listen`]). Who wants to reach a published port comes in
 //! ([`Daemon::command_inside`]).
 
 use std::{
@@ -32,8 +33,10 @@ use crate::{Swarm, SwarmError};
 
 mod leftovers;
 mod pidfd;
+mod reach;
 mod sweep;
 
+pub use reach::Reach;
 pub use sweep::Swept;
 
 use leftovers::{remove_control_group, remove_folder};
@@ -41,6 +44,8 @@ use pidfd::PidFd;
 
 /// Its only address. Each daemon has a network of its own, so all can have the same.
 const ADDRESS: &str = "10.77.0.1";
+/// Of its network. Nothing but the runner listens in there with images, and that without TLS: see [`Reach::listen`].
+const NETWORK: &str = "10.77.0.0/24";
 /// Until it serves. Idle it takes half a second; the rest is for a busy machine.
 const START: Duration = Duration::from_secs(90);
 /// The longest path of a Unix socket, in bytes.
@@ -196,6 +201,11 @@ impl Daemon {
         ADDRESS
     }
 
+    /// How somebody at a shell gets into the daemon's network: what is put before a command.
+    pub fn command_line_inside(&self) -> String {
+        format!("nsenter --target {} --net --", self.init.pid())
+    }
+
     /// A program of this machine, run inside of the daemon's network: how published ports are reached.
     pub fn command_inside(&self, program: &str) -> Cmd {
         Cmd::new("nsenter").args(["--target", &self.init.pid().to_string(), "--net", "--", program])
@@ -255,7 +265,7 @@ impl Starting {
         tokio::select! {
             biased;
             // The daemon says so itself, once; there is nothing to try again and again.
-            seen = serves.wait_for(|seen| *seen) => if seen.is_err() {
+            gone = async { serves.wait_for(|seen| *seen).await.is_err() } => if gone {
                 return Err(self.ended().await);
             },
             _ = self.child.wait_beside_lines() => return Err(self.ended().await),
@@ -301,7 +311,8 @@ fn own(folder: &Path) -> Result<File, SwarmError> {
     // Nobody else can have it: the folder is new.
     owner.lock().map_err(SwarmError::folder("locking", path))?;
     let settings = settings_in(folder);
-    std::fs::write(&settings, "{}\n").map_err(SwarmError::folder("writing", settings))?;
+    let content = serde_json::json!({ "insecure-registries": [NETWORK] });
+    std::fs::write(&settings, content.to_string()).map_err(SwarmError::folder("writing", settings))?;
     let data = data_in(folder);
     std::fs::create_dir(&data).map_err(SwarmError::folder("making", data))?;
     Ok(owner)

@@ -78,6 +78,23 @@ impl Swarm {
         Ok(Deployed { stack: plan.stack.clone(), services, tasks_before, warnings })
     }
 
+    /// A stack as it stands now, as if it had just been deployed: to wait for it again after something was done to it. What became
+    /// of its tasks until now does not count.
+    ///
+    /// # Errors
+    /// [`SwarmError::Docker`].
+    pub async fn standing(&self, stack: &str) -> Result<Deployed, SwarmError> {
+        let tasks_before = self.task_ids().await?;
+        let services = self.services_of(stack).await?.into_iter().map(|service| DeployedService {
+            name: name_of(&service).unwrap_or_default().to_owned(),
+            id: service.id.unwrap_or_default(),
+            created: false,
+            update_before: None,
+        });
+        let services = services.collect();
+        Ok(Deployed { stack: stack.to_owned(), services, tasks_before, warnings: Vec::new() })
+    }
+
     /// The services of a stack.
     pub(crate) async fn services_of(&self, stack: &str) -> Result<Vec<Service>, SwarmError> {
         let filters = HashMap::from([("label", vec![format!("{NAMESPACE_LABEL}={stack}")])]);

@@ -7,6 +7,7 @@ mod daemon;
 mod deploy;
 mod failures;
 mod inside;
+mod scale;
 mod together;
 mod update;
 mod world;
