@@ -16,6 +16,7 @@ use assay_model::{
     StageName, Verdict, journal,
 };
 use assay_pipelines::image::{self, ImageInput};
+use assay_pipelines::recipe::{self, RecipeInput};
 use assay_pipelines::{JudgeInput, SensorSummary, host};
 use assay_store::{Bulk, Changes, RunFilter, Write};
 use serde_json::{Value, json};
@@ -175,6 +176,14 @@ impl Engine {
                     unless_it_panics(|| host::judge(judge, &facts.input()))
                 }
             },
+            (None, Pipeline::Recipe) => match recipe::stage(name) {
+                None => unknown(),
+                Some(judge) => {
+                    let spec = recipe::RecipeSpec::of(&run.created.spec).map_err(EngineError::Invalid)?;
+                    let (earlier, evidence) = (self.earlier(run).await?, self.json(evidence.digest).await?);
+                    unless_it_panics(|| judge.judge(&RecipeInput::new(&spec, &evidence, &earlier)))
+                }
+            },
             (None, _) => match image::stage(name) {
                 None => unknown(),
                 Some(judge) => {
@@ -294,7 +303,7 @@ impl Engine {
                 Verified::Altered => altered.push(artifact.name.clone()),
             }
         }
-        let evidence = json!({
+        let mut evidence = json!({
             "chain_ok": chain.is_ok(),
             "chain_problem": chain.err().map(|e| e.to_string()),
             "events": events.len(),
@@ -302,6 +311,9 @@ impl Engine {
             "missing_artifacts": missing,
             "altered_artifacts": altered,
         });
+        if let Some(since) = self.since_green(run).await? {
+            evidence["since_green"] = json!(since);
+        }
         let digest = self.artifacts.put(evidence.to_string().into_bytes()).await?;
         let event = EventBody::EvidenceReceived { stage, attempt, digest, problem: None, late: false };
         self.transact(run.id, |_| Ok(Changes { events: vec![event], writes: Vec::new() })).await.map(drop)

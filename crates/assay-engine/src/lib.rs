@@ -26,6 +26,8 @@ pub mod live;
 pub mod outside;
 pub mod permits;
 pub mod queue;
+mod recipe_history;
+pub mod recipes;
 pub mod requests;
 pub mod runners;
 mod shells;

@@ -31,6 +31,7 @@ fn enrolled_for(pipeline: Pipeline, stage: &str, of: serde_json::Value, options:
     let (spec, machine) = match pipeline {
         Pipeline::Host => (of, None),
         Pipeline::Image => (json!({"image": "/images/my.iso"}), Some(of)),
+        Pipeline::Recipe => unreachable!("a recipe has no machine to permit anything on"),
     };
     let created = RunCreated {
         number: 7,

@@ -92,14 +92,21 @@ impl Engine {
             if !mine || holding.contains(&id) {
                 continue;
             }
+            if !run.created.has_machine() && run.state() == RunState::Cancelling {
+                // Its runner asks for work and has not got it any more: nobody is left who could do anything in it.
+                self.live.set_off(id, true);
+                self.wake.notify_one();
+                continue;
+            }
             let token = secret();
             let given = Write::RunnerToken { hash: Sha256::of(token.as_bytes()), runner: runner.to_owned() };
             let mut agent = None;
             let committed = self
                 .transact(id, |fresh| {
                     let mut changes = Changes::default();
-                    // What is over needs nobody who works on it.
-                    if !fresh.created.has_machine() && !fresh.state().is_terminal() {
+                    // What is over, or about to be, needs nobody who works on it.
+                    let over = fresh.state().is_terminal() || fresh.state() == RunState::Cancelling;
+                    if !fresh.created.has_machine() && !over {
                         let (enrolled, credential) = indoors::take_up(fresh, runner);
                         (changes, agent) = (enrolled, Some(credential));
                     }

@@ -72,6 +72,7 @@ impl RunCreated {
         match self.pipeline {
             Pipeline::Host => Some(&self.spec),
             Pipeline::Image => self.machine.as_ref(),
+            Pipeline::Recipe => None,
         }
     }
 

@@ -17,6 +17,7 @@ pub mod mac;
 pub mod matrix;
 pub mod pipeline;
 pub mod power_cuts;
+pub mod recipe;
 pub mod report;
 pub mod sensor;
 pub mod sentence;

@@ -13,17 +13,26 @@ pub enum Pipeline {
     Host,
     /// An installer image.
     Image,
+    /// An app recipe.
+    Recipe,
 }
 
 impl Pipeline {
     /// Every pipeline.
-    pub const ALL: [Self; 2] = [Self::Host, Self::Image];
+    pub const ALL: [Self; 3] = [Self::Host, Self::Image, Self::Recipe];
+
+    /// Whether a run goes on with its next stage after one has failed. A recipe's does: what it has brought up must be taken
+    /// down and counted, and what does not depend on the failed stage is told as well. A stage that does is told as not reached.
+    pub const fn goes_on(self) -> bool {
+        matches!(self, Self::Recipe)
+    }
 
     /// The stored spelling.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::Image => "image",
+            Self::Recipe => "recipe",
         }
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Ladder;
 use crate::view::{ArtifactView, AttemptOutcome, DecisionView};
 use crate::{Check, Coverage, Finding, Pipeline, RunResult, RunState, RunView, Sha256, Verdict};
 
@@ -19,6 +20,9 @@ pub struct Report {
     pub run: ReportRun,
     /// The plan with its verdicts, in order.
     pub stages: Vec<ReportStage>,
+    /// Of a recipe: its rungs, and the level that they add up to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<Ladder>,
     /// Every finding that counts.
     pub findings: Vec<Finding>,
     /// What was not verified, one sentence each.
@@ -42,7 +46,7 @@ pub struct ReportRun {
     pub pipeline: Pipeline,
     /// `quick`, `standard` or `burnin`.
     pub profile: String,
-    /// The name of the host or image.
+    /// The name of the host, image or recipe.
     pub target: String,
     /// The state at the time of the report.
     pub state: RunState,
@@ -129,6 +133,7 @@ impl Report {
                 completed_at: run.completed_at.map(crate::Micros::rfc3339),
             },
             stages: run.stages.iter().map(stage).collect(),
+            ladder: (run.created.pipeline == Pipeline::Recipe).then(|| Ladder::of(run)),
             findings: run.findings(),
             unverified: run.unverified(),
             decisions: run.decisions.iter().map(decision).collect(),

@@ -122,6 +122,7 @@ pub struct StepBack {
 
 /// The part of a run that decides what may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, stored by its name")]
 pub struct Status {
     /// The state.
     pub state: RunState,
@@ -133,7 +134,7 @@ pub struct Status {
     pub open: bool,
     /// Whether the run holds when it fails.
     pub holds: bool,
-    /// Where it failed; cleared when a decision lets it go on.
+    /// Where it failed first; cleared when a decision lets it go on.
     pub failed_at: Option<FailedAt>,
     /// Whether the verdict is sealed.
     pub sealed: bool,
@@ -141,6 +142,9 @@ pub struct Status {
     /// machine has to be cleared for the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<StepBack>,
+    /// Whether the run goes on with its next stage after one has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 /// The event may not happen in this state. Nothing was changed.
@@ -171,6 +175,7 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
                 failed_at: None,
                 sealed: false,
                 back: step_back(&created.stages),
+                goes_on: created.pipeline.goes_on(),
             }),
             _ => Err(illegal(S::Queued, event, "the first event of a run is its creation")),
         };
@@ -228,6 +233,12 @@ pub fn next(status: Option<&Status>, event: &EventBody) -> Result<Status, Illega
         },
         EventBody::StageJudged { index, required, judgement, .. } => match now.state {
             S::Running if !now.open || *index != now.stage => refuse("that stage is not open"),
+            S::Running if judgement.verdict.blocks(*required) && now.goes_on => Ok(Status {
+                stage: index + 1,
+                open: false,
+                failed_at: now.failed_at.or(Some(FailedAt::Stage(*index))),
+                ..*now
+            }),
             S::Running if judgement.verdict.blocks(*required) => {
                 Ok(Status { state: S::Failed, open: false, failed_at: Some(FailedAt::Stage(*index)), ..*now })
             }

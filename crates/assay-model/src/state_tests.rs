@@ -191,6 +191,7 @@ fn status(state: RunState) -> Status {
         failed_at: None,
         sealed: false,
         back: None,
+        goes_on: false,
     }
 }
 

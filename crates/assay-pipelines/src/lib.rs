@@ -8,6 +8,7 @@
 pub mod host;
 pub mod image;
 mod integrity;
+pub mod recipe;
 
 use assay_model::host::order::{Profile, Replacement};
 use assay_model::host::spec::HostSpec;

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// The pools that there are, and what one slot of each stands for.
-const POOLS: [(&str, &str); 5] = [
+const POOLS: [(&str, &str); 6] = [
     ("netboot", "machines under test at once"),
     ("vm", "images under test at once, each on a virtual machine"),
+    ("swarm", "recipes under test at once, each in a Docker daemon of its own"),
     ("mem_mib", "MiB of this host's memory for simulated machines"),
     ("cpu", "processors of this host for simulated machines"),
     ("io", "machines at once that load this host's disks"),
@@ -81,12 +82,14 @@ pub fn capacity(slots: &[Slots]) -> Result<BTreeMap<String, u64>, BadSlots> {
     Ok(out)
 }
 
-/// What a runner declares that tests images and says nothing else: a machine for every two processors, four fifths of
+/// What a runner declares that tests images or recipes and says nothing else: one for every two processors, four fifths of
 /// the memory.
 pub(crate) fn for_benches(declared: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let mut out = declared.clone();
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
-    out.entry("vm".to_owned()).or_insert((processors / 2).max(1));
+    for pool in ["vm", "swarm"] {
+        out.entry(pool.to_owned()).or_insert((processors / 2).max(1));
+    }
     let memory = rustix::system::sysinfo();
     let bytes = (memory.totalram as u64).saturating_mul(u64::from(memory.mem_unit));
     out.entry("mem_mib".to_owned()).or_insert((bytes >> 20) * 4 / 5);

@@ -1,20 +1,15 @@
-//! Testing images: the runner is the run's agent itself, with virtual machines of its own.
-//!
-//! It speaks the agent protocol, enrolled with the grant; what a machine under test would collect, a [`Bench`] does.
+//! Testing images, with virtual machines of the runner's own.
 
 use std::sync::Arc;
 
-use assay_agent::{
-    Agent, BootSettings, Bounds, Collector, Enrolled, Evidence, ExitReason, Identity, Pacing, Readings,
-    Settings as AgentSettings, Task,
-};
+use assay_agent::{Collector, Evidence, Identity, Readings, Task};
 use assay_api::runner::{AgentGrant, Grant};
 use assay_pipelines::image::ImageSpec;
 use assay_pipelines::image::bench::Bench;
 use futures::future::BoxFuture;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::Settings;
+use crate::{Settings, as_agent};
 
 /// The method by which a runner is known that can do it.
 pub(crate) const METHOD: &str = "vm";
@@ -25,31 +20,8 @@ pub(crate) async fn work(settings: &Settings, grant: &Grant, agent: &AgentGrant)
         warn!(run.number = grant.number, "the run needs virtual machines, and this runner has none");
         return;
     };
-    let url = format!("https://{}/", settings.agents);
-    let Ok(url) = url.parse() else {
-        warn!(run.number = grant.number, "`{url}` is not the address of a control plane");
-        return;
-    };
-    let boot = BootSettings { url, token: agent.credential.clone(), fingerprint: agent.fingerprint };
-    let number = grant.number;
-    let settings = AgentSettings {
-        boot,
-        // A runner that dies in the middle takes its machine with it: what it had not told is of no use.
-        spool: None,
-        run_dir: None,
-        kmsg: None,
-        poweroff: Vec::new(),
-        machine_clock: Arc::clone(&benches.clock),
-        console: Arc::new(move |line| info!(run.number = number, "{line}")),
-        pacing: Pacing::default(),
-        bounds: Bounds::default(),
-    };
-    let enrolled = Enrolled { credential: agent.credential.clone(), welcome: agent.welcome.clone() };
     let collector = Arc::new(Images { bench: Bench::new(benches.clone()) });
-    match Agent::run_enrolled(settings, enrolled, collector).await {
-        ExitReason::PoweredOff => info!(run.number = number, "run {number} is over"),
-        other => warn!(run.number = number, "the work on run {number} ended: {other:?}"),
-    }
+    as_agent::work(settings, &benches.clock, grant, agent, collector).await;
 }
 
 struct Images {

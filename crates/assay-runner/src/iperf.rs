@@ -264,6 +264,7 @@ mod tests {
             state_dir: "/nonexistent".into(),
             network: None,
             benches: None,
+            recipes: None,
             proxy_dhcp: false,
             iperf_port: port,
             capacity: std::collections::BTreeMap::new(),

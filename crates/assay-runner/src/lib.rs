@@ -5,6 +5,7 @@
 //! plane) and knows how to switch machines ([`power`]). It keeps one token per run while the run
 //! lasts, no database, no signing key, and it judges nothing.
 
+mod as_agent;
 mod capacity;
 mod client;
 mod console;
@@ -16,6 +17,7 @@ mod media;
 mod metal;
 mod power;
 mod provision;
+mod recipes;
 mod work;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,7 +29,9 @@ use assay_netboot::{NetbootError, RelayError};
 use assay_qemu::QemuError;
 
 pub use assay_pipelines::image::bench::BenchSettings;
+pub use assay_pipelines::recipe::bench::{RecipeBenchSettings, Warm};
 pub use capacity::{BadSlots, Slots, capacity};
+pub use recipes::{Recipes, can_test_recipes, try_recipes};
 
 use crate::client::Client;
 use crate::iperf::SpeedServers;
@@ -58,6 +62,8 @@ pub struct Settings {
     pub network: Option<Network>,
     /// What it tests images with; none for a runner that tests none.
     pub benches: Option<BenchSettings>,
+    /// What it tests recipes with; none for a runner that tests none.
+    pub recipes: Option<Recipes>,
     /// Another DHCP server gives addresses there; ours only says what to boot.
     pub proxy_dhcp: bool,
     /// The first port for network speed servers.
@@ -129,6 +135,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     if let Some(benches) = &settings.benches {
         leftovers::clear(&benches.folder).await;
     }
+    if let Some(recipes) = &settings.recipes {
+        recipes.clear().await;
+    }
     let machines = match &settings.network {
         None => None,
         Some(network) => Some(Arc::new(Machines {
@@ -141,6 +150,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send) -> R
     tokio::select! {
         ended = work::claim_forever(&settings, &client, machines.as_ref()) => ended?,
         () = stop => {}
+    }
+    if let Some(recipes) = &settings.recipes {
+        recipes.clear().await;
     }
     if let Some(machines) = machines {
         machines.speed.close_all().await;

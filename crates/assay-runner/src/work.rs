@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use assay_api::runner::{Claim, ConsoleOrder, Done, Grant, InstallOrder, Order, Services};
-use assay_model::RunId;
 use assay_model::event::PowerAction;
+use assay_model::{Pipeline, RunId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -15,7 +15,7 @@ use crate::capacity::for_benches;
 use crate::client::{Client, ClientError};
 use crate::console::{self, Progress};
 use crate::power::Power;
-use crate::{Machines, RunnerError, Settings, images, install, metal};
+use crate::{Machines, RunnerError, Settings, images, install, metal, recipes};
 
 /// Pause after the control plane could not be reached.
 const AWAY: Duration = Duration::from_secs(1);
@@ -30,8 +30,10 @@ pub(crate) async fn claim_forever(
 ) -> Result<(), RunnerError> {
     let mut power = machines.map_or_else(Vec::new, |machines| machines.power.methods());
     let mut capacity = settings.capacity.clone();
-    if settings.benches.is_some() {
-        power.push(images::METHOD.to_owned());
+    let benches =
+        [(settings.benches.is_some(), images::METHOD), (settings.recipes.is_some(), recipes::METHOD)];
+    for (_, method) in benches.into_iter().filter(|(has, _)| *has) {
+        power.push(method.to_owned());
         capacity = for_benches(&capacity);
     }
     let holding: Arc<Mutex<BTreeSet<RunId>>> = Arc::default();
@@ -57,8 +59,13 @@ pub(crate) async fn claim_forever(
                 let (machines, settings) = (machines.cloned(), settings.clone());
                 work.spawn(async move {
                     match (&grant.agent, &machines) {
+                        (Some(agent), _) if grant.pipeline == Pipeline::Recipe => {
+                            recipes::work(&settings, &grant, agent).await;
+                        }
                         (Some(agent), _) => images::work(&settings, &grant, agent).await,
                         (None, Some(machines)) => Box::pin(follow(&client, machines, grant)).await,
+                        // What is being cancelled is given back without a word.
+                        (None, None) if grant.pipeline == Pipeline::Recipe => {}
                         (None, None) => {
                             warn!(
                                 run.number = grant.number,

@@ -1,0 +1,72 @@
+//! What operators ask of the recipe pipeline: test a recipe in a swarm of the runner's own.
+
+use std::sync::Arc;
+
+use assay_model::event::{RunCreated, Target};
+use assay_model::host::order::RunOptions;
+use assay_model::{Pipeline, RunView, TargetId};
+use assay_pipelines::recipe::harness::Harness;
+use assay_pipelines::recipe::{self, RecipeSpec};
+use serde_json::{Value, json};
+
+use crate::{Engine, EngineError};
+
+/// The power method of runs that a runner does with Docker daemons of its own.
+pub const SWARM: &str = "swarm";
+
+/// A recipe that is to be tested.
+#[derive(Clone, Debug)]
+pub struct RecipeRequest {
+    /// The recipe and its settings.
+    pub spec: RecipeSpec,
+    /// The stages that are asked for; all that apply where none is named.
+    pub only: Vec<String>,
+    /// The runner that has the recipe's folder; any that can when none is named.
+    pub runner: Option<String>,
+    /// Codes of checks to switch off.
+    pub muted: Vec<String>,
+    /// Who asks.
+    pub by: String,
+}
+
+impl Engine {
+    /// Queues a run over a recipe.
+    pub async fn test_recipe(&self, request: RecipeRequest) -> Result<Arc<RunView>, EngineError> {
+        let RecipeRequest { mut spec, only, runner, muted, by } = request;
+        let (stages, left_out) = recipe::plan(&spec, &only).map_err(EngineError::Invalid)?;
+        // The first time this program is read as a whole.
+        spec.harness = tokio::task::spawn_blocking(Harness::running).await.ok();
+        spec.stages = stages.iter().map(|stage| stage.name.0.clone()).collect();
+        let name = spec.name.clone();
+        let mut needs = json!({ "swarm": 1 });
+        if let Some(memory) = spec.settings.needs.mem_mib {
+            needs["mem_mib"] = json!(memory);
+        }
+        let mut power = json!({ "method": SWARM, "needs": needs });
+        if let Some(runner) = runner {
+            power["runner"] = Value::String(runner);
+        }
+        // What is spared stands in the verdict's name, and never counts as the whole.
+        let profile = if spec.asked.quick { "quick" } else { "standard" };
+        let created = RunCreated {
+            number: 0,
+            pipeline: Pipeline::Recipe,
+            profile: profile.to_owned(),
+            target: Target { id: TargetId::named(Pipeline::Recipe, &name), name },
+            stages,
+            spec: serde_json::to_value(&spec)
+                .map_err(|e| EngineError::Invalid(format!("the settings do not serialise: {e}")))?,
+            machine: None,
+            macs: Vec::new(),
+            power,
+            holds: false,
+            hold_s: 0,
+            boot_timeout_s: 0,
+            requested_by: by,
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            muted,
+            options: RunOptions { left_out, ..RunOptions::default() },
+        };
+        self.create(created).await
+    }
+}

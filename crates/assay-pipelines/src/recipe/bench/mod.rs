@@ -1,0 +1,449 @@
+//! The bench: where the runner collects what the recipe pipeline judges.
+//!
+//! One [`RecipeBench`] serves one run. It keeps what lives from stage to stage: the checkouts, the Docker daemon, the app's
+//! secrets, and the stack. A bench that is new in the middle of a run (the runner was restarted, or failed) goes through the
+//! stages before it once more; their evidence was judged already.
+
+mod ask;
+mod browser;
+mod data;
+mod dependencies;
+mod deploy;
+mod dev;
+mod executables;
+mod front;
+mod images;
+mod meanwhile;
+mod outcome;
+mod screenshot;
+mod sources;
+mod stand;
+mod teardown;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use assay_model::{RunId, StageName};
+use assay_recipe::Stack;
+use assay_recipe::customise::{Customisation, OperationName, Placement, Redactor};
+use assay_recipe::secrets::SecretValue;
+use assay_registry::ImageCache;
+use assay_swarm::{Daemon, DaemonConfig, Swept};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use self::data::{Data, NewStore};
+use self::dependencies::Dependencies;
+use self::sources::Sources;
+use self::stand::Stand;
+use super::evidence::{ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen};
+use super::{RecipeSpec, STAGES, declared_not_applicable};
+
+pub use self::dependencies::Warm;
+pub use self::dev::Dev;
+pub use crate::image::bench::Brought;
+
+/// What a bench needs of the runner.
+#[derive(Clone, Debug)]
+pub struct RecipeBenchSettings {
+    /// Where it keeps its work; a folder of its own is made and removed there. A short path: a socket lies below it.
+    pub folder: PathBuf,
+    /// Folders with images as archives, beside those that a run names.
+    pub images: Vec<PathBuf>,
+    /// Where images come from that no archive has; none where no registry is to be asked.
+    pub cache: Option<ImageCache>,
+    /// What it keeps running between runs; the same for all of them.
+    pub warm: Warm,
+}
+
+/// Serves one run.
+pub struct RecipeBench {
+    settings: RecipeBenchSettings,
+    held: Mutex<Held>,
+    /// Where the test works that was begun last. It outlives the test: work that is broken off takes nothing away.
+    at: std::sync::Mutex<Option<PathBuf>>,
+}
+
+/// What stands on a bench.
+#[derive(Default)]
+struct Held {
+    test: Option<Test>,
+    /// The stage in which the runner failed last, by its place, and why.
+    failed: Option<(usize, String)>,
+}
+
+impl RecipeBench {
+    /// A bench on which nothing stands yet.
+    pub fn new(settings: RecipeBenchSettings) -> Self {
+        Self { settings, held: Mutex::default(), at: std::sync::Mutex::default() }
+    }
+
+    /// Collects a stage's evidence.
+    ///
+    /// # Errors
+    /// Why the work could not be done at all, for people: a fault of the runner. The next try begins anew; stages after one that was
+    /// given up are not reached.
+    pub async fn collect(
+        &self,
+        run: RunId,
+        stage: &StageName,
+        spec: &RecipeSpec,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Brought, String> {
+        let mut held = self.held.lock().await;
+        let names: Vec<StageName> = STAGES.iter().map(|stage| stage.plan().name).collect();
+        let Some(place) = names.iter().position(|name| name == stage) else {
+            return Err(format!("this runner knows no stage {stage}"));
+        };
+        if let Some((at, why)) = held.failed.as_ref().filter(|(at, _)| *at < place) {
+            return Ok(given_up(names[*at].as_str(), why, stage.as_str()));
+        }
+        let mut test = if let Some(test) = held.test.take().filter(|test| test.run == run) {
+            test
+        } else {
+            self.sweep_last().await?;
+            let test = Test::new(run, spec, &self.settings)?;
+            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(test.folder.path().to_owned());
+            test
+        };
+        for (place, earlier) in names.iter().enumerate().take(place).skip(test.done) {
+            // Stages that are left out of the run are not made up for, and neither is the end.
+            if !test.is_planned(earlier.as_str()) {
+                continue;
+            }
+            progress(&format!("once more {earlier}, from the beginning"));
+            if let Err(why) = test.stage(earlier.as_str(), progress).await {
+                held.failed = Some((place, why.clone()));
+                test.put_away().await;
+                return Err(why);
+            }
+        }
+        match test.stage(stage.as_str(), progress).await {
+            Ok(brought) => {
+                test.done = place + 1;
+                *held = Held { test: Some(test), failed: None };
+                Ok(brought)
+            }
+            Err(why) => {
+                held.failed = Some((place, why.clone()));
+                test.put_away().await;
+                Err(why)
+            }
+        }
+    }
+
+    /// Takes down what still stands: of a run that was kept up, or that ended before its end.
+    ///
+    /// # Errors
+    /// What stays, and why.
+    pub async fn clear(&self) -> Result<(), String> {
+        if let Some(mut test) = self.held.lock().await.test.take() {
+            test.put_away().await;
+        }
+        self.sweep_last().await
+    }
+
+    /// Takes away what is left of the test before, of which nobody holds anything any more.
+    async fn sweep_last(&self) -> Result<(), String> {
+        let last = self.at.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match last {
+            Some(run) => sweep_one(&run).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a stack is up, to be looked at.
+    pub async fn is_up(&self) -> bool {
+        self.held.lock().await.test.as_ref().is_some_and(|test| test.up.is_some())
+    }
+}
+
+/// Whether a daemon of a run's own could be started here: root, Docker's programs, the kernel.
+///
+/// # Errors
+/// The first thing that is missing, and what to do about it.
+pub fn check() -> Result<(), String> {
+    Daemon::check().map_err(|error| error.to_string())
+}
+
+/// Starts a daemon with a swarm and ends it again: whether its kernel can balance loads (IPVS).
+///
+/// # Errors
+/// Why it did not start or end, for people.
+pub async fn try_daemon() -> Result<bool, String> {
+    let folder =
+        tempfile::Builder::new().prefix("assay-try-").tempdir().map_err(|error| error.to_string())?;
+    let config = DaemonConfig { folder: folder.path().join("d"), log: folder.path().join("dockerd.log") };
+    let daemon = Daemon::start(&config).await.map_err(|error| error.to_string())?;
+    let ipvs = daemon.ipvs();
+    daemon.stop().await.map_err(|error| error.to_string())?;
+    Ok(ipvs)
+}
+
+/// Takes away what runs left in a folder of benches whose runner was killed: each folder that went, or why it did not.
+pub async fn sweep(folder: &Path) -> Vec<Result<PathBuf, String>> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut told = Vec::new();
+    for run in entries.filter_map(Result::ok) {
+        if !run.file_name().to_string_lossy().starts_with(RUN) {
+            continue;
+        }
+        match sweep_one(&run.path()).await {
+            Ok(true) => told.push(Ok(run.path())),
+            Ok(false) => {}
+            Err(why) => told.push(Err(why)),
+        }
+    }
+    told
+}
+
+/// Takes away a run's folder with the daemon in it; whether it went. It stays where somebody is at work in it.
+async fn sweep_one(run: &Path) -> Result<bool, String> {
+    match Daemon::sweep(&stand::daemon_in(run)).await.map_err(|error| error.to_string())? {
+        Swept::Alive => Ok(false),
+        Swept::Nothing | Swept::Removed { .. } => match std::fs::remove_dir_all(run) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("{}: {error}", run.display()))
+            }
+            _ => Ok(true),
+        },
+    }
+}
+
+/// How a run's folder begins.
+const RUN: &str = "run-";
+
+/// One run's things.
+struct Test {
+    run: RunId,
+    spec: RecipeSpec,
+    settings: RecipeBenchSettings,
+    /// The stages that are behind, by their place in the pipeline.
+    done: usize,
+    domain: String,
+    /// Declared before the folder, so that it goes first.
+    stand: Option<Stand>,
+    folder: tempfile::TempDir,
+    sources: Option<Sources>,
+    /// How often they were taken from the recipe's folder.
+    fetched: u32,
+    customisation: Customisation,
+    /// By their names at the engine.
+    secrets: BTreeMap<String, (String, SecretValue)>,
+    /// The images that were brought, by what the files call them.
+    images: BTreeMap<String, ImageSeen>,
+    up: Option<Up>,
+    /// Why nothing is up.
+    down_because: String,
+    dependencies: Dependencies,
+    /// For the tests that drive one, while they run.
+    browser: Option<browser::Browser>,
+    data: Option<Data>,
+    /// The backup's repository, while it is being made.
+    store: Option<NewStore>,
+    leaks: Vec<Leak>,
+    deploys: u32,
+    deploys_expected: u32,
+    /// Whether the kernel has IPVS, once a daemon was started.
+    ipvs: Option<bool>,
+    /// Everything that was written down in the stage at hand.
+    artifacts: Vec<(String, Vec<u8>)>,
+}
+
+/// What is deployed.
+pub(crate) struct Up {
+    version: VersionSeen,
+    /// The checkout that it was deployed from.
+    checkout: PathBuf,
+    stack: Stack,
+    services: Vec<ServiceSeen>,
+    version_label: Option<String>,
+}
+
+/// Times the parts of a stage.
+#[derive(Default)]
+pub(crate) struct Phases(Vec<Phase>);
+
+impl Phases {
+    /// Times one part.
+    pub(crate) async fn time<T>(&mut self, name: &str, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let done = Box::pin(work).await;
+        self.0.push(Phase { name: name.to_owned(), seconds: began.elapsed().as_secs_f64() });
+        done
+    }
+}
+
+/// The wait budget of one operation: what was waited for in vain is not waited for again.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget {
+    until: Instant,
+}
+
+impl Budget {
+    fn of(limit: Duration) -> Self {
+        Self { until: Instant::now() + limit }
+    }
+
+    fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+type Tell<'a> = &'a (dyn Fn(&str) + Sync);
+
+impl Test {
+    fn new(run: RunId, spec: &RecipeSpec, settings: &RecipeBenchSettings) -> Result<Self, String> {
+        let failed = |error| format!("{}: {error}", settings.folder.display());
+        std::fs::create_dir_all(&settings.folder).map_err(failed)?;
+        let mut folder = tempfile::Builder::new().prefix(RUN).tempdir_in(&settings.folder).map_err(failed)?;
+        // A daemon may still be ending in it when this test is dropped: whoever sweeps waits for that.
+        folder.disable_cleanup(true);
+        Ok(Self {
+            run,
+            spec: spec.clone(),
+            settings: settings.clone(),
+            done: 0,
+            domain: spec.domain(),
+            stand: None,
+            folder,
+            sources: None,
+            fetched: 0,
+            customisation: Customisation::default(),
+            secrets: BTreeMap::new(),
+            images: BTreeMap::new(),
+            up: None,
+            down_because: "nothing was installed".to_owned(),
+            dependencies: Dependencies::default(),
+            browser: None,
+            data: None,
+            store: None,
+            leaks: Vec::new(),
+            deploys: 0,
+            deploys_expected: 0,
+            ipvs: None,
+            artifacts: Vec::new(),
+        })
+    }
+
+    fn is_planned(&self, stage: &str) -> bool {
+        self.spec.stages.iter().any(|planned| planned == stage)
+    }
+
+    async fn stage(&mut self, stage: &str, tell: Tell<'_>) -> Result<Brought, String> {
+        let known = super::stage(stage).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
+        self.artifacts.clear();
+        let meanwhile = meanwhile::Meanwhile::begin();
+        // The sources are wanted whether or not anybody wants to hear of the lint.
+        if self.sources.is_none() {
+            self.fetch_sources(tell).await?;
+        }
+        let evidence = match declared_not_applicable(known, &self.spec) {
+            Some(why) => json(&Reached::<()>::DoesNotApply { why }),
+            None => match stage {
+                "Lint" => json(&Reached::Done(self.lint().await)),
+                "Install" => json(&self.install(tell).await?),
+                "Upgrade" => json(&self.upgrade(tell).await?),
+                "Idempotence" => json(&self.again(tell).await?),
+                "Backup" => json(&self.backup(tell).await?),
+                "Restore" => json(&self.restore(tell).await?),
+                "Custom" => json(&self.custom(tell).await?),
+                "Rollback" => json(&self.roll_back(tell).await?),
+                "Teardown" => json(&Reached::Done(self.teardown(tell).await?)),
+                other => return Err(format!("{other} is not collected by a runner")),
+            },
+        };
+        let evidence = meanwhile.beside(evidence, self.ipvs).await;
+        Ok(self.without_secrets(evidence))
+    }
+
+    /// What is brought of a stage, without the values of the run's secrets: wherever an app has printed one, it must not come into a
+    /// journal that nobody can change any more. That it was seen is told by then.
+    fn without_secrets(&mut self, mut evidence: Value) -> Brought {
+        let own = self.secrets.values().map(|(_, value)| value.expose());
+        let redactor = Redactor::new(own.chain(self.dependencies.secrets().map(|(_, value)| value)));
+        redact(&mut evidence, &redactor);
+        let artifacts = std::mem::take(&mut self.artifacts).into_iter().map(|(name, bytes)| {
+            // A picture is no text.
+            match String::from_utf8(bytes) {
+                Ok(text) => (name, redactor.text(&text).into_bytes()),
+                Err(other) => (name, other.into_bytes()),
+            }
+        });
+        Brought { evidence, artifacts: artifacts.collect() }
+    }
+
+    /// What stands and is up, or why nothing is.
+    fn standing(&self) -> Result<(&Stand, &Up), String> {
+        self.stand.as_ref().zip(self.up.as_ref()).ok_or_else(|| self.down_because.clone())
+    }
+
+    async fn custom(&mut self, tell: Tell<'_>) -> Result<Reached<Tested>, String> {
+        if let Err(because) = self.standing() {
+            return Ok(Reached::NotReached { because });
+        }
+        let mut phases = Phases::default();
+        let mut tested = Tested::default();
+        for placement in [Placement::Functional, Placement::Browser, Placement::Extra] {
+            let tests = self.customisation.tests_at(placement).to_vec();
+            if placement == Placement::Browser && !tests.is_empty() {
+                tell("starting a browser's driver");
+                phases.time("browser", self.start_browser()).await?;
+            }
+            for test in tests {
+                tell(&format!("test {}", test.name));
+                tested.found.push(test.name.clone());
+                let began = Instant::now();
+                let ran = self.run_executable(&test, None).await?;
+                self.after_browser_test(&test.name, !ran.succeeded()).await;
+                tested.ran.push(ran);
+                phases.0.push(Phase { name: test.name, seconds: began.elapsed().as_secs_f64() });
+            }
+            self.stop_browser().await;
+        }
+        if !self.customisation.options.extra {
+            let extra = self.customisation.tests.get(&Placement::Extra);
+            tested.left_out = extra.into_iter().flatten().map(|test| test.name.clone()).collect();
+        }
+        tell("picture of the app");
+        tested.screenshot = phases.time("screenshot", self.take_screenshot()).await;
+        tested.phases = phases.0;
+        Ok(Reached::Done(tested))
+    }
+
+    /// The overlay tests of an operation.
+    async fn tests_after(&mut self, name: OperationName) -> Result<Vec<super::evidence::Ran>, String> {
+        let mut ran = Vec::new();
+        for test in self.customisation.tests_at(Placement::After(name)).to_vec() {
+            ran.push(self.run_executable(&test, Some(executables::done(name))).await?);
+        }
+        Ok(ran)
+    }
+}
+
+/// The evidence of a stage after one that the runner could not do: nothing stands, so nothing was left either.
+fn given_up(failed: &str, why: &str, stage: &str) -> Brought {
+    let because = format!("the runner failed in {failed}: {why}");
+    let evidence = match stage {
+        "Teardown" => json(&Reached::Done(TornDown::default())),
+        _ => json(&Reached::<()>::NotReached { because }),
+    };
+    Brought { evidence, artifacts: Vec::new() }
+}
+
+/// Takes secrets out of every text in a value.
+fn redact(value: &mut Value, redactor: &Redactor) {
+    match value {
+        Value::String(text) => *text = redactor.text(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, redactor)),
+        Value::Object(entries) => entries.values_mut().for_each(|entry| redact(entry, redactor)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn json<T: Serialize>(evidence: &T) -> Value {
+    serde_json::to_value(evidence).unwrap_or_default()
+}

@@ -1,0 +1,120 @@
+//! The end: what the services said, the stack taken down piece by piece, the daemon ended, and a look at what stays.
+
+use std::time::Duration;
+
+use assay_swarm::{Teardown, ThingKind};
+
+use super::{Phases, Tell, Test};
+use crate::recipe::evidence::{Leak, TornDown};
+
+/// How long a stack may take to go.
+const LIMIT: Duration = Duration::from_mins(2);
+/// The most that is kept of what the daemon said, in bytes.
+const DAEMON_LOG: usize = 2 << 20;
+/// Networks that a daemon makes for itself with the first stack.
+const OWN: [&str; 3] = ["ingress", "docker_gwbridge", "proxy"];
+
+impl Test {
+    pub(super) async fn teardown(&mut self, tell: Tell<'_>) -> Result<TornDown, String> {
+        let mut phases = Phases::default();
+        let mut torn = TornDown {
+            deploys: self.deploys,
+            deploys_expected: self.deploys_expected,
+            ..TornDown::default()
+        };
+        if self.stand.is_none() {
+            return Ok(torn);
+        }
+        tell("reading what the services said");
+        phases.time("logs", self.read_logs()).await?;
+        torn.leaks = std::mem::take(&mut self.leaks);
+        if self.spec.asked.keep && self.up.is_some() {
+            torn.kept = self.stand.as_ref().map(|stand| stand.how_to_reach(&self.domain));
+            torn.phases = phases.0;
+            return Ok(torn);
+        }
+        tell("taking the stack down");
+        let (removed, left) = phases.time("stack", self.destroy()).await?;
+        (torn.removed, torn.left) = (removed, left);
+        let (removed, left) = phases.time("dependencies", self.destroy_dependencies()).await?;
+        torn.removed += removed;
+        torn.left.extend(left);
+        tell("ending the daemon");
+        let residue = phases.time("daemon", self.put_away()).await;
+        torn.residue = residue;
+        torn.phases = phases.0;
+        Ok(torn)
+    }
+
+    /// Takes the stack away with everything of it: how many things went, and what did not.
+    pub(super) async fn destroy(&mut self) -> Result<(u64, Vec<String>), String> {
+        self.up = None;
+        let Some(stand) = &self.stand else { return Ok((0, Vec::new())) };
+        let stack = assay_recipe::names::stack_name(&self.domain);
+        // What an operator removes with the app: its volumes, and the secrets that were put there for it.
+        let how = Teardown {
+            kill: true,
+            volumes: true,
+            external: self.secrets.keys().cloned().collect(),
+            limit: LIMIT,
+        };
+        let torn = stand.swarm().teardown(&stack, &how).await.map_err(|error| error.to_string())?;
+        let after = stand.swarm().census().await.map_err(|error| error.to_string())?;
+        // Beyond what has the stack's name: the daemon is the run's alone, so whatever is new in it is of the recipe.
+        let mut left: Vec<String> = torn.leaks.iter().map(ToString::to_string).collect();
+        for thing in after.since(&stand.census) {
+            let own = thing.kind == ThingKind::Network && OWN.contains(&thing.name.as_str());
+            let words = thing.to_string();
+            if !own && thing.kind != ThingKind::Task && !left.contains(&words) {
+                left.push(words);
+            }
+        }
+        Ok((torn.removed.len() as u64, left))
+    }
+
+    /// Ends the daemon; what stays of it.
+    pub(super) async fn put_away(&mut self) -> Vec<String> {
+        self.up = None;
+        let mut residue = self.release_dependencies().await;
+        let Some(stand) = self.stand.take() else { return residue };
+        stand.front.close();
+        let super::stand::Stand { daemon, .. } = stand;
+        let mut log = std::fs::read(daemon.log()).unwrap_or_default();
+        // Its end says what went wrong.
+        log.drain(..log.len().saturating_sub(DAEMON_LOG));
+        self.artifacts.push(("dockerd.log".to_owned(), log));
+        match daemon.stop().await {
+            Ok(_) => {}
+            Err(error) => residue.push(error.to_string()),
+        }
+        residue
+    }
+
+    /// Keeps what every service said, and looks for secrets in it.
+    async fn read_logs(&mut self) -> Result<(), String> {
+        let Some(stand) = &self.stand else { return Ok(()) };
+        let stack = assay_recipe::names::stack_name(&self.domain);
+        let logs = stand.swarm().logs_of(&stack).await.map_err(|error| error.to_string())?;
+        for (service, said) in logs {
+            let service = super::outcome::key(&stack, &service);
+            self.look_for_secrets(&said, &format!("log of service {service}"));
+            self.artifacts.push((format!("logs-{service}.txt"), said.into_bytes()));
+        }
+        Ok(())
+    }
+
+    /// Notes secrets that stand in a text.
+    pub(super) fn look_for_secrets(&mut self, text: &str, place: &str) {
+        let own = self.secrets.values().map(|(key, value)| (key.clone(), value.expose()));
+        // What was handed on as a secret of the app's is told by that name.
+        let handed_on = |value: &str| self.secrets.values().any(|(_, own)| own.expose() == value);
+        let given = self.dependencies.secrets().filter(|(_, value)| !handed_on(value));
+        for (key, value) in own.chain(given) {
+            // A short one stands in any text by chance.
+            let known = self.leaks.iter().any(|leak| leak.secret == key && leak.place == place);
+            if value.len() >= 8 && !known && text.contains(value) {
+                self.leaks.push(Leak { secret: key, place: place.to_owned() });
+            }
+        }
+    }
+}

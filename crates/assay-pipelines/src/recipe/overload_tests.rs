@@ -1,0 +1,90 @@
+//! A stack that does not converge in time: whose fault that is.
+
+use assay_model::{Severity, Verdict};
+use serde_json::{Value, json};
+
+use super::evidence::{Deployed, Outcome, Ran, Reached};
+use super::{RecipeInput, RecipeSpec, RecipeStage, install};
+
+fn deployed(outcome: Outcome, ran: Vec<Ran>) -> Value {
+    let version = super::evidence::VersionSeen::default();
+    let deployed = Deployed {
+        version,
+        domain: "web.test".to_owned(),
+        stack: "web_test".to_owned(),
+        outcome,
+        services: Vec::new(),
+        version_label: None,
+        commit_label: None,
+        substituted: Vec::new(),
+        remarks: Vec::new(),
+        images: Vec::new(),
+        answered: None,
+        ran,
+        phases: Vec::new(),
+    };
+    serde_json::to_value(Reached::Done(deployed)).expect("JSON")
+}
+
+fn late() -> Outcome {
+    Outcome::TimedOut { waiting: vec!["app: 0 of 1 tasks run".to_owned()], limit_s: 60.0 }
+}
+
+/// Processor time that was waited for, in seconds of a minute.
+fn with_load(mut evidence: Value, lost_s: f64) -> Value {
+    let lost = json!({ "avg10": 90.0, "total_s": lost_s });
+    evidence["pressure"] = json!({ "seconds": 60.0, "cpu": { "some": lost, "full": lost } });
+    evidence
+}
+
+fn judge(evidence: &Value) -> assay_model::Judgement {
+    let spec = json!({
+        "name": "web", "folder": "/recipes/web", "settings": {}, "seed": 1,
+        "manifest": { "format": 1, "settings": {}, "overlay": null, "hooks": {}, "tests": {}, "not_asked_for": [],
+            "ignored": [], "switches": [], "warnings": [] },
+    });
+    install::Install.judge(&RecipeInput::new(&RecipeSpec::of(&spec).expect("a spec"), evidence, &[]))
+}
+
+#[test]
+fn only_a_time_limit_on_an_overloaded_runner_is_the_runner_s_fault() {
+    let crash = super::evidence::ServiceFailure {
+        service: "app".to_owned(),
+        class: "crash_loop".to_owned(),
+        message: "it ended 3 times".to_owned(),
+        last_words: String::new(),
+    };
+    let failed = Ran {
+        name: "install_steps.sh".to_owned(),
+        exit_code: Some(1),
+        problem: None,
+        seconds: 1.0,
+        last_words: String::new(),
+        log: "log.txt".to_owned(),
+    };
+    let well = Outcome::Converged { still_running: Vec::new() };
+    let cases = [
+        ("late, a busy runner", with_load(deployed(late(), vec![]), 54.0), Verdict::Error),
+        ("late, a runner with time left", with_load(deployed(late(), vec![]), 53.0), Verdict::Fail),
+        ("late, a kernel that tells nothing", deployed(late(), vec![]), Verdict::Fail),
+        ("late, and a hook failed", with_load(deployed(late(), vec![failed]), 60.0), Verdict::Fail),
+        (
+            "a crash loop",
+            with_load(deployed(Outcome::Failed { failures: vec![crash] }, vec![]), 60.0),
+            Verdict::Fail,
+        ),
+        ("in time, a busy runner", with_load(deployed(well, vec![]), 60.0), Verdict::Pass),
+    ];
+    for (what, evidence, verdict) in cases {
+        assert_eq!(judge(&evidence).verdict, verdict, "{what}");
+    }
+}
+
+#[test]
+fn what_was_waited_for_is_still_told() {
+    let told = judge(&with_load(deployed(late(), vec![]), 60.0));
+    let codes: Vec<(&str, Severity)> =
+        told.findings.iter().map(|finding| (finding.code.as_str(), finding.severity)).collect();
+    assert_eq!(codes, [("RunnerOverloaded", Severity::Warning), ("NotConverged", Severity::Warning)]);
+    insta::assert_snapshot!(told.message, @"the runner was overloaded: tasks waited for a processor in 100 % of the time (from 90 % on it is too much); so it says nothing that after 60 s: app: 0 of 1 tasks run");
+}

@@ -1,0 +1,82 @@
+//! What a run over a recipe was created with: where the recipe is, how its tests customise it, and what was asked for.
+
+use std::path::PathBuf;
+
+use assay_recipe::customise::Manifest;
+use assay_recipe::settings::Settings;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::harness::Harness;
+
+/// A recipe to be tested.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecipeSpec {
+    /// Its name.
+    pub name: String,
+    /// Its folder on the runner; a checkout with its tags, where it is to be upgraded.
+    pub folder: PathBuf,
+    /// The commit under test, in full; none for the folder as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Where its tests are, on the runner; none where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<PathBuf>,
+    /// How its tests are customised: read from the tests' folder by whoever asked.
+    pub settings: Settings,
+    /// The customisation as it is told; no secret is in it.
+    pub manifest: Manifest,
+    /// What was asked for beyond the defaults.
+    #[serde(default)]
+    pub asked: Asked,
+    /// The stages of the run; set by the control plane.
+    #[serde(default)]
+    pub stages: Vec<String>,
+    /// What chance is drawn from: the domain.
+    pub seed: u32,
+    /// The command line as it was asked, without secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invocation: Vec<String>,
+    /// The build of Assay that decides; set by the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness: Option<Harness>,
+}
+
+/// What was asked for beyond the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct Asked {
+    /// Without what takes long: installed at the version under test, not upgraded, backed up or restored. Never promotes.
+    pub quick: bool,
+    /// With the tests in `extra/`.
+    pub extra: bool,
+    /// The stack is left up for a look at it.
+    pub keep: bool,
+    /// Without the checks that every recipe gets; only ever on one's own machine.
+    pub skip_generic: bool,
+    /// Folders with images as archives, on the runner.
+    pub images: Vec<PathBuf>,
+    /// Folders with checkouts of recipes that others may depend on, on the runner.
+    pub recipes: Vec<PathBuf>,
+    /// What the recipe may reach outside of its containers: `assay_swarm::Allowed`.
+    pub allowed: Value,
+}
+
+impl RecipeSpec {
+    /// Reads it from a run.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of(value: &Value) -> Result<Self, String> {
+        serde_json::from_value(value.clone())
+            .map_err(|e| format!("the run's recipe and settings do not read: {e}"))
+    }
+
+    /// The app's domain. Names that are never anybody's (RFC 6761), short enough that what Docker makes of them fits.
+    pub fn domain(&self) -> String {
+        let letters = self.name.chars().filter(char::is_ascii_alphanumeric).take(8);
+        let name: String = letters.collect::<String>().to_ascii_lowercase();
+        format!("{}-{:06x}.test", if name.is_empty() { "app" } else { &name }, self.seed & 0x00ff_ffff)
+    }
+}

@@ -1,0 +1,89 @@
+//! The stage `Teardown`: the stack goes, and nothing of it stays. What was seen of secrets, and how often a stack was deployed,
+//! is told here as well: both are known only when everything is over.
+
+use assay_model::{Judgement, StagePlan, Verdict, text};
+
+use super::evidence::TornDown;
+use super::told::Told;
+use super::{RecipeInput, RecipeStage, by_runner, judged};
+
+/// The longest way to a stack that was left up: two commands with paths, in characters.
+const COMMANDS: usize = 1000;
+
+/// The end of a stack.
+pub(super) struct Teardown;
+
+impl RecipeStage for Teardown {
+    fn plan(&self) -> StagePlan {
+        by_runner("Teardown", true)
+    }
+
+    fn judge(&self, input: &RecipeInput<'_>) -> Judgement {
+        judged(self, input, |seen: &TornDown| {
+            let mut told = Told::default();
+            if seen.kept.is_some() {
+                told.unverified.push(
+                    "the stack was left up, as asked (--keep): nobody knows what would stay of it".to_owned(),
+                );
+            } else {
+                left(&mut told, seen);
+            }
+            let clean = seen.leaks.is_empty();
+            told.check("secrets", clean, "seen nowhere", if clean { "seen nowhere" } else { "seen" });
+            for leak in &seen.leaks {
+                told.critical(
+                    "SecretLeaked",
+                    format!(
+                        "the secret {} was seen in the {}",
+                        text::clean(&leak.secret),
+                        text::clean(&leak.place)
+                    ),
+                    "Find what prints it. Whoever reads that has the secret; it was made for this run alone.",
+                );
+            }
+            let (deploys, expected) = (seen.deploys, seen.deploys_expected);
+            told.check(
+                "deployments of a stack",
+                deploys == expected,
+                expected.to_string(),
+                deploys.to_string(),
+            );
+            if deploys != expected {
+                told.critical(
+                    "DeployCount",
+                    format!("a stack was deployed {deploys} times, and {expected} times were to be expected"),
+                    "That is a fault of Assay's: what was tested is not what is said. Please report it with this run's bundle.",
+                );
+            }
+            let judgement =
+                told.judgement(|| format!("{} things of the stack taken away, nothing stays", seen.removed));
+            match &seen.kept {
+                Some(how) if judgement.verdict == Verdict::Pass => Judgement {
+                    message: format!("left up, as asked: {}", text::clean_to(how, COMMANDS)),
+                    ..judgement
+                },
+                _ => judgement,
+            }
+        })
+    }
+}
+
+fn left(told: &mut Told, seen: &TornDown) {
+    let left: Vec<&String> = seen.left.iter().chain(&seen.residue).collect();
+    let words = if left.is_empty() { "nothing".to_owned() } else { text::plural(left.len(), "thing") };
+    told.check("what stays", left.is_empty(), "nothing", words);
+    for thing in &seen.left {
+        told.critical(
+            "LeftBehind",
+            format!("{} is still there after the stack was taken down", text::clean(thing)),
+            "Look at what made it: the stack's files, or a container that talks to Docker.",
+        );
+    }
+    for thing in &seen.residue {
+        told.critical(
+            "RunnerResidue",
+            format!("{} is still there after the run's daemon was ended", text::clean(thing)),
+            "That is a fault of this runner's, not of the recipe; `assay janitor` removes it.",
+        );
+    }
+}

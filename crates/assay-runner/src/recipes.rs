@@ -1,0 +1,137 @@
+//! Testing recipes, each in a Docker daemon of the runner's own.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use assay_agent::{Collector, Evidence, Identity, Readings, Task};
+use assay_api::runner::{AgentGrant, Grant};
+use assay_model::Clock;
+use assay_pipelines::recipe::RecipeSpec;
+use assay_pipelines::recipe::bench::{RecipeBench, RecipeBenchSettings, sweep};
+use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{info, warn};
+
+use crate::{Settings, as_agent};
+
+/// The method by which a runner is known that can do it.
+pub(crate) const METHOD: &str = "swarm";
+
+/// What a runner tests recipes with. Clones share it.
+#[derive(Clone)]
+pub struct Recipes {
+    settings: RecipeBenchSettings,
+    clock: Arc<dyn Clock>,
+    /// Benches with a stack that was left up for a look at it.
+    kept: Arc<Mutex<Vec<Arc<RecipeBench>>>>,
+    /// One permit of it for every run that is worked on, until nothing of that work is left.
+    busy: Arc<Semaphore>,
+}
+
+/// More than there are ever runs at once.
+const BUSY: u32 = 1 << 16;
+/// How long work that was broken off may take to let go.
+const LETS_GO: Duration = Duration::from_secs(30);
+
+impl std::fmt::Debug for Recipes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recipes").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Whether a runner on this machine could test recipes.
+///
+/// # Errors
+/// The first thing that is missing, and what to do about it.
+pub fn can_test_recipes() -> Result<(), String> {
+    assay_pipelines::recipe::bench::check()
+}
+
+/// Starts a Docker daemon as a run would and ends it again: whether the kernel can balance loads (IPVS).
+///
+/// # Errors
+/// Why it did not, for people.
+pub async fn try_recipes() -> Result<bool, String> {
+    assay_pipelines::recipe::bench::try_daemon().await
+}
+
+impl Recipes {
+    /// With these benches, and nothing on them.
+    pub fn new(settings: RecipeBenchSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { settings, clock, kept: Arc::default(), busy: Arc::new(Semaphore::new(BUSY as usize)) }
+    }
+
+    /// The folder of its benches.
+    pub fn folder(&self) -> &Path {
+        &self.settings.folder
+    }
+
+    /// Takes down what was left up, and what a runner that was killed left behind.
+    pub(crate) async fn clear(&self) {
+        // Work that was broken off is dropped by its tasks, one after the other; before that there is somebody in its folder.
+        if tokio::time::timeout(LETS_GO, self.busy.acquire_many(BUSY)).await.is_err() {
+            warn!("work on a recipe that was broken off has not let go of its folder after {LETS_GO:?}");
+        }
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        for bench in kept {
+            cleared(&bench).await;
+        }
+        for told in sweep(&self.settings.folder).await {
+            match told {
+                Ok(folder) => info!("took away what an earlier run had left: {}", folder.display()),
+                Err(why) => warn!("an earlier run's daemon cannot be taken away: {why}"),
+            }
+        }
+    }
+}
+
+/// Works on a run until it is over or was given to somebody else.
+pub(crate) async fn work(settings: &Settings, grant: &Grant, agent: &AgentGrant) {
+    let Some(recipes) = &settings.recipes else {
+        warn!(run.number = grant.number, "the run needs Docker, and this runner has none");
+        return;
+    };
+    let bench = Arc::new(RecipeBench::new(recipes.settings.clone()));
+    let Ok(busy) = Arc::clone(&recipes.busy).acquire_owned().await else {
+        warn!(run.number = grant.number, "this runner is about to end");
+        return;
+    };
+    let collector = Arc::new(AppRecipes { bench: Arc::clone(&bench), _busy: busy });
+    as_agent::work(settings, &recipes.clock, grant, agent, collector).await;
+    if bench.is_up().await {
+        recipes.kept.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
+    } else {
+        cleared(&bench).await;
+    }
+}
+
+async fn cleared(bench: &RecipeBench) {
+    if let Err(why) = bench.clear().await {
+        warn!("something of a run stays: {why}");
+    }
+}
+
+struct AppRecipes {
+    bench: Arc<RecipeBench>,
+    /// Given back when the last of the work is dropped.
+    _busy: OwnedSemaphorePermit,
+}
+
+impl Collector for AppRecipes {
+    fn identity(&self) -> BoxFuture<'_, Identity> {
+        Box::pin(std::future::ready(Identity::default()))
+    }
+
+    fn sensors(&self) -> BoxFuture<'_, Readings> {
+        Box::pin(std::future::ready(Readings::default()))
+    }
+
+    fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>> {
+        Box::pin(async move {
+            let spec = RecipeSpec::of(task.spec)?;
+            let brought = self.bench.collect(task.place.run, task.stage, &spec, &task.progress).await?;
+            Ok(Evidence { evidence: brought.evidence, artifacts: brought.artifacts })
+        })
+    }
+}
