@@ -81,6 +81,23 @@ pub struct TestImage {
     pub on: Option<OnHost>,
 }
 
+/// `POST /api/v1/recipes/runs`: tests a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestRecipe {
+    /// The recipe's folder on the runner and its settings (`schemas/recipe-settings.schema.json`).
+    pub spec: Value,
+    /// The stages that are asked for; all that apply where none is named.
+    #[serde(default)]
+    pub only: Vec<String>,
+    /// The runner that has the folder; any that can when none is named.
+    #[serde(default)]
+    pub runner: Option<String>,
+    /// Codes of checks to switch off; for `assay prove`.
+    #[serde(default)]
+    pub muted: Vec<String>,
+}
+
 /// A physical machine in place of a virtual one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,6 +1,7 @@
 //! How a run's verdict is said, in words that need no colour, and how text from a machine is shown.
 
-use assay_model::{RunResult, RunState, RunView, text};
+use assay_model::recipe::{Ladder, Rung, RungStatus};
+use assay_model::{Pipeline, RunResult, RunState, RunView, text};
 
 /// How strongly a verdict is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +89,35 @@ pub(crate) fn verdict(view: &RunView) -> Said {
         }
     };
     let headline = if view.overridden { format!("{headline} – OVERRIDDEN") } else { headline.to_owned() };
+    let (headline, why) = match ladder(view).filter(|_| view.result.is_some()) {
+        Some(ladder) => {
+            let broken = ladder.rungs.iter().filter(|rung| rung.status == RungStatus::Fail);
+            let broken: Vec<&str> = broken.map(|rung| rung.rung.as_str()).collect();
+            let rungs = if broken.is_empty() {
+                String::new()
+            } else {
+                format!(" Rungs that do not hold: {}.", broken.join(", "))
+            };
+            (format!("{headline} – LEVEL {}", ladder.level), format!("{why}{rungs}"))
+        }
+        None => (headline, why),
+    };
     Said { headline: with_profile(view, headline), why, tone }
+}
+
+/// How far a recipe got.
+fn ladder(view: &RunView) -> Option<Ladder> {
+    (view.created.pipeline == Pipeline::Recipe).then(|| Ladder::of(view))
 }
 
 fn pass(view: &RunView) -> Said {
     let waived: Vec<_> = view.stages.iter().filter(|s| s.waived).map(|s| s.plan.name.as_str()).collect();
     let mut headline = "PASS".to_owned();
     let mut why = Vec::new();
+    let ladder = ladder(view);
+    if let Some(ladder) = &ladder {
+        headline = format!("PASS – LEVEL {} OF {}", ladder.level, Rung::ALL.len());
+    }
     if view.overridden {
         headline.push_str(" – OVERRIDDEN");
         why.push(match waived.as_slice() {
@@ -123,6 +146,10 @@ fn pass(view: &RunView) -> Said {
     let tone = if why.is_empty() { Tone::Good } else { Tone::Caution };
     if why.is_empty() {
         why.push("Every required stage passed.".to_owned());
+        // A rung that does not apply is stepped over, and said to be.
+        let left =
+            ladder.iter().flat_map(|ladder| &ladder.rungs).filter(|rung| rung.status == RungStatus::Skip);
+        why.extend(left.map(|rung| format!("{} does not apply: {}.", rung.rung, clean(&rung.message))));
     }
     Said { headline: with_profile(view, headline), why: why.join(" "), tone }
 }

@@ -1,6 +1,7 @@
 //! The machine's identity and its parts, for the page: what is on the label of the thing on the bench.
 
 use assay_model::host::inventory::{Inventory, Transport};
+use assay_model::recipe::{Ladder, Rung};
 use assay_model::{Pipeline, RunView};
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ pub(super) struct Parts {
 
 /// Who this machine is.
 pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> {
+    if view.created.pipeline == Pipeline::Recipe {
+        return recipe_facts(view);
+    }
     if !view.created.has_machine() {
         return image_facts(view);
     }
@@ -44,6 +48,56 @@ pub(super) fn facts(view: &RunView, inventory: Option<&Inventory>) -> Vec<Fact> 
         facts.push(Fact::new(if macs.len() == 1 { "MAC" } else { "MACs" }, &macs.join(", ")));
     }
     facts
+}
+
+/// Which recipe this is, and how its tests customise it.
+fn recipe_facts(view: &RunView) -> Vec<Fact> {
+    let spec = &view.created.spec;
+    let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let mut facts: Vec<Fact> = [
+        Fact::maybe("Recipe", Some(view.created.target.name.clone())),
+        Fact::maybe("Commit asked for", text("/commit")),
+        Fact::maybe("Folder", text("/folder")),
+        Fact::maybe("Tests", text("/tests")),
+        Fact::maybe("Seed", spec.pointer("/seed").map(ToString::to_string)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let ladder = Ladder::of(view);
+    facts.extend(
+        ladder
+            .rungs
+            .iter()
+            .map(|rung| Fact::new(rung_label(rung.rung), &format!("{}: {}", rung.status, rung.message))),
+    );
+    let settings = spec.pointer("/manifest/settings").and_then(Value::as_object);
+    let settings: Vec<String> =
+        settings.into_iter().flatten().map(|(name, value)| format!("{name} = {value}")).collect();
+    facts.extend(Fact::maybe("Settings", Some(settings.join(", "))));
+    let files = |pointer: &str| {
+        let all = spec.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+        let names = all.flat_map(|(_, found)| match found {
+            Value::Array(files) => files.clone(),
+            file => vec![file.clone()],
+        });
+        let names: Vec<String> =
+            names.filter_map(|file| Some(file.get("name")?.as_str()?.to_owned())).collect();
+        names.join(", ")
+    };
+    facts.extend(Fact::maybe("Hooks", Some(files("/manifest/hooks"))));
+    facts.extend(Fact::maybe("Own tests", Some(files("/manifest/tests"))));
+    facts
+}
+
+const fn rung_label(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Install => "1 Install",
+        Rung::Upgrade => "2 Upgrade",
+        Rung::Backup => "3 Backup",
+        Rung::Functional => "4 Functional",
+        Rung::Lint => "5 Lint",
+    }
 }
 
 /// Which image was installed on a machine.

@@ -130,7 +130,7 @@ async fn test_of(app: &App, row: ImageRun) -> Result<(ImageTest, Arc<RunView>), 
 }
 
 /// Of the findings of the stage that failed the gravest; of several the first, which is the one that ended it.
-fn code(run: &RunView) -> Option<String> {
+pub(super) fn code(run: &RunView) -> Option<String> {
     let failed = run.failed_stage()?;
     let mut findings = run.findings();
     findings.retain(|f| f.severity >= Severity::Warning && f.stage.as_ref().is_none_or(|s| s == failed));

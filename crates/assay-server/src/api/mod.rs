@@ -11,6 +11,7 @@ mod live;
 mod network;
 mod notify;
 mod operators;
+mod recipes;
 mod runs;
 mod shell;
 mod tokens;
@@ -29,6 +30,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(operators::routes())
         .merge(hosts::routes())
         .merge(images::routes())
+        .merge(recipes::routes())
         .merge(compat::routes())
         .merge(gate::routes())
         .merge(janitor::routes())
@@ -43,3 +45,4 @@ pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
 pub(crate) use images::{history as image_history, images};
 pub(crate) use notify::{status as notifications, test as test_sinks};
+pub(crate) use recipes::{history as recipe_history, recipes};

@@ -36,6 +36,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/api/v1/runs/{number}/pin", put(pin).delete(unpin))
         .route("/api/v1/runs/{number}/report.json", get(report_json))
         .route("/api/v1/runs/{number}/report.html", get(report_html))
+        .route("/api/v1/runs/{number}/results.json", get(results_json))
         .route("/api/v1/runs/{number}/bundle", get(bundle))
         .route("/api/v1/runs/{number}/artifacts/{name}", get(artifact))
 }
@@ -44,6 +45,7 @@ pub(super) fn routes() -> Router<App> {
 struct ListQuery {
     host: Option<String>,
     image: Option<String>,
+    recipe: Option<String>,
     pipeline: Option<Pipeline>,
     state: Option<RunState>,
     limit: Option<u32>,
@@ -56,12 +58,12 @@ async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<RunSummary>>, ApiError> {
     let store = app.engine.store();
-    let target = match query.host {
-        Some(name) => {
-            let row = store.host_by_name(&name).await?;
-            Some(row.ok_or_else(|| ApiError::not_found(format!("host `{name}`")))?.id.into())
-        }
-        None => query.image.map(|name| TargetId::named(Pipeline::Image, &name)),
+    let target = if let Some(name) = query.host {
+        let row = store.host_by_name(&name).await?;
+        Some(row.ok_or_else(|| ApiError::not_found(format!("host `{name}`")))?.id.into())
+    } else {
+        let image = query.image.map(|name| TargetId::named(Pipeline::Image, &name));
+        image.or_else(|| query.recipe.map(|name| TargetId::named(Pipeline::Recipe, &name)))
     };
     let filter = RunFilter {
         target,
@@ -159,6 +161,25 @@ async fn report_json(
     Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
+/// What a recipe's run came to; `schemas/recipe-results.schema.json`.
+async fn results_json(
+    State(app): State<App>,
+    _: Operator,
+    Path(number): Path<i64>,
+) -> Result<Response, ApiError> {
+    let run = detail(&app, number).await?;
+    if run.created.pipeline != Pipeline::Recipe {
+        return Err(ApiError::not_found(format!("results of run {number}"))
+            .hint("only runs of recipes have results.json; every run has report.json"));
+    }
+    let results = app.engine.recipe_results(&run).await?;
+    let mut text = serde_json::to_string_pretty(&results).map_err(|e| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "results", format!("results do not serialise: {e}"))
+    })?;
+    text.push('\n');
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
 async fn report_html(
     State(app): State<App>,
     _: Operator,
@@ -252,8 +273,8 @@ pub(super) fn row_summary(row: RunRow, waiting: Option<String>) -> RunSummary {
     RunSummary {
         number: row.number,
         id: row.id.to_string(),
-        // An image goes by its name; a host has an id of its own.
-        on_host: row.target_id != TargetId::named(Pipeline::Image, &row.target),
+        // An image or a recipe goes by its name; a host has an id of its own.
+        on_host: row.target_id != TargetId::named(row.pipeline, &row.target),
         target: row.target,
         pipeline: row.pipeline,
         profile: row.profile,

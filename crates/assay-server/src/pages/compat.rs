@@ -3,7 +3,7 @@
 use askama::Template;
 use assay_api::compat::{CompatCell, CompatImage, CompatMatrix, CompatRow};
 use assay_model::compat::ComponentKind;
-use assay_model::text;
+use assay_model::{Pipeline, text};
 use axum::extract::{Query, State};
 use axum::response::Response;
 
@@ -86,7 +86,8 @@ fn drawn(shell: Shell, wanted: &CompatWanted, found: CompatMatrix) -> MatrixPage
             found.rows.iter().filter(|row| row.kind == kind).map(|row| line(row, &columns)).collect();
         (!rows.is_empty()).then(|| Group { title: kind.title(), rows })
     };
-    let host = |name: String, why: String| (name.clone(), format::target_page(true, &name), why);
+    let host =
+        |name: String, why: String| (name.clone(), format::target_page(true, Pipeline::Host, &name), why);
     MatrixPage {
         groups: ComponentKind::ALL.into_iter().filter_map(group).collect(),
         kinds: ComponentKind::ALL.into_iter().map(|k| (k.as_str(), k.title(), k.as_str() == kind)).collect(),
@@ -113,7 +114,7 @@ fn column(image: &CompatImage) -> Column {
 }
 
 fn line(row: &CompatRow, columns: &[Column]) -> Line {
-    let page = |host: &String| (host.clone(), format::target_page(true, host));
+    let page = |host: &String| (host.clone(), format::target_page(true, Pipeline::Host, host));
     let mut detail = Vec::new();
     if row.kind == ComponentKind::Machine {
         detail.push(row.name.chars().take(12).collect());

@@ -1,6 +1,6 @@
 //! Numbers and times as people read them.
 
-use assay_model::Micros;
+use assay_model::{Micros, Pipeline};
 
 /// `4.2 s`, `2 m 10 s`, `1 h 03 m`, `2 d 4 h`.
 pub(super) fn duration(seconds: f64) -> String {
@@ -35,11 +35,16 @@ pub(super) fn ago(then: Micros, now: Micros) -> String {
 }
 
 /// The page of what a run is about. A name may hold anything: it is one segment of the address.
-pub(super) fn target_page(on_host: bool, name: &str) -> String {
+pub(super) fn target_page(on_host: bool, pipeline: Pipeline, name: &str) -> String {
     let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
     // A form's `+` is a plus sign in a path.
     let name = name.replace('+', "%20");
-    if on_host { format!("/hosts/{name}") } else { format!("/images/{name}") }
+    match pipeline {
+        Pipeline::Recipe => format!("/recipes/{name}"),
+        // An image's run on a registered host stands with that host.
+        Pipeline::Host | Pipeline::Image if on_host => format!("/hosts/{name}"),
+        Pipeline::Host | Pipeline::Image => format!("/images/{name}"),
+    }
 }
 
 /// What the code says in passing, as a sentence: `there is no run 9` becomes `There is no run 9.`
@@ -106,8 +111,10 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment_of_its_page_s_address() {
-        assert_eq!(target_page(true, "web-3"), "/hosts/web-3");
-        assert_eq!(target_page(false, "a[b=c]"), "/images/a%5Bb%3Dc%5D");
-        assert_eq!(target_page(false, "../x y?#+"), "/images/..%2Fx%20y%3F%23%2B");
+        assert_eq!(target_page(true, Pipeline::Host, "web-3"), "/hosts/web-3");
+        assert_eq!(target_page(true, Pipeline::Image, "web-3"), "/hosts/web-3");
+        assert_eq!(target_page(false, Pipeline::Recipe, "web-3"), "/recipes/web-3");
+        assert_eq!(target_page(false, Pipeline::Image, "a[b=c]"), "/images/a%5Bb%3Dc%5D");
+        assert_eq!(target_page(false, Pipeline::Image, "../x y?#+"), "/images/..%2Fx%20y%3F%23%2B");
     }
 }

@@ -43,10 +43,22 @@ struct ImageLine {
 }
 
 /// The latest runs as a small strip, oldest first.
-struct Trend {
-    marks: Vec<(&'static str, &'static str)>,
+pub(super) struct Trend {
+    pub(super) marks: Vec<(&'static str, &'static str)>,
     /// The same in words.
-    words: String,
+    pub(super) words: String,
+}
+
+impl Trend {
+    /// From the badges of runs, newest first.
+    pub(super) fn of(mut badges: Vec<Badge>) -> Self {
+        badges.reverse();
+        let words: Vec<_> = badges.iter().map(|badge| badge.word.to_lowercase()).collect();
+        Self {
+            marks: badges.iter().map(|badge| (badge.tone, badge.mark())).collect(),
+            words: format!("latest runs, oldest first: {}", words.join(", ")),
+        }
+    }
 }
 
 #[derive(Template)]
@@ -116,7 +128,7 @@ pub(super) async fn fragment(
 
 async fn gather(app: &App, shell: Shell) -> Result<ImagesPage, PageError> {
     let images = lines(app).await?;
-    Ok(ImagesPage { shell, counts: counts(&images), images })
+    Ok(ImagesPage { shell, counts: counts(&images.iter().map(|line| line.rank).collect::<Vec<_>>()), images })
 }
 
 /// Every image as it stands in lists, with what needs eyes first.
@@ -131,9 +143,9 @@ async fn lines(app: &App) -> Result<Vec<ImageLine>, PageError> {
     Ok(lines)
 }
 
-/// `2 failed · 1 running · 5 passed`.
-fn counts(lines: &[ImageLine]) -> String {
-    let of = |rank: u8| lines.iter().filter(|line| line.rank == rank).count();
+/// `2 failed · 1 running · 5 passed`, from the ranks of all lines.
+pub(super) fn counts(ranks: &[u8]) -> String {
+    let of = |rank: u8| ranks.iter().copied().filter(|known| rank.eq(known)).count();
     let words =
         [(0, "failed"), (1, "being tested"), (2, "queued"), (3, "without a clean verdict"), (4, "passed")];
     let told: Vec<String> = words
@@ -162,28 +174,18 @@ fn line(name: &str, tests: &[ImageTest], now: Micros) -> Option<ImageLine> {
         detail,
         digest: read.map(|file| short(&file.sha256.to_string())),
         volume: read.and_then(|file| file.volume.clone()).unwrap_or_default(),
-        trend: trend(tests),
+        trend: Trend::of(tests.iter().map(self::badge).collect()),
         badge,
     })
 }
 
-const fn rank(state: RunState, tone: &str) -> u8 {
+pub(super) const fn rank(state: RunState, tone: &str) -> u8 {
     match (state, tone.as_bytes()) {
         (RunState::Queued, _) => 2,
         (RunState::Booting | RunState::Running | RunState::Cancelling, _) => 1,
         (_, b"fail") => 0,
         (_, b"pass") => 4,
         _ => 3,
-    }
-}
-
-fn trend(tests: &[ImageTest]) -> Trend {
-    let mut oldest_first: Vec<_> = tests.iter().map(badge).collect();
-    oldest_first.reverse();
-    let words: Vec<_> = oldest_first.iter().map(|badge| badge.word.to_lowercase()).collect();
-    Trend {
-        marks: oldest_first.iter().map(|badge| (badge.tone, badge.mark())).collect(),
-        words: format!("latest runs, oldest first: {}", words.join(", ")),
     }
 }
 

@@ -56,7 +56,7 @@ fn the_latest_run_counts_and_the_others_are_the_trend() {
     assert_eq!(tones[0], "pass");
     assert_eq!(tones[2..], ["warn", "warn", "fail"], "without a check or its beginning a pass is not green");
     assert!(line.trend.words.contains("passed, checks off, passed, from a phase"), "{}", line.trend.words);
-    assert_eq!(counts(&[line]), "1 failed");
+    assert_eq!(counts(&[line.rank]), "1 failed");
     assert!(super::line("x", &[], Micros(0)).is_none());
 }
 

@@ -11,6 +11,7 @@ mod hosts;
 mod image_model;
 mod images;
 mod notify;
+mod recipes;
 mod run;
 mod run_model;
 mod runs;
@@ -41,6 +42,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/images", get(images::page))
         .route("/images/state", get(images::fragment))
         .route("/images/{name}", get(images::one))
+        .route("/recipes", get(recipes::page))
+        .route("/recipes/state", get(recipes::fragment))
+        .route("/recipes/{name}", get(recipes::one))
         .route("/matrix", get(compat::page))
         .route("/runs", get(runs::page))
         .route("/runs/{number}", get(run::page))

@@ -133,7 +133,7 @@ async fn drawn(app: &App, shell: Shell, number: &str) -> Result<RunPage, PageErr
     events.retain(|e| e.seq <= run.seq);
     let image = match run.created.pipeline {
         Pipeline::Image => Some(ImageParts::of(&run, &app.engine.evidence(&run).await)),
-        Pipeline::Host => None,
+        Pipeline::Host | Pipeline::Recipe => None,
     };
     Ok(RunPage {
         shell,

@@ -146,7 +146,11 @@ impl RunModel {
         Self {
             number: run.created.number,
             target: run.created.target.name.clone(),
-            target_page: format::target_page(run.created.has_machine(), &run.created.target.name),
+            target_page: format::target_page(
+                run.created.has_machine(),
+                run.created.pipeline,
+                &run.created.target.name,
+            ),
             kind: run.created.pipeline.as_str(),
             badge: Badge::run(&facts(run)),
             headline: headline(run, now),

@@ -23,7 +23,7 @@ struct RunsPage {
     shell: Shell,
     rows: Vec<RunLine>,
     states: Vec<(&'static str, bool)>,
-    kinds: [(&'static str, &'static str, bool); 3],
+    kinds: [(&'static str, &'static str, bool); 4],
     /// Where the next page begins.
     next: Option<String>,
     filtered: bool,
@@ -74,6 +74,7 @@ pub(super) async fn page(
             ("", "all", pipeline.is_none()),
             ("host", "machines", pipeline == Some(Pipeline::Host)),
             ("image", "images", pipeline == Some(Pipeline::Image)),
+            ("recipe", "recipes", pipeline == Some(Pipeline::Recipe)),
         ],
         next,
         filtered: state.is_some() || pipeline.is_some() || before.is_some(),
@@ -103,7 +104,7 @@ fn line(run: &RunSummary, badge: Badge, started: Option<Micros>, now: Micros) ->
     RunLine {
         number: run.number,
         target: run.target.clone(),
-        target_page: format::target_page(run.on_host, &run.target),
+        target_page: format::target_page(run.on_host, run.pipeline, &run.target),
         badge,
         profile: run.profile.clone(),
         when: When::new(run.created_at, now),
