@@ -1,17 +1,21 @@
 //! The subcommands: one file each.
 
 mod doctor;
+mod follow;
 mod gate;
 mod host;
 mod image;
 mod janitor;
 mod key;
 mod lab;
+mod local;
 mod matrix;
 mod notify;
 mod operator;
+mod out;
 mod prove;
 mod recipe;
+mod registries;
 mod report;
 mod run;
 mod runner;
@@ -61,6 +65,10 @@ pub(crate) enum Command {
     /// App recipes
     #[command(subcommand)]
     Recipe(recipe::Recipe),
+    /// Two builds of Assay at two commits of a recipe: which of them is to blame for a red run?
+    Ab(Box<recipe::Ab>),
+    /// Test many recipes and hold them against a baseline
+    Sweep(Box<recipe::Sweep>),
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
@@ -150,6 +158,8 @@ impl Cli {
             Command::Host(host) => host.run().await,
             Command::Image(image) => image.run().await,
             Command::Recipe(recipe) => recipe.run().await,
+            Command::Ab(ab) => ab.run().await,
+            Command::Sweep(sweep) => sweep.run().await,
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
             Command::Matrix(matrix) => matrix.run().await,

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use assay_runner::{Network, Settings, Slots};
+use assay_runner::{Network, Settings, Slots, Warm};
 use clap::Args;
 
 use crate::commands::told_to_stop;
@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::place;
 
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Runner {
     /// Its name; runs stay with their runner over restarts [default: the host's name].
     #[arg(long)]
@@ -54,6 +55,17 @@ pub(crate) struct Runner {
     /// Test images on virtual machines of this host; alone, it needs neither root nor a network for machines.
     #[arg(long)]
     vm: bool,
+    /// Test recipes, each in a Docker daemon of its own; needs root and no network for machines.
+    #[arg(long)]
+    swarm: bool,
+    /// A folder with images as archives (`docker save`), for recipes under test; may be given more than once.
+    #[arg(long, value_name = "FOLDER", requires = "swarm")]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    registries: super::registries::RegistryArgs,
+    /// Take a new major version of a provider over that recipes depend on and that is kept running between runs.
+    #[arg(long, requires = "swarm")]
+    major_upgrades: bool,
     /// Serve simulated machines instead: a folder with machine files.
     #[arg(long)]
     lab: Option<PathBuf>,
@@ -70,7 +82,17 @@ impl Runner {
                 "a runner that boots machines needs root: it makes network namespaces and taps, and answers DHCP"
             );
         }
-        let benches = if self.vm { Some(super::image::benches(&self.state)?) } else { None };
+        let benches = if self.vm { Some(super::local::benches(&self.state)?) } else { None };
+        anyhow::ensure!(
+            self.swarm || !self.registries.are_given(),
+            "what is said of registries is for --swarm"
+        );
+        let recipes = if self.swarm {
+            let warm = Warm::new(self.major_upgrades);
+            Some(super::local::recipes(&self.state, &self.images, self.registries.cache()?, warm))
+        } else {
+            None
+        };
         let local = || place::Addresses::read(&self.data);
         let settings = Settings {
             name: self.name.clone().unwrap_or_else(host_name),
@@ -87,6 +109,7 @@ impl Runner {
             state_dir: self.state.clone(),
             network,
             benches,
+            recipes,
             proxy_dhcp: self.proxy_dhcp,
             iperf_port: self.iperf_port,
             capacity: assay_runner::capacity(&self.capacity).context("--capacity")?,
@@ -104,11 +127,11 @@ impl Runner {
             }));
         }
         let Some(name) = &self.interface else {
-            if self.vm {
+            if self.vm || self.swarm {
                 return Ok(None);
             }
             bail!(
-                "say which network machines boot from (--interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones), or test images with --vm"
+                "say which network machines boot from (--interface eth1 --address 10.77.0.1/24, or --lab lab/machines for simulated ones), or test images with --vm, or recipes with --swarm"
             );
         };
         let text = self.address.as_deref().context("--interface needs --address, such as 10.77.0.1/24")?;

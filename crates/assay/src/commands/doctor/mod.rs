@@ -47,7 +47,7 @@ impl Doctor {
         let in_data = self.data.join("live-image");
         let named = self.live_image.clone().or_else(|| in_data.exists().then_some(in_data));
         let image_folder = prove::live_image(named);
-        let (emulation, namespaces, image, ports) = tokio::join!(
+        let (emulation, namespaces, image, ports, recipes) = tokio::join!(
             emulation(),
             namespaces(root),
             blocking({
@@ -55,6 +55,7 @@ impl Doctor {
                 move || read_image(&folder)
             }),
             ports(&self.data),
+            assay_runner::try_recipes(),
         );
         let firmware = FirmwareFiles::default();
         let loaders = Loaders::default();
@@ -82,6 +83,10 @@ impl Doctor {
             program("ip", Level::Problem),
             namespaces,
             program("setpriv", Level::Problem),
+            verdict::recipes(recipes.as_ref()),
+            // For recipes under test: backups, and pictures of apps.
+            program("restic", Level::Warning),
+            program("chromium", Level::Warning),
             verdict::image(&image_folder, &image?),
             verdict::data(&self.data, &room(&self.data)),
             verdict::ports(&ports),

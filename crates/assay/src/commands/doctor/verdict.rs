@@ -73,6 +73,21 @@ pub(super) fn privileges(root: bool) -> Line {
     )
 }
 
+/// Whether recipes can be tested, by a daemon that was started and ended.
+pub(super) fn recipes(tried: Result<&bool, &String>) -> Line {
+    const WHAT: &str = "recipes";
+    match tried {
+        Ok(true) => ok(WHAT, "a Docker daemon of a run's own was started and ended"),
+        Ok(false) => warning(
+            WHAT,
+            "a Docker daemon of a run's own was started and ended; the kernel has no IPVS, so services' own addresses are \
+             replaced by those of their tasks, and every such change is told",
+            "Nothing, or a kernel with ip_vs to test recipes as they are written.",
+        ),
+        Err(why) => warning(WHAT, why, "`assay recipe test` needs this; everything else works without it."),
+    }
+}
+
 pub(super) fn emulation(accel: Result<&Accel, &QemuError>) -> Line {
     const WHAT: &str = "virtual machines";
     match accel {

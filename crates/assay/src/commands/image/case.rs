@@ -13,8 +13,8 @@ use assay_pipelines::image::profile::Case;
 use assay_pipelines::image::{ImageSpec, LAST, Profile, STAGES};
 use serde_json::Value;
 
-use super::out;
 use crate::client::Client;
+use crate::commands::out;
 use crate::commands::run::Live;
 use crate::ui;
 

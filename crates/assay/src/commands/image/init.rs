@@ -10,8 +10,9 @@ use assay_pipelines::image::{ImageSpec, Profile};
 use assay_qemu::AccelProbe;
 use clap::Args;
 
-use super::local::{Local, cache};
-use super::{out, test};
+use crate::commands::follow::follow;
+use crate::commands::local::{Local, cache};
+use crate::commands::out;
 use crate::exit::Exit;
 use crate::ui;
 
@@ -68,7 +69,7 @@ impl Init {
             on: None,
         };
         let summary: RunSummary = local.client.post("/api/v1/images/runs", &asked).await?;
-        test::follow(&local.client, summary.number).await?;
+        follow(&local.client, summary.number).await?;
         let files = scratch.path().join("out");
         let detail = out::keep(&local.client, summary.number, &files).await?;
         local.stop().await;

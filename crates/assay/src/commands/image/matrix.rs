@@ -19,9 +19,10 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
 use super::case::{self, Common, Held};
+use super::earlier;
 use super::known::{self, Valued};
-use super::{earlier, out};
 use crate::client::Client;
+use crate::commands::out;
 use crate::exit::Exit;
 use crate::ui;
 

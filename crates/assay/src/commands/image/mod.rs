@@ -7,9 +7,7 @@ mod grid;
 mod history;
 mod init;
 mod known;
-mod local;
 mod matrix;
-mod out;
 mod power_cuts;
 mod relay;
 mod test;
@@ -19,8 +17,6 @@ use clap::Subcommand;
 
 use crate::exit::Exit;
 
-pub(crate) use local::{Local, benches};
-pub(crate) use out::keep;
 pub(crate) use relay::Relay;
 
 #[derive(Subcommand)]

@@ -12,7 +12,7 @@ use assay_pipelines::image::bench::{Explore, Explored, explore};
 use assay_pipelines::image::{ImageSpec, Profile};
 use clap::Args;
 
-use super::local::benches;
+use crate::commands::local::benches;
 use crate::commands::told_to_stop;
 use crate::exit::Exit;
 use crate::ui;

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use assay_api::operator::{Decide, OnHost, RunDetail, RunSummary, TestImage};
-use assay_model::{DecisionKind, EventBody, Micros, Sha256, sentence};
+use assay_api::operator::{OnHost, RunDetail, RunSummary, TestImage};
+use assay_model::Sha256;
 use assay_pipelines::image::bench::Digests;
 use assay_pipelines::image::profile::{Case, Selection};
 use assay_pipelines::image::{ImageSpec, Profile};
@@ -14,11 +13,12 @@ use assay_runner::Slots;
 use clap::Args;
 
 use super::case::{Common, drawn};
-use super::local::{Elsewhere, Local};
 use super::matrix::{self, Asked, Running};
-use super::out;
 use crate::client::Client;
-use crate::commands::run::{self, Live};
+use crate::commands::follow::{cancel, follow};
+use crate::commands::local::{Elsewhere, Local};
+use crate::commands::out;
+use crate::commands::run;
 use crate::commands::told_to_stop;
 use crate::exit::Exit;
 use crate::{place, ui};
@@ -464,73 +464,9 @@ pub(crate) fn digest(file: &Path) -> Result<Sha256> {
     hex.parse().with_context(|| file.display().to_string())
 }
 
-/// Cancels a run whose runner is about to go away, and waits until that is known: it would wait for us for ever, and
-/// with it every later run of this image.
-async fn cancel(client: &Client, number: i64) {
-    /// The runner hears of it with its next beat.
-    const LIMIT: Duration = Duration::from_secs(30);
-    let why = "the command that asked for it was stopped".to_owned();
-    let decide = Decide { kind: DecisionKind::Cancel, why, serials: Vec::new() };
-    let cancelled = async {
-        let _: RunSummary = client.post(&format!("/api/v1/runs/{number}/decisions"), &decide).await?;
-        let mut live = Live::open(client, number).await?;
-        while let Some(event) = live.next().await {
-            let event = event?;
-            if event.kind == "journal" && event.data["kind"] == "CancelConfirmed" {
-                break;
-            }
-        }
-        anyhow::Ok(())
-    };
-    let done = tokio::time::timeout(LIMIT, cancelled).await;
-    if !matches!(done, Ok(Ok(()))) {
-        ui::say(&format!("run {number} may still be open on the server: `assay run cancel {number}`"));
-    }
-}
-
 /// Memory of this machine that is free or can be freed, in MiB.
 fn free_mib() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? >> 10)
-}
-
-/// Says what happens, a line each, until the verdict is sealed or the run is held for somebody to decide.
-pub(super) async fn follow(client: &Client, number: i64) -> Result<()> {
-    let mut live = Live::open(client, number).await?;
-    let mut began: Option<Micros> = None;
-    while let Some(event) = live.next().await {
-        let event = event?;
-        match event.kind.as_str() {
-            "journal" => {
-                let at: Micros = serde_json::from_value(event.data["at"].clone()).unwrap_or_default();
-                let since = at.since(*began.get_or_insert(at)).as_seconds();
-                let body: EventBody =
-                    serde_json::from_value(event.data).context("a journal event does not read")?;
-                if let EventBody::StageJudged { .. }
-                | EventBody::StageStarted { .. }
-                | EventBody::AttemptLost { .. }
-                | EventBody::PowerRequested { .. }
-                | EventBody::PowerDone { .. }
-                | EventBody::MediumServed { .. }
-                | EventBody::Held { .. } = body
-                {
-                    ui::say(&format!("{since:7.1} s  {}", sentence::of(&body)));
-                }
-                if matches!(body, EventBody::Sealed(_) | EventBody::Held { .. }) {
-                    return Ok(());
-                }
-            }
-            "log" => {
-                for line in serde_json::from_value::<Vec<assay_api::agent::LogLine>>(event.data)? {
-                    let since = began.map_or(0.0, |began| line.at.since(began).as_seconds());
-                    if line.source == "agent" && line.text.contains(": ") {
-                        ui::say(&format!("{since:7.1} s    {}", line.text));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    anyhow::bail!("the run's events ended before its verdict")
 }

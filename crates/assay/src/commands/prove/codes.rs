@@ -319,4 +319,5 @@ pub(super) fn is_known(code: &str) -> bool {
         || is_of_a_console(code)
         || IMAGE_CODES.iter().any(|(_, codes)| codes.contains(&code))
         || CODES.iter().any(|(_, codes)| codes.contains(&code))
+        || super::recipe_codes::is_of_a_recipe(code)
 }

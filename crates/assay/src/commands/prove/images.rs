@@ -19,7 +19,8 @@ use super::catalogue::{Expected, Kind, MadeBy, Proof};
 use super::codes::can_raise_of_image;
 use super::verdict::{Line, Seen};
 use crate::client::Client;
-use crate::commands::image::{Local, keep};
+use crate::commands::local::Local;
+use crate::commands::out::keep;
 use crate::commands::run::Live;
 use crate::ui;
 

@@ -10,6 +10,8 @@ mod codes;
 mod edge;
 mod images;
 mod page;
+mod recipe_codes;
+mod recipes;
 mod stand;
 mod verdict;
 
@@ -38,6 +40,8 @@ enum Which {
     Host,
     /// The reference installer, and its broken variants.
     Image,
+    /// Recipes, good and broken.
+    Recipe,
     /// Everything that there is.
     All,
 }
@@ -74,6 +78,12 @@ pub(crate) struct Prove {
     /// Where packages of the reference installer are kept [default: its own].
     #[arg(long, value_name = "FOLDER")]
     image_cache: Option<PathBuf>,
+    /// The folder with the canaries of the recipe pipeline.
+    #[arg(long, default_value = "examples/recipes")]
+    recipes: PathBuf,
+    /// A folder with the canaries' images as archives [default: they are built, and kept in the cache]
+    #[arg(long, value_name = "FOLDER")]
+    app_images: Option<PathBuf>,
     /// The folder of the host pipeline's catalogue.
     #[arg(long, default_value = "lab/faults")]
     faults: PathBuf,
@@ -96,10 +106,13 @@ impl Prove {
         match self.which {
             Which::Host => self.hosts().await,
             Which::Image => self.images().await,
+            Which::Recipe => self.recipes().await,
             Which::All => {
-                let hosts = self.hosts().await?;
-                let images = self.images().await?;
-                Ok(if hosts == Exit::Ok { images } else { hosts })
+                let mut worst = self.hosts().await?;
+                for exit in [self.images().await?, self.recipes().await?] {
+                    worst = if worst == Exit::Ok { exit } else { worst };
+                }
+                Ok(worst)
             }
         }
     }
@@ -153,6 +166,56 @@ impl Prove {
                 &entries.values().map(|entry| &entry.proof).collect::<Vec<_>>(),
                 &lines,
             )?;
+        }
+        Ok(self.judge(&lines))
+    }
+
+    /// Proofs of the recipe pipeline.
+    async fn recipes(&self) -> Result<Exit> {
+        let entries = recipes::load(&self.recipes)?;
+        let all: Vec<&Proof> = entries.values().map(|entry| &entry.proof).collect();
+        let short: Vec<_> = all.iter().filter(|entry| entry.smoke).map(|entry| entry.name.clone()).collect();
+        ensure!(!self.smoke || !short.is_empty(), "no entry has smoke = true, so there is no short run");
+        let only = if self.smoke { &short } else { &self.only };
+        let groups = match recipes::select(&entries, only) {
+            Ok(groups) => groups,
+            Err(problem) => {
+                ui::error(&problem);
+                return Ok(Exit::Usage);
+            }
+        };
+        let proofs: Vec<&Proof> = groups.iter().flatten().map(|entry| &entry.proof).collect();
+        if let Some(code) = &self.mute {
+            ensure!(
+                proofs.iter().any(|proof| proof.expected.code.as_ref() == Some(code)),
+                "none of the chosen entries expects `{code}`, so nothing could notice its loss"
+            );
+        }
+        let asked = |name: &str| only.is_empty() || only.iter().any(|asked| asked == name);
+        if let (Some(page), true) = (&self.write_page, self.list) {
+            page::write(page, Pipeline::Recipe, &all, &[])?;
+        }
+        if self.list {
+            let rows: Vec<_> = proofs.iter().filter(|p| asked(&p.name)).map(|p| listed_row(p)).collect();
+            ui::table(&LISTED, &rows);
+            return Ok(Exit::Ok);
+        }
+        let places = recipes::Places {
+            recipes: self.recipes.clone(),
+            images: self.app_images.clone(),
+            evidence: self.evidence.clone(),
+        };
+        let mut output = Output::open(self.json.as_deref(), proofs.iter().copied())?;
+        output.begin();
+        let muted: Vec<String> = self.mute.iter().cloned().collect();
+        let told = |line: &Line| output.print(line, asked(&line.name));
+        let lines = recipes::prove(&groups, &places, self.jobs.get(), &muted, told).await?;
+        if !output.to_stdout() {
+            ui::line("");
+            ui::table(&page::HEADS, &page::matrix(&lines));
+        }
+        if let Some(page) = &self.write_page {
+            page::write(page, Pipeline::Recipe, &all, &lines)?;
         }
         Ok(self.judge(&lines))
     }

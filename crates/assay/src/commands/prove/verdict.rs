@@ -1,6 +1,7 @@
 //! Expected against seen: purely, so that the proof of the proofs needs no machine.
 
 use assay_api::operator::RunDetail;
+use assay_model::recipe::Ladder;
 use assay_model::{Pipeline, RunResult, Severity};
 use serde::Serialize;
 
@@ -65,6 +66,9 @@ pub(super) struct Line {
     /// Seen as expected, and the control passed.
     pub(super) ok: bool,
     pub(super) seconds: f64,
+    /// Of a recipe: its ladder, as it was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ladder: Option<String>,
     /// Why it is not ok.
     #[serde(skip)]
     pub(super) problems: Vec<String>,
@@ -217,8 +221,17 @@ impl Line {
             seen,
             ok: problems.is_empty(),
             seconds,
+            ladder: None,
             problems,
         }
+    }
+
+    /// With what is to be seen of a recipe's ladder and tests; each difference is a reason why it is not ok.
+    pub(super) fn with_ladder(mut self, ladder: Option<&Ladder>, differences: Vec<String>) -> Self {
+        self.ladder = ladder.map(Ladder::line);
+        self.problems.extend(differences);
+        self.ok = self.problems.is_empty();
+        self
     }
 }
 
@@ -230,7 +243,8 @@ pub(super) fn unnoticed(lines: &[Line], code: &str) -> Vec<String> {
     for line in lines {
         let name = &line.name;
         if line.expected.code.as_deref() != Some(code) {
-            if !line.ok {
+            // What is expected beside another code is missed there, too.
+            if !line.ok && !line.expected.beside.iter().any(|beside| beside == code) {
                 out.push(format!("{name} does not need {code} and is not ok: {}", line.problems.join("; ")));
             }
             continue;

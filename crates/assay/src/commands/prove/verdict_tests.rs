@@ -86,6 +86,7 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
                 completed_at: None,
             },
             stages: ["Inventory", "SpecValidate", "SMART", "Reporting"].map(row).into(),
+            ladder: None,
             findings: findings
                 .iter()
                 .map(|(at, code, severity)| {

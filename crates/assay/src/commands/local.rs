@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, anyhow};
 use assay_engine::Tuning;
 use assay_engine::clock::SystemClock;
 use assay_pipelines::image::bench::Digests;
-use assay_runner::BenchSettings;
+use assay_registry::ImageCache;
+use assay_runner::{BenchSettings, RecipeBenchSettings, Recipes, Warm};
 use assay_server::{Server, Settings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -46,6 +47,15 @@ pub(crate) struct Elsewhere {
 impl Local {
     /// Starts both on the folder `data`; `capacity` says how much is done at once.
     pub(crate) async fn start(data: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
+        Self::start_with(data, capacity, None).await
+    }
+
+    /// As [`Self::start`], with a cache that recipes' images come through.
+    pub(crate) async fn start_with(
+        data: &Path,
+        capacity: &[assay_runner::Slots],
+        images: Option<ImageCache>,
+    ) -> Result<Self> {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::open(Settings {
             data_dir: data.to_owned(),
@@ -75,6 +85,7 @@ impl Local {
             state_dir: data.join("runner"),
             network: None,
             benches: Some(benches(&data.join("runner"))?),
+            recipes: Some(recipes(&data.join("runner"), &[], images, Warm::default())),
             proxy_dhcp: false,
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
@@ -100,6 +111,7 @@ impl Local {
             state_dir: folder.join("runner"),
             network: None,
             benches: Some(benches(&folder.join("runner"))?),
+            recipes: Some(recipes(&folder.join("runner"), &[], None, Warm::default())),
             proxy_dhcp: false,
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
@@ -132,8 +144,11 @@ impl Local {
     /// Stops the runner first, and with it every machine.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
-        let _ = self.runner.await;
-        if let Some(server) = self.server {
+        // Whatever `ended` has seen the end of must not be asked again.
+        if !self.runner.is_finished() {
+            let _ = self.runner.await;
+        }
+        if let Some(server) = self.server.filter(|server| !server.is_finished()) {
             let _ = server.await;
         }
     }
@@ -153,8 +168,14 @@ pub(crate) fn benches(state: &Path) -> Result<BenchSettings> {
     })
 }
 
+/// What a runner on this machine tests recipes with.
+pub(crate) fn recipes(state: &Path, images: &[PathBuf], cache: Option<ImageCache>, warm: Warm) -> Recipes {
+    let settings = RecipeBenchSettings { folder: state.join("swarms"), images: images.to_vec(), cache, warm };
+    Recipes::new(settings, Arc::new(SystemClock::default()))
+}
+
 /// Where the answer whether KVM works outlives a scratch store.
-pub(super) fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let folder = base.unwrap_or_else(std::env::temp_dir).join("assay");

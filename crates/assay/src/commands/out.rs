@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use assay_api::operator::RunDetail;
-use assay_model::Severity;
 use assay_model::report::Report;
+use assay_model::{Pipeline, Severity};
 
 use crate::client::Client;
 use crate::ui;
@@ -18,6 +18,9 @@ pub(crate) async fn keep(client: &Client, number: i64, folder: &Path) -> Result<
         [("report.html", "report.html"), ("report.json", "report.json"), ("bundle", "bundle.tar")]
     {
         fetch(client, &format!("/api/v1/runs/{number}/{path}"), &folder.join(name)).await?;
+    }
+    if detail.summary.pipeline == Pipeline::Recipe {
+        fetch(client, &format!("/api/v1/runs/{number}/results.json"), &folder.join("results.json")).await?;
     }
     let files = folder.join("artifacts");
     std::fs::create_dir_all(&files).with_context(|| files.display().to_string())?;
@@ -39,13 +42,13 @@ async fn fetch(client: &Client, path: &str, to: &Path) -> Result<()> {
 }
 
 /// Writes all runs as one JUnit file.
-pub(super) fn junit(path: &PathBuf, reports: &[Report]) -> Result<()> {
+pub(crate) fn junit(path: &PathBuf, reports: &[Report]) -> Result<()> {
     let text = assay_report::junit(reports);
     std::fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 /// Says what is wrong where GitHub's and Forgejo's actions show it beside the change.
-pub(super) fn annotate(report: &Report) {
+pub(crate) fn annotate(report: &Report) {
     if std::env::var_os("GITHUB_ACTIONS").is_none() && std::env::var_os("FORGEJO_ACTIONS").is_none() {
         return;
     }

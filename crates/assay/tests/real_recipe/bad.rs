@@ -1,0 +1,78 @@
+//! Recipes with one fault each: red at the right stage, for the right reason, with the rest of the ladder as it is.
+
+use crate::world::{World, critical, ladder, stage, verdicts};
+
+/// Runs a canary; what its report says: exit code, critical codes by stage, the ladder.
+async fn told(world: &World, canary: &str, more: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    let recipe = world.checkout(canary).await;
+    let tested = world.test(&recipe, more).await;
+    let report = tested.report();
+    eprintln!("{canary}: {}", verdicts(&report));
+    (tested.code, critical(&report), ladder(&report))
+}
+
+fn red(codes: &[&str], ladder: &str) -> (Option<i32>, Vec<String>, String) {
+    (Some(1), codes.iter().map(|code| (*code).to_owned()).collect(), ladder.to_owned())
+}
+
+#[tokio::test]
+async fn a_crash_loop_is_told_with_its_last_words() {
+    let world = World::new().await;
+    let recipe = world.checkout("crash-on-boot").await;
+    let tested = world.test(&recipe, &[]).await;
+    let report = tested.report();
+    assert_eq!((tested.code, ladder(&report).as_str()), (Some(1), "0: fail unver unver unver pass"));
+    assert_eq!(critical(&report), ["Install CrashLoop"]);
+    let install = stage(&report, "Install");
+    assert!(install.message.contains("last words: httpd:"), "{}", install.message);
+    assert!(
+        install.seconds.is_some_and(|seconds| seconds < 60.0),
+        "its timeout is two minutes: {:?}",
+        install.seconds
+    );
+}
+
+#[tokio::test]
+async fn what_the_lint_finds_comes_true() {
+    let world = World::new().await;
+    let told = told(&world, "config-without-version", &["--stages", "Lint,Upgrade"]).await;
+    assert_eq!(told, red(&["Lint LintA001", "Upgrade DeployRejected"], "1: pass fail unver unver fail"));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_loses_data_is_no_upgrade() {
+    let world = World::new().await;
+    let told = told(&world, "upgrade-loses-data", &["--stages", "Upgrade"]).await;
+    assert_eq!(
+        told,
+        red(&["Upgrade HookFailed", "Upgrade UpgradeLostData"], "1: pass fail unver unver unver")
+    );
+}
+
+#[tokio::test]
+async fn an_empty_dump_is_no_backup() {
+    let world = World::new().await;
+    let told = told(&world, "empty-dump", &["--stages", "Backup"]).await;
+    assert_eq!(told, red(&["Backup DumpEmpty"], "1: pass unver fail unver unver"));
+}
+
+#[tokio::test]
+async fn a_restore_that_brings_nothing_back_is_none() {
+    let world = World::new().await;
+    let told = told(&world, "restore-brings-nothing", &["--stages", "Backup,Restore"]).await;
+    assert_eq!(told, red(&["Restore RestoreLostData"], "1: pass unver fail unver unver"));
+}
+
+#[tokio::test]
+async fn a_test_of_the_recipes_own_that_fails_is_enough() {
+    let world = World::new().await;
+    let told = told(&world, "failing-test", &["--stages", "Custom"]).await;
+    assert_eq!(told, red(&["Custom TestFailed"], "1: pass unver unver fail unver"));
+}
+
+#[tokio::test]
+async fn a_secret_in_a_log_costs_the_verdict_and_no_rung() {
+    let world = World::new().await;
+    let told = told(&world, "secret-in-logs", &["--quick"]).await;
+    assert_eq!(told, red(&["Teardown SecretLeaked"], "1: pass unver unver pass pass"));
+}
