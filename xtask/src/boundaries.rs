@@ -26,7 +26,7 @@ const UNREACHABLE: [(&str, &[&str], &str); 4] = [
 const CONTROL_PLANE: &[&str] = &["assay-store", "assay-engine", "assay-server", "sea-orm", "sqlx", "axum"];
 
 /// Crates that may know only these of ours.
-const KNOWS_ONLY: [(&str, &[&str], &str); 16] = [
+const KNOWS_ONLY: [(&str, &[&str], &str); 18] = [
     ("assay-model", &[], "everything else builds on it"),
     ("assay-process", &[], "every driver builds on it"),
     ("assay-api", &["assay-model"], "wire types are not storage types"),
@@ -40,6 +40,12 @@ const KNOWS_ONLY: [(&str, &[&str], &str); 16] = [
     ("assay-qemu", DRIVER, "a driver does not know what a run is"),
     ("assay-recipe", &["assay-process"], "it reads what a recipe says, and deploys nothing"),
     ("assay-swarm", SWARM, "a driver does not know what a run is"),
+    (
+        "assay-registry",
+        &["assay-process"],
+        "it asks registries and keeps images, and knows neither daemons nor runs",
+    ),
+    ("assay-backup", BACKUP, "it backs up and restores a stack, and judges nothing"),
     ("assay-report", &["assay-model"], "reports are folds of finished data"),
     ("assay-notify", &["assay-model"], "it sends finished data"),
     ("assay-store", &["assay-model"], "it stores, and decides nothing"),
@@ -47,6 +53,8 @@ const KNOWS_ONLY: [(&str, &[&str], &str); 16] = [
 const DRIVER: &[&str] = &["assay-model", "assay-process"];
 /// It deploys what a recipe's files come to.
 const SWARM: &[&str] = &["assay-model", "assay-process", "assay-recipe"];
+/// It works on a stack that somebody else deployed.
+const BACKUP: &[&str] = &["assay-process", "assay-recipe", "assay-swarm"];
 
 /// Crates of others that only these of ours may name.
 const NAMED_ONLY_BY: [(&str, &[&str]); 11] = [

@@ -12,6 +12,7 @@ mod chore;
 mod demo;
 mod live_image;
 mod place;
+mod providers;
 mod schemas;
 mod setup;
 mod test;
@@ -39,6 +40,8 @@ enum Chore {
     Demo(demo::Demo),
     /// Fetches and copies what the pages load in a browser; run it before building the server.
     Assets(assets::Assets),
+    /// Fetches and bundles what recipes under test may depend on: an OpenID Connect provider.
+    Providers(providers::Providers),
     /// Builds and checks the netbooted live image.
     LiveImage(live_image::LiveImage),
     /// Writes the JSON schemas of what Assay reads and writes.
@@ -65,6 +68,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test(options) => test::run(&options),
         Chore::Demo(options) => demo::run(&options),
         Chore::Assets(options) => assets::run(&options),
+        Chore::Providers(options) => providers::run(&options),
         Chore::LiveImage(options) => live_image::run(&options),
         Chore::Schemas(options) => schemas::run(&options),
         Chore::Bench(options) => bench::run(&options),

@@ -14,7 +14,10 @@ use assay_model::matrix::Matrix;
 use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_pipelines::image::Profile;
+use assay_pipelines::recipe::over_time::Results;
+use assay_recipe::customise::{Context as RecipeContext, Manifest};
 use assay_recipe::lint::LintReport;
+use assay_recipe::settings::schema::settings_schema;
 use clap::Args;
 use schemars::{Schema, schema_for};
 
@@ -55,6 +58,11 @@ fn all() -> Vec<(&'static str, String)> {
         ("power-cuts.schema.json", text(&schema_for!(PowerCuts))),
         ("report.schema.json", text(&schema_for!(Report))),
         ("recipe-lint.schema.json", text(&schema_for!(LintReport))),
+        // Made from the list of keys, which the loader checks by, too.
+        ("recipe-settings.schema.json", format!("{:#}\n", settings_schema())),
+        ("recipe-context.schema.json", text(&schema_for!(RecipeContext))),
+        ("recipe-manifest.schema.json", text(&schema_for!(Manifest))),
+        ("recipe-results.schema.json", text(&schema_for!(Results))),
         ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),
     ]
@@ -91,6 +99,7 @@ fn stale(folder: &Path, wanted: &[(&'static str, String)]) -> Result<Vec<&'stati
 
 #[cfg(test)]
 mod tests {
+    use assay_recipe::settings::{LoadedSettings, Settings};
     use serde_json::{Value, json};
 
     use super::*;
@@ -142,5 +151,56 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 0, "there are examples");
+    }
+    #[test]
+    fn what_hooks_are_told_fits_its_schema() {
+        let validator = validator("recipe-context.schema.json");
+        let mut context = json!({
+            "format": 1,
+            "recipe": { "name": "ghost", "version": null, "commit": null },
+            "domain": "ghost.test",
+            "base_url": null,
+            "stack": "ghost_test",
+            "op": { "name": "backup", "state": "done", "facts": { "snapshot": "abc" } },
+            "meta": Settings::default(),
+            "deps": { "sso": { "client_id": "app" } },
+            "paths": { "work": "/work", "ca_file": null },
+        });
+        serde_json::from_value::<RecipeContext>(context.clone()).expect("a context");
+        let problems: Vec<String> = validator.iter_errors(&context).map(|e| e.to_string()).collect();
+        assert!(problems.is_empty(), "{problems:#?}");
+        context["op"]["state"] = json!("failed");
+        assert!(!validator.is_valid(&context));
+    }
+
+    #[test]
+    fn settings_that_the_loader_takes_fit_the_schema_and_what_it_refuses_does_not() {
+        let validator = validator("recipe-settings.schema.json");
+        let fits = |text: &str| {
+            let value: toml::Table = toml::from_str(text).expect("TOML");
+            validator.is_valid(&serde_json::to_value(value).expect("JSON"))
+        };
+        for text in [
+            "",
+            "[deploy]\ntimeout = \"1h 30m\"\nenv = { A = \"\" }\n[http]\ntimeout = 90\nstatus = [200]\n",
+            "[[databases]]\nkind = \"sqlite\"\nservice = \"app\"\npath = \"/data/app.db\"\n",
+            "[expect.not_applicable]\nupgrade = \"one release so far\"\n[upgrade]\nfrom = [\"1.0.0+2\"]\n",
+        ] {
+            assert!(fits(text), "{text}");
+            LoadedSettings::read(text).expect("the loader takes it");
+        }
+        for text in [
+            "[http]\ntiemout = 5\n",
+            "[http]\nstatus = []\n",
+            "[http]\npath = \"health\"\n",
+            "[deploy]\ntimeout = \"soon\"\n",
+            "[deploy]\nenv = { \"A B\" = \"x\" }\n",
+            "[backup]\nrecaptures = 4\n",
+            "[[databases]]\nservice = \"db\"\n",
+            "[expect.not_applicable]\nbackups = \"x\"\n",
+        ] {
+            assert!(!fits(text), "{text}");
+            LoadedSettings::read(text).expect_err("the loader refuses it");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod boot;
 mod images;
 mod memory;
 mod quick;
+mod recipes;
 mod scan;
 mod server;
 
@@ -35,7 +36,7 @@ pub(crate) struct Bench {
     /// Measure only this; may be given more than once.
     #[arg(long, value_enum)]
     only: Vec<What>,
-    /// Also boot simulated machines, test images and scan a disk (needs root, the live image, and minutes).
+    /// Also boot simulated machines, test images and recipes, and scan a disk (needs root, the live image, and minutes).
     #[arg(long)]
     lab: bool,
     /// Write one JSON object per line to this file.
@@ -69,6 +70,9 @@ enum What {
     /// Installer images: a marker to its answer (goal: p99 of 20 ms), watching beside bare QEMU (goal: 2 %), a saved
     /// machine to running (goal: 0.5 s), the reference installer through all stages (goal: 360 s).
     Images,
+    /// App recipes: whole runs (goals: 30 s, 60 s with a database), beside a bare deployment (goal: 10 s over it), an app that
+    /// will not run to its verdict (goals: 15 s, 50 s at worst), one that waits for its database, killed runners. About 25 minutes.
+    Recipes,
     /// From the request to the sealed verdict in the profile `quick`, on a simulated machine (goal: 480 s).
     Quick,
 }
@@ -125,7 +129,10 @@ impl Goal {
 
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let wanted = |what: What| match options.only.as_slice() {
-        [] => !matches!(what, What::Boot | What::Images | What::Quick | What::Scan) || options.lab,
+        [] => {
+            !matches!(what, What::Boot | What::Images | What::Recipes | What::Quick | What::Scan)
+                || options.lab
+        }
         only => only.contains(&what),
     };
     let mut figures = Vec::new();
@@ -157,6 +164,10 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         let folder = Folder::make(options.folder.as_deref())?;
         let measured = images::measure(&folder, options.rounds)?;
         figures.extend(measured.into_iter().map(|figure| ("images", figure)));
+    }
+    if wanted(What::Recipes) {
+        let folder = Folder::make(options.folder.as_deref())?;
+        figures.extend(recipes::measure(&folder)?.into_iter().map(|figure| ("recipes", figure)));
     }
     if wanted(What::Boot) {
         figures.extend(boot::measure()?.into_iter().map(|figure| ("boot", figure)));

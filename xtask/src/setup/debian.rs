@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 64] = [
+const PACKAGES: [&str; 72] = [
     "acpica-tools",
+    "apache2-utils",
     "apt-utils",
     "binutils",
     "btrfs-progs",
@@ -23,10 +24,12 @@ const PACKAGES: [&str; 64] = [
     "cpio",
     "cryptsetup-bin",
     "curl",
+    "debian-archive-keyring",
     "debian-installer-12-netboot-amd64",
     "debian-installer-12-netboot-arm64",
     "dmidecode",
     "dnsmasq-base",
+    "docker-registry",
     "dosfstools",
     "dpkg-dev",
     "e2fsprogs",
@@ -63,11 +66,15 @@ const PACKAGES: [&str; 64] = [
     "postgresql",
     "postgresql-15",
     "python3-aiosmtpd",
+    "python3-pytest",
     "python3-venv",
     "qemu-efi-aarch64",
+    "restic",
     "rsync",
     "sg3-utils",
+    "skopeo",
     "smartmontools",
+    "sqlite3",
     "squashfs-tools",
     "stress-ng",
     "stressapptest",
@@ -76,6 +83,7 @@ const PACKAGES: [&str; 64] = [
     "util-linux",
     "xfsprogs",
     "xorriso",
+    "xz-utils",
     "zstd",
 ];
 /// Debian's Docker engine. Tests start daemons of their own from it; none has to run.

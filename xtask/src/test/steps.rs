@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::chore::chore;
-use crate::{assets, boundaries, demo, live_image, place, schemas, setup, tool};
+use crate::{assets, boundaries, demo, live_image, place, providers, schemas, setup, tool};
 
 /// One step.
 pub(super) struct Step {
@@ -17,7 +17,7 @@ pub(super) struct Step {
     pub(super) run: fn() -> Result<()>,
 }
 
-pub(super) static STEPS: [Step; 18] = [
+pub(super) static STEPS: [Step; 20] = [
     Step {
         name: "setup",
         what: "install what is missing",
@@ -29,6 +29,12 @@ pub(super) static STEPS: [Step; 18] = [
         what: "style and script of the pages",
         boots_machines: false,
         run: || chore::<assets::Assets>(&[], assets::run),
+    },
+    Step {
+        name: "providers",
+        what: "what recipes under test may depend on",
+        boots_machines: false,
+        run: || chore::<providers::Providers>(&[], providers::run),
     },
     Step {
         name: "fmt",
@@ -71,7 +77,7 @@ pub(super) static STEPS: [Step; 18] = [
         name: "nextest",
         what: "every test that boots nothing",
         boots_machines: false,
-        run: || nextest("not binary(/^real_/)"),
+        run: || nextest("not binary(/^real_/)", &[]),
     },
     Step {
         name: "doctest",
@@ -99,10 +105,16 @@ pub(super) static STEPS: [Step; 18] = [
         run: api_server,
     },
     Step {
-        name: "e2e",
-        what: "tests against the real thing: QEMU, dnsmasq, a Kubernetes API server, a browser",
+        name: "app-images",
+        what: "build the images of the recipes that are tested, or take their layers from the cache",
         boots_machines: true,
-        run: || nextest("binary(/^real_/)"),
+        run: app_images,
+    },
+    Step {
+        name: "e2e",
+        what: "tests against the real thing: QEMU, dnsmasq, a Kubernetes API server, Docker daemons, a browser",
+        boots_machines: true,
+        run: e2e,
     },
     Step {
         name: "prove",
@@ -122,6 +134,9 @@ pub(super) static STEPS: [Step; 18] = [
 /// own, which must fail then, and another, which must not.
 const MUTED: &str = "NvmeCriticalWarning";
 const MUTED_ENTRIES: [&str; 2] = ["failing-nvme", "missing-dimm"];
+
+/// The archives of the recipes' images.
+const APP_IMAGES: &str = "target/recipe-images";
 
 fn cargo(args: &[&str]) -> Result<()> {
     tool::run(cargo_command(args))
@@ -159,8 +174,28 @@ fn api_server() -> Result<()> {
     tool::run(build)
 }
 
-fn nextest(filter: &str) -> Result<()> {
+/// Where `prove` looks for them. Tests build their own from the same layers.
+fn app_images() -> Result<()> {
+    let mut build = Command::new(place::repository().join("examples/recipes/images/build"));
+    build.arg("--out").arg(place::repository().join(APP_IMAGES)).current_dir(place::repository());
+    eprintln!("$ {}", tool::show(&build));
+    tool::run(build)
+}
+
+/// Test binaries that wait for swarms and hold no emulated machine: beside each other they take a third of the time. Those of
+/// `real_recipe` count what is left on the whole machine, so nothing else of the kind may run then.
+const WAITING: &str = "binary(/^real_(recipe_|backup$|registry$|upstreams$|swarm$)/)";
+
+/// First what needs the machine for itself, then what mostly waits.
+fn e2e() -> Result<()> {
+    let alone = nextest(&format!("binary(/^real_/) and not {WAITING}"), &[]);
+    let beside = nextest(WAITING, &["--test-threads", "3"]);
+    alone.and(beside)
+}
+
+fn nextest(filter: &str, more: &[&str]) -> Result<()> {
     let mut nextest = cargo_command(&["nextest", "run", "--workspace", "--no-fail-fast", "-E", filter]);
+    nextest.args(more);
     // A test that disagrees with its snapshot fails; it writes nothing beside it.
     nextest.env("INSTA_UPDATE", "no");
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -180,6 +215,7 @@ fn prove() -> Result<()> {
     }
     let evidence = place::repository().join("target/proofs");
     fs::create_dir_all(&evidence)?;
+    let app_images = place::repository().join(APP_IMAGES);
     let prove = |name: &str, which: &str, more: &[&str]| {
         let mut prove = Command::new(place::debug_builds().join("assay"));
         prove.args(["prove", which, "--live-image"]).arg(&image).args(more);
@@ -188,6 +224,7 @@ fn prove() -> Result<()> {
         tool::run(prove)
     };
     prove("image", "image", &["--smoke", "--jobs", "2"])?;
+    prove("recipe", "recipe", &["--smoke", "--app-images", &app_images.display().to_string()])?;
     prove("host", "host", &["--smoke", "--jobs", "2"])?;
     let mut muted = vec!["--mute", MUTED];
     for entry in &MUTED_ENTRIES {
