@@ -186,7 +186,7 @@ mod tests {
             }),
             meta: Settings::default(),
             deps: IndexMap::from([(text("sso"), IndexMap::from([(text("client_id"), text("app"))]))]),
-            paths: Paths { work: PathBuf::from("/work"), ca_file: Some(PathBuf::from("/work/ca.pem")) },
+            paths: Paths { work: PathBuf::from("/tests/notes"), ca_file: Some(PathBuf::from("/tests/ca.pem")) },
             browser: None,
         }
     }
@@ -224,8 +224,8 @@ mod tests {
             }
           },
           "paths": {
-            "work": "/work",
-            "ca_file": "/work/ca.pem"
+            "work": "/tests/notes",
+            "ca_file": "/tests/ca.pem"
           }
         }
         "#);
