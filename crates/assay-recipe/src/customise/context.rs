@@ -186,7 +186,10 @@ mod tests {
             }),
             meta: Settings::default(),
             deps: IndexMap::from([(text("sso"), IndexMap::from([(text("client_id"), text("app"))]))]),
-            paths: Paths { work: PathBuf::from("/tests/notes"), ca_file: Some(PathBuf::from("/tests/ca.pem")) },
+            paths: Paths {
+                work: PathBuf::from("/tests/notes"),
+                ca_file: Some(PathBuf::from("/tests/ca.pem")),
+            },
             browser: None,
         }
     }
