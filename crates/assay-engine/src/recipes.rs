@@ -32,7 +32,10 @@ pub struct RecipeRequest {
 impl Engine {
     /// Queues a run over a recipe.
     pub async fn test_recipe(&self, request: RecipeRequest) -> Result<Arc<RunView>, EngineError> {
-        let RecipeRequest { mut spec, only, runner, muted, by } = request;
+        let RecipeRequest { mut spec, only, runner, mut muted, by } = request;
+        if spec.asked.skip_generic {
+            muted.extend(recipe::GENERIC.map(str::to_owned));
+        }
         let (stages, left_out) = recipe::plan(&spec, &only).map_err(EngineError::Invalid)?;
         // The first time this program is read as a whole.
         spec.harness = tokio::task::spawn_blocking(Harness::running).await.ok();

@@ -21,8 +21,14 @@ pub(super) fn deployed(told: &mut Told, deployed: &Deployed, settings: &Settings
         let total = deployed.services.len() as u64;
         told.coverage.push(Coverage { what: "services".to_owned(), covered: total, total });
     }
-    if let Some(said) = &deployed.answered {
-        answered(told, said, settings);
+    match &deployed.answered {
+        Some(said) => answered(told, said, settings),
+        None if settings.http.none || !matches!(deployed.outcome, Outcome::Converged { .. }) => {}
+        None => told.unverified.push(
+            "the app was asked nothing: no traefik label, port or http.port says where it answers (http.none for an app \
+             without a web face), or the generic checks are switched off"
+                .to_owned(),
+        ),
     }
     told.ran(&deployed.ran, "hook or test", "HookFailed");
     if !deployed.remarks.is_empty() {

@@ -113,6 +113,17 @@ fn an_install_that_is_well_says_what_ran_and_what_it_answered() {
 }
 
 #[test]
+fn an_app_that_was_asked_nothing_is_said_to_be_one() {
+    let judge = |spec: &RecipeSpec| judged("Install", spec, &Reached::Done(deployed(up())));
+    let asked_nothing = judge(&spec());
+    assert_eq!(asked_nothing.verdict, Verdict::Pass);
+    assert!(asked_nothing.unverified[0].contains("was asked nothing"), "{:?}", asked_nothing.unverified);
+    let mut faceless = spec();
+    faceless.settings.http.none = true;
+    assert_eq!(judge(&faceless).unverified, [""; 0]);
+}
+
+#[test]
 fn each_way_to_fail_an_install_has_its_code() {
     let failure = |class: &str, message: &str| Outcome::Failed {
         failures: vec![ServiceFailure {
@@ -168,6 +179,7 @@ fn upgraded() -> Upgraded {
             services: vec![service("app", "t2", "d2")],
             version_label: Some("1.1.0+2".to_owned()),
             commit_label: Some("bbbbbbbb".to_owned()),
+            answered: Some(answer(Some(200))),
             ..deployed(up())
         },
         witnesses: Witnesses { planted: vec!["volume data".to_owned()], not_planted: Vec::new() },
@@ -182,7 +194,7 @@ fn upgraded() -> Upgraded {
 #[test]
 fn an_upgrade_has_to_move_and_to_keep_what_was_stored() {
     let judge = |seen: Upgraded| told(&judged("Upgrade", &spec(), &Reached::Done(seen)));
-    insta::assert_snapshot!(judge(upgraded()), @"pass: 1.0.0+1 → bbbbbbbb: 1 service up in 9.5 s");
+    insta::assert_snapshot!(judge(upgraded()), @"pass: 1.0.0+1 → bbbbbbbb: 1 service up in 9.5 s, answers 200 0.4 s later");
     let taken_back = {
         let mut seen = upgraded();
         seen.deployed.commit_label = Some("aaaaaaaa".to_owned());

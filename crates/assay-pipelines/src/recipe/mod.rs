@@ -44,6 +44,9 @@ pub const LAST: &str = "Reporting";
 /// The code of a stack that was still on its way when its time was over.
 const NOT_CONVERGED: &str = "NotConverged";
 
+/// Codes of the checks that are off where the generic ones are skipped: what the app answers.
+pub const GENERIC: [&str; 4] = ["NoAnswer", "WrongStatus", "WrongContent", "WrongContentType"];
+
 /// The stages in the order in which they run.
 pub static STAGES: [&dyn RecipeStage; 10] = [
     &lint::Lint,

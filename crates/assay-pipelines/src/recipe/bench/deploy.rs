@@ -32,6 +32,13 @@ pub(super) enum Deploying {
     },
 }
 
+impl Deploying {
+    /// Whether the settings of upgraded apps hold.
+    const fn is_upgraded(self) -> bool {
+        !matches!(self, Self::Anew(OperationName::Install) | Self::InPlace { upgraded: false })
+    }
+}
+
 impl Test {
     /// Whether the first deployment is that of the release before, so that there is something to upgrade.
     pub(super) fn begins_at_base(&self) -> bool {
@@ -84,7 +91,8 @@ impl Test {
         let Some(version) = self.running_version() else {
             return Ok(Reached::NotReached { because: self.down_because.clone() });
         };
-        self.over(&version, true, tell).await.map(Reached::Done)
+        let upgraded = self.up.as_ref().is_some_and(|up| up.upgraded);
+        self.over(&version, upgraded, tell).await.map(Reached::Done)
     }
 
     /// Back to the release before.
@@ -174,6 +182,7 @@ impl Test {
                 stack,
                 services: seen.services.clone(),
                 version_label: seen.version_label.clone(),
+                upgraded: how.is_upgraded(),
             })
         })
     }
@@ -200,8 +209,7 @@ impl Test {
             }
         }
         self.copy_overlay(&version.folder)?;
-        let upgraded =
-            !matches!(how, Deploying::Anew(OperationName::Install) | Deploying::InPlace { upgraded: false });
+        let upgraded = how.is_upgraded();
         let mut stack = match self.stack_of(version, upgraded) {
             Ok(stack) => stack,
             Err(problems) => {

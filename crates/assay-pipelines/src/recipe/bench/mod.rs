@@ -261,6 +261,8 @@ pub(crate) struct Up {
     stack: Stack,
     services: Vec<ServiceSeen>,
     version_label: Option<String>,
+    /// Whether the settings of upgraded apps hold.
+    upgraded: bool,
 }
 
 /// Times the parts of a stage.
