@@ -485,12 +485,32 @@ pub struct TornDown {
     pub residue: Vec<String>,
     /// Secrets that were seen where they should not be.
     pub leaks: Vec<Leak>,
+    /// What ended by itself while the stack was up, and should not have. Ten at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub died: Vec<Died>,
     /// How often a stack was deployed in this run.
     pub deploys: u32,
     /// How often it may have been: once, once for each cold dependency, once more for a restore.
     pub deploys_expected: u32,
     /// Where the time went.
     pub phases: Vec<Phase>,
+}
+
+/// A task that ended by itself after its stack had come up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Died {
+    /// The service, as the files call it.
+    pub service: String,
+    /// The stage in which it was noticed.
+    pub during: String,
+    /// With which code its process ended, if one ran.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for its memory.
+    pub oom_killed: bool,
+    /// What the swarm says of it.
+    pub error: String,
+    /// The last line that it wrote.
+    pub last_words: String,
 }
 
 /// A secret where it should not be.

@@ -325,11 +325,21 @@ fn a_teardown_counts_what_stays_and_what_leaked() {
     let clean = TornDown { removed: 9, deploys: 2, deploys_expected: 2, ..TornDown::default() };
     let judge = |seen: TornDown| told(&judged("Teardown", &spec(), &Reached::Done(seen)));
     insta::assert_snapshot!(judge(clean.clone()), @"pass: 9 things of the stack taken away, nothing stays");
+    let died = |during: &str| Died {
+        service: "worker".to_owned(),
+        during: during.to_owned(),
+        exit_code: Some(3),
+        oom_killed: false,
+        error: "task: non-zero exit (3)".to_owned(),
+        last_words: "the first job is more than I can do".to_owned(),
+    };
     let leak = Leak { secret: "db_password".to_owned(), place: "log of service app".to_owned() };
     let all = [
         TornDown { left: vec!["volume shop_extra".to_owned()], ..clean.clone() },
         TornDown { leaks: vec![leak], ..clean.clone() },
         TornDown { deploys: 3, ..clean.clone() },
+        TornDown { died: vec![died("Custom"), died("Backup")], ..clean.clone() },
+        TornDown { died: vec![died("Backup")], ..clean.clone() },
         TornDown { kept: Some("curl here".to_owned()), ..clean },
     ];
     insta::assert_snapshot!(all.map(judge).join("\n\n"));

@@ -4,7 +4,7 @@
 use assay_model::{Judgement, StagePlan, Verdict, text};
 
 use super::evidence::TornDown;
-use super::told::Told;
+use super::told::{Told, quoted};
 use super::{RecipeInput, RecipeStage, by_runner, judged};
 
 /// The longest way to a stack that was left up: two commands with paths, in characters.
@@ -41,6 +41,7 @@ impl RecipeStage for Teardown {
                     "Find what prints it. Whoever reads that has the secret; it was made for this run alone.",
                 );
             }
+            died(&mut told, seen);
             let (deploys, expected) = (seen.deploys, seen.deploys_expected);
             told.check(
                 "deployments of a stack",
@@ -65,6 +66,33 @@ impl RecipeStage for Teardown {
                 _ => judgement,
             }
         })
+    }
+}
+
+/// What died while nobody waited for it. The hooks of a backup may end services on purpose.
+fn died(told: &mut Told, seen: &TornDown) {
+    let bad = seen.died.iter().filter(|died| died.during != "Backup").count();
+    let words = if bad == 0 { "nothing".to_owned() } else { text::plural(bad, "task") };
+    told.check("what died while the stack was up", bad == 0, "nothing", words);
+    for died in &seen.died {
+        let how = match (died.oom_killed, died.exit_code) {
+            (true, _) => "killed for its memory".to_owned(),
+            (false, Some(code)) => format!("exit code {code}"),
+            (false, None) => text::clean(&died.error),
+        };
+        let message = format!(
+            "service {} had come up and died later, by {} ({how}){}",
+            text::clean(&died.service),
+            text::clean(&died.during),
+            quoted(&died.last_words)
+        );
+        if died.during == "Backup" {
+            let next = "If the backup's hooks end it, all is well; otherwise look at its log.";
+            told.warning("DiedLater", message, next);
+        } else {
+            let next = "Look at its log for what it was asked last. Swarm starts it again, so whoever counts replicas sees nothing.";
+            told.critical("DiedLater", message, next);
+        }
     }
 }
 

@@ -76,3 +76,10 @@ async fn a_secret_in_a_log_costs_the_verdict_and_no_rung() {
     let told = told(&world, "secret-in-logs", &["--quick"]).await;
     assert_eq!(told, red(&["Teardown SecretLeaked"], "1: pass unver unver pass pass"));
 }
+
+#[tokio::test]
+async fn what_dies_of_its_first_request_is_not_healed_by_a_restart() {
+    let world = World::new().await;
+    let told = told(&world, "dies-when-used", &["--quick"]).await;
+    assert_eq!(told, red(&["Teardown DiedLater"], "1: pass unver unver pass pass"));
+}

@@ -176,7 +176,10 @@ impl Test {
             done.phases = phases.0;
             return Ok(Reached::Done(done));
         }
+        // Services are ended for the restore, and their end is no death.
+        self.mark = None;
         Box::pin(self.bring_back(&mut done, &mut phases, tell)).await?;
+        self.take_mark().await;
         if self.up.is_some() {
             ran.extend(self.tests_after(OperationName::Restore).await?);
         }

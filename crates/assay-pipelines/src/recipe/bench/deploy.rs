@@ -150,12 +150,14 @@ impl Test {
             phases: Vec::new(),
         };
         // What was up is being changed: until it has converged again, nothing is.
-        self.up = None;
+        self.note_deaths().await;
+        (self.up, self.mark) = (None, None);
         let ended = Box::pin(self.deployed(&mut seen, &mut phases, version, how, tell)).await;
         seen.phases = phases.0;
         match ended {
             Ok(Some(up)) => {
                 self.up = Some(up);
+                self.take_mark().await;
                 Ok(seen)
             }
             Ok(None) => Ok(seen),

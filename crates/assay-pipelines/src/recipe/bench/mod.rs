@@ -7,6 +7,7 @@
 mod ask;
 mod browser;
 mod data;
+mod deaths;
 mod dependencies;
 mod deploy;
 mod dev;
@@ -30,7 +31,7 @@ use assay_recipe::Stack;
 use assay_recipe::customise::{Customisation, OperationName, Placement, Redactor};
 use assay_recipe::secrets::SecretValue;
 use assay_registry::ImageCache;
-use assay_swarm::{Daemon, DaemonConfig, Swept};
+use assay_swarm::{Daemon, DaemonConfig, Mark, Swept};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -39,7 +40,7 @@ use self::data::{Data, NewStore};
 use self::dependencies::Dependencies;
 use self::sources::Sources;
 use self::stand::Stand;
-use super::evidence::{ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen};
+use super::evidence::{Died, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen};
 use super::{RecipeSpec, STAGES, declared_not_applicable};
 
 pub use self::dependencies::Warm;
@@ -245,6 +246,12 @@ struct Test {
     /// The backup's repository, while it is being made.
     store: Option<NewStore>,
     leaks: Vec<Leak>,
+    /// What had ended of the stack when it was last seen to be up.
+    mark: Option<Mark>,
+    /// The stage at hand.
+    during: String,
+    /// Tasks that died while the stack was up.
+    died: Vec<Died>,
     deploys: u32,
     deploys_expected: u32,
     /// Whether the kernel has IPVS, once a daemon was started.
@@ -324,6 +331,9 @@ impl Test {
             data: None,
             store: None,
             leaks: Vec::new(),
+            mark: None,
+            during: String::new(),
+            died: Vec::new(),
             deploys: 0,
             deploys_expected: 0,
             ipvs: None,
@@ -338,6 +348,7 @@ impl Test {
     async fn stage(&mut self, stage: &str, tell: Tell<'_>) -> Result<Brought, String> {
         let known = super::stage(stage).ok_or_else(|| format!("this runner knows no stage {stage}"))?;
         self.artifacts.clear();
+        stage.clone_into(&mut self.during);
         let meanwhile = meanwhile::Meanwhile::begin();
         // The sources are wanted whether or not anybody wants to hear of the lint.
         if self.sources.is_none() {
@@ -358,6 +369,7 @@ impl Test {
                 other => return Err(format!("{other} is not collected by a runner")),
             },
         };
+        self.note_deaths().await;
         let evidence = meanwhile.beside(evidence, self.ipvs).await;
         Ok(self.without_secrets(evidence))
     }

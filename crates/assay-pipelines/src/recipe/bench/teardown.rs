@@ -27,7 +27,9 @@ impl Test {
         }
         tell("reading what the services said");
         phases.time("logs", self.read_logs()).await?;
+        self.note_deaths().await;
         torn.leaks = std::mem::take(&mut self.leaks);
+        torn.died = std::mem::take(&mut self.died);
         if self.spec.asked.keep && self.up.is_some() {
             torn.kept = self.stand.as_ref().map(|stand| stand.how_to_reach(&self.domain));
             torn.phases = phases.0;
@@ -48,7 +50,8 @@ impl Test {
 
     /// Takes the stack away with everything of it: how many things went, and what did not.
     pub(super) async fn destroy(&mut self) -> Result<(u64, Vec<String>), String> {
-        self.up = None;
+        self.note_deaths().await;
+        (self.up, self.mark) = (None, None);
         let Some(stand) = &self.stand else { return Ok((0, Vec::new())) };
         let stack = assay_recipe::names::stack_name(&self.domain);
         // What an operator removes with the app: its volumes, and the secrets that were put there for it.

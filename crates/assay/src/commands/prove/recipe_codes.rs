@@ -67,7 +67,7 @@ pub(super) const RECIPE_CODES: [(&str, &[&str]); 10] = [
     ),
     ("Custom", &["TestFailed", "TestNotRun"]),
     ("Rollback", &["RollbackLostData"]),
-    ("Teardown", &["DeployCount", "LeftBehind", "RunnerResidue", "SecretLeaked"]),
+    ("Teardown", &["DeployCount", "DiedLater", "LeftBehind", "RunnerResidue", "SecretLeaked"]),
     ("Reporting", &["ArtifactAltered", "ArtifactMissing", "ChainBroken"]),
 ];
 
