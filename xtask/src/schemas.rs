@@ -17,6 +17,7 @@ use assay_pipelines::image::Profile;
 use assay_pipelines::recipe::over_time::Results;
 use assay_recipe::customise::{Context as RecipeContext, Manifest};
 use assay_recipe::lint::LintReport;
+use assay_recipe::proposals::Proposals;
 use assay_recipe::settings::schema::settings_schema;
 use clap::Args;
 use schemars::{Schema, schema_for};
@@ -62,6 +63,7 @@ fn all() -> Vec<(&'static str, String)> {
         ("recipe-settings.schema.json", format!("{:#}\n", settings_schema())),
         ("recipe-context.schema.json", text(&schema_for!(RecipeContext))),
         ("recipe-manifest.schema.json", text(&schema_for!(Manifest))),
+        ("recipe-proposals.schema.json", text(&schema_for!(Proposals))),
         ("recipe-results.schema.json", text(&schema_for!(Results))),
         ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),

@@ -18,6 +18,7 @@ pub mod labels;
 pub mod lint;
 pub mod names;
 pub mod problem;
+pub mod proposals;
 pub mod readme;
 mod recipe;
 pub mod secrets;

@@ -300,7 +300,7 @@ impl Checkout {
 }
 
 /// Compares two texts, runs of digits in them as numbers. A text is higher than none.
-fn naturally(one: Option<&str>, other: Option<&str>) -> Ordering {
+pub(crate) fn naturally(one: Option<&str>, other: Option<&str>) -> Ordering {
     let (Some(one), Some(other)) = (one, other) else { return one.is_some().cmp(&other.is_some()) };
     let (mut one, mut other) = (parts(one).into_iter(), parts(other).into_iter());
     loop {

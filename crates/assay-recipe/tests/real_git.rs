@@ -6,6 +6,7 @@ use assay_process::Cmd;
 use assay_recipe::{
     Recipe,
     lint::{LintReport, RuleResult, Verdict, lint},
+    proposals::Known,
     versions::{Checkout, Version, VersionsError},
 };
 use insta::assert_snapshot;
@@ -158,4 +159,57 @@ async fn a_lightweight_tag_is_found() {
     for id in ["R006", "R013"] {
         assert_eq!(rule(&report, id).verdict, Verdict::NotChecked);
     }
+}
+
+#[tokio::test]
+async fn what_a_recipe_could_be_upgraded_to() {
+    let folder = released().await;
+    let told = async |tags: &[&str]| {
+        let known = Known::of(&Recipe::open(folder.path()).unwrap()).await;
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let mut proposals = known.proposals(vec![Ok(tags)]);
+        proposals.recipe = "shop".to_owned();
+        let image = proposals.images.remove(0);
+        let newer = image
+            .newer
+            .iter()
+            .zip(&image.next_versions)
+            .map(|(newer, next)| format!("{} → {next}", newer.tag));
+        let mut lines: Vec<String> = newer.collect();
+        lines.extend(image.problem);
+        lines.extend(
+            proposals.checklist.iter().map(|item| format!("{:?} {:?}: {}", item.state, item.task, item.what)),
+        );
+        format!("{} {:?} {:?}\n{}", image.image, image.services, image.files, lines.join("\n"))
+    };
+    assert_snapshot!(told(&["1.0", "1.1", "1.9", "2.0", "2.0-rc1"]).await, @r#"
+    example/app ["app"] ["compose.yml"]
+    1.9 → 1.1.0+1.9
+    2.0 → 2.0.0+2.0
+    Todo VersionLabel: it says 1.0.0+1.0, and 1.0.0+1.0 is released; raise it with the change
+    Unknown ConfigVersions: there is no release before this
+    Todo ReleaseNotes: write release/<version> with the new version
+    Unknown NewSettings: there is no release before this
+    Done Lint: no error
+    Done AnnotatedTag: 1.0.0+1.0 is released
+    "#);
+    // The release that follows, half done.
+    commit(
+        folder.path(),
+        &[
+            ("compose.yml", &COMPOSE.replace("1.0.0+1.0", "1.1.0+1.1").replace("app:1.0", "app:1.1")),
+            ("app.conf", "listen 8080\n"),
+            (".env.sample", "TYPE=x\nMAIL_FROM=\nLIMIT=5\n"),
+        ],
+    )
+    .await;
+    assert_snapshot!(told(&["1.0", "1.1"]).await, @r#"
+    example/app ["app"] ["compose.yml"]
+    Done VersionLabel: it says 1.1.0+1.1, after 1.0.0+1.0
+    Todo ConfigVersions: configs.conf: the content changed since 1.0.0+1.0, and `CONF_VERSION` did not
+    Todo ReleaseNotes: write release/1.1.0+1.1: what changed, and what an operator has to do
+    Todo NewSettings: operators of 1.0.0+1.0 have to set MAIL_FROM: say so in the release notes, which makes it a major version
+    Todo Lint: `assay recipe lint` finds errors: A001
+    Todo AnnotatedTag: after the merge: git tag --annotate 1.1.0+1.1
+    "#);
 }

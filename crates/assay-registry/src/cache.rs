@@ -29,7 +29,7 @@ pub struct CacheSettings {
 /// A cache of images. Clones are the same one. Nothing runs until it is opened.
 #[derive(Clone, Debug)]
 pub struct ImageCache {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]

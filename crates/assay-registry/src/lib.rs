@@ -22,6 +22,7 @@ mod mend;
 mod reference;
 mod remembered;
 mod store;
+mod tags;
 mod upstream;
 mod window;
 

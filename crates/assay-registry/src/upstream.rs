@@ -24,6 +24,8 @@ const CONNECT: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_mins(1);
 /// The longest token's answer, in bytes.
 const TOKEN: usize = 1 << 20;
+/// How many tags are asked for at once.
+const TAGS_A_PAGE: usize = 1000;
 /// Of a registry's own words, in characters.
 const WORDS: usize = 300;
 
@@ -257,6 +259,38 @@ impl<'a> Upstream<'a> {
         Ok(reqwest::Body::wrap_stream(counted))
     }
 
+    /// The tags of the repository, in the registry's order, page by page; at most `most`, and whether there were more.
+    pub(crate) async fn tags(&self, most: usize) -> Result<(Vec<String>, bool), Trouble> {
+        #[derive(Deserialize)]
+        struct Page {
+            // Null where there is none.
+            tags: Option<Vec<String>>,
+        }
+        let mut all: Vec<String> = Vec::new();
+        let mut path = format!("tags/list?n={TAGS_A_PAGE}");
+        loop {
+            let response = self.ask(Method::GET, &path, None).await?;
+            let link = response.headers().get(header::LINK).and_then(|value| value.to_str().ok());
+            let next = link.and_then(next_page);
+            let bytes = sized(response, MANIFEST).await?;
+            let page: Page = serde_json::from_slice(&bytes).map_err(|error| {
+                trouble(BringFailure::Other, format!("the registry's list of tags does not read: {error}"))
+            })?;
+            let tags = page.tags.unwrap_or_default();
+            let is_empty = tags.is_empty();
+            all.extend(tags);
+            if all.len() > most {
+                all.truncate(most);
+                return Ok((all, true));
+            }
+            match next {
+                // A page without anything that leads to another one would go on for ever.
+                Some(next) if !is_empty => path = format!("tags/list?{next}"),
+                _ => return Ok((all, false)),
+            }
+        }
+    }
+
     async fn ask(&self, method: Method, path: &str, accept: Option<&str>) -> Result<Response, Trouble> {
         let url =
             format!("{}/v2/{}/{path}", self.base.as_str().trim_end_matches('/'), self.reference.repository);
@@ -401,6 +435,14 @@ impl Challenge {
     }
 }
 
+/// The question for the next page, of `</v2/a/b/tags/list?last=x&n=100>; rel="next"`. Only what is asked is taken from it: where it
+/// is asked does not change.
+fn next_page(link: &str) -> Option<String> {
+    let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let is_next = rest.contains("rel=\"next\"") || rest.contains("rel=next");
+    address.split_once('?').map(|(_, asked)| asked.to_owned()).filter(|_| is_next)
+}
+
 /// An error and what is behind it, without the address that was asked.
 pub(crate) fn words(error: reqwest::Error) -> String {
     let error = error.without_url();
@@ -483,6 +525,16 @@ mod tests {
         "#);
         assert_eq!(Challenge::read("Basic").unwrap().scheme, "basic");
         assert_eq!(Challenge::read(r#"Bearer realm="https://x"#), None);
+    }
+
+    #[test]
+    fn the_next_page_is_asked_of_the_same_registry() {
+        let of = |link: &str| super::next_page(link);
+        let asked = Some("last=1.9&n=1000".to_owned());
+        assert_eq!(of("</v2/library/nginx/tags/list?last=1.9&n=1000>; rel=\"next\""), asked);
+        assert_eq!(of("<https://elsewhere.example/v2/x/tags/list?last=1.9&n=1000>; rel=\"next\""), asked);
+        assert_eq!(of("</v2/x/tags/list?n=5>; rel=\"prev\""), None);
+        assert_eq!(of("next"), None);
     }
 
     #[test]

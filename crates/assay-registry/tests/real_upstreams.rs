@@ -138,3 +138,31 @@ async fn bytes_that_are_not_what_the_digest_promises_are_refused() {
     assert_eq!(error.class, BringFailure::Other);
     assert!(error.message.starts_with(&format!("asked for {digest}, the registry gave sha256:")), "{error}");
 }
+
+#[tokio::test]
+async fn tags_come_page_by_page_and_only_from_the_registry_that_was_asked() {
+    let world = World::start().await;
+    let list = "/v2/shop/web/tags/list";
+    let page = |tags: &[&str]| {
+        ResponseTemplate::new(200).set_body_json(serde_json::json!({"name": "shop/web", "tags": tags}))
+    };
+    // A link that leads elsewhere is taken for its question alone.
+    let link = "<https://elsewhere.invalid/v2/shop/web/tags/list?n=1000&last=1.1>; rel=\"next\"";
+    Mock::given(path(list))
+        .and(query_param("last", "1.1"))
+        .respond_with(page(&["1.2", "2.0"]))
+        .with_priority(1)
+        .expect(1)
+        .mount(&world.server)
+        .await;
+    Mock::given(path(list))
+        .respond_with(page(&["1.0", "1.1"]).insert_header("link", link))
+        .mount(&world.server)
+        .await;
+    let reference: Reference = "anonymous.example/shop/web:1.0".parse().unwrap();
+    assert_eq!(world.cache.tags(&reference, LIMIT).await.unwrap(), ["1.0", "1.1", "1.2", "2.0"]);
+    world.server.reset().await;
+    Mock::given(path(list)).respond_with(ResponseTemplate::new(404)).mount(&world.server).await;
+    let error = world.cache.tags(&reference, LIMIT).await.unwrap_err();
+    assert_eq!(error.class, BringFailure::NotFound, "{error}");
+}

@@ -52,6 +52,8 @@ pub(crate) struct Past {
     pub(crate) tag: String,
     /// Configs and secrets with a file.
     pub(crate) contents: Vec<Content>,
+    /// The names that its `.env.sample` sets.
+    pub(crate) settings: Vec<String>,
 }
 
 /// A file that a config or a secret is made from.
@@ -215,7 +217,8 @@ async fn past(checkout: &Checkout, tag: &str) -> Result<Past, String> {
     for loaded in &views {
         contents_of(loaded, &|file| texts.get(in_tree(file)).cloned(), &mut contents);
     }
-    Ok(Past { tag: tag.to_owned(), contents })
+    let settings = sample.settings.iter().map(|setting| setting.name.clone()).collect();
+    Ok(Past { tag: tag.to_owned(), contents, settings })
 }
 
 /// The name that Git has for a file.

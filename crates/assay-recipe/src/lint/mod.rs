@@ -6,7 +6,7 @@
 
 mod coop;
 mod drift;
-mod facts;
+pub(crate) mod facts;
 mod own;
 
 use std::collections::BTreeSet;
@@ -357,9 +357,13 @@ pub fn lint_files(recipe: &Recipe) -> LintReport {
 }
 
 fn report(recipe: &Recipe, history: facts::History) -> LintReport {
-    let facts = Facts::gather(recipe, history);
-    let results = RULES.iter().map(|rule| rule.apply(&facts)).collect();
-    LintReport { recipe: recipe.name.clone(), results }
+    of(&Facts::gather(recipe, history))
+}
+
+/// Every rule over what is known.
+pub(crate) fn of(facts: &Facts<'_>) -> LintReport {
+    let results = RULES.iter().map(|rule| rule.apply(facts)).collect();
+    LintReport { recipe: facts.recipe.name.clone(), results }
 }
 
 impl Rule {

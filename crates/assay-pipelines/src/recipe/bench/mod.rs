@@ -46,6 +46,7 @@ use super::{RecipeSpec, STAGES, declared_not_applicable};
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
 pub use crate::image::bench::Brought;
+pub use assay_swarm::whole_name;
 
 /// What a bench needs of the runner.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ mod history;
 mod images;
 mod import;
 mod lint;
+mod proposals;
 mod spec;
 mod sweep;
 mod test;
@@ -31,6 +32,8 @@ pub(crate) enum Recipe {
     Test(Box<test::Test>),
     /// The images that are kept from registries: which, where, how much; and letting go of them
     Images(images::Images),
+    /// Newer images than those that a recipe pins, and what its next release needs; nothing is written
+    Proposals(proposals::Propose),
     /// All recipes that a server has tested, each with its latest run
     List(history::List),
     /// One recipe over time: its runs, what changed since it was green, and what is flaky
@@ -47,6 +50,7 @@ impl Recipe {
             Self::Import(import) => import.run(),
             Self::Test(test) => test.run().await,
             Self::Images(images) => images.run().await,
+            Self::Proposals(propose) => propose.run().await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
             Self::Flakes(flakes) => flakes.run().await,
