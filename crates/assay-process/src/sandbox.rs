@@ -2,8 +2,9 @@
 //! nothing else of this machine.
 //!
 //! It has namespaces of its own for processes, mounts, users, IPC, the host's name and control groups; no capability, and none to
-//! get; an empty environment but for what is set here. It ends with the process that started it, and whatever it started ends
-//! with it. The network is that of whoever starts it: give a network with [`Cmd::started_by`].
+//! get; an empty environment but for what is set here. It ends with whoever started it, and whatever it started ends with it. To the
+//! kernel that is the *thread* which started it, and a runtime's threads come and go: have it started by a process that waits for it,
+//! as `nsenter` does which gives it a network ([`Cmd::started_by`]).
 //!
 //! It is still user 0 to the file system, where files belong to root. So what is not to be read must not be there, and what is there
 //! of `/etc` is only what everybody may read.
