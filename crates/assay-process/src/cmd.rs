@@ -118,6 +118,22 @@ impl Cmd {
         self
     }
 
+    /// The same, started by another program: `PROGRAM ARGUMENTS… THIS`. That is what is looked for, then; see [`find_program`]
+    /// for this one.
+    ///
+    /// [`find_program`]: crate::find_program
+    #[must_use]
+    pub fn started_by<A: Into<OsString>>(
+        mut self,
+        program: impl Into<OsString>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let own = std::mem::replace(&mut self.program, program.into());
+        let before = args.into_iter().map(Into::into).chain([own]).collect::<Vec<_>>();
+        self.args.splice(0..0, before);
+        self
+    }
+
     /// Bytes kept per stream by [`Cmd::run`]; 16 MiB unless set. More is read and dropped.
     #[must_use]
     pub fn max_output(mut self, bytes: usize) -> Self {
@@ -372,5 +388,7 @@ mod tests {
     fn a_command_prints_as_one_would_type_it() {
         let cmd = Cmd::new("sh").args(["-c", "echo it's"]).netns(Some("lab")).env("TOKEN", "secret");
         assert_eq!(cmd.to_string(), r"ip netns exec lab sh -c 'echo it'\''s'");
+        let cmd = Cmd::new("true").arg("-x").started_by("nice", ["-n", "5"]).started_by("env", ["-i"]);
+        assert_eq!(cmd.to_string(), "env -i nice -n 5 true -x");
     }
 }

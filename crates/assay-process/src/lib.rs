@@ -14,6 +14,8 @@
 //! talks in lines, [`Cmd::spawn_terminal`] for what wants a terminal, [`Cmd::spawn_detached`] for what must outlive
 //! this process.
 //!
+//! What nobody vouches for is started in a [`Sandbox`].
+//!
 //! Not covered: if this process itself is killed with SIGKILL, its children live on; finding them again is the
 //! janitor's work.
 
@@ -25,6 +27,7 @@ mod group;
 mod output;
 mod procfs;
 mod resolve;
+mod sandbox;
 mod terminal;
 
 pub use child::{Child, Line, Stream};
@@ -34,4 +37,5 @@ pub use error::ProcessError;
 pub use output::Output;
 pub use resolve::{find_program, package_of};
 pub use rustix::process::Signal;
+pub use sandbox::{SANDBOX_PATH, Sandbox};
 pub use terminal::{Size, Terminal, TerminalInput, TerminalKind, TerminalOutput, TerminalProcess};

@@ -56,6 +56,7 @@ pub fn package_of(program: &str) -> Option<&'static str> {
         "badblocks" | "mkfs.ext4" | "dumpe2fs" => "e2fsprogs",
         "blkid" | "lsblk" | "losetup" | "mount" | "nsenter" | "unshare" | "wipefs" => "util-linux",
         "busybox" => "busybox-static",
+        "bwrap" => "bubblewrap",
         "chromium" => "chromium",
         "chromedriver" => "chromium-driver",
         "cpio" => "cpio",

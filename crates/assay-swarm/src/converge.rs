@@ -29,6 +29,8 @@ pub struct Rules {
     pub slow_life: Duration,
     /// Services that are known to fail for a while, by their names in the files: how often they may.
     pub tolerated: BTreeMap<String, usize>,
+    /// Of those, who waits for whom: once that one has been ready, nothing is tolerated any more.
+    pub tolerated_until: BTreeMap<String, String>,
 }
 
 impl Default for Rules {
@@ -42,6 +44,7 @@ impl Default for Rules {
             unschedulable_for: Duration::from_secs(8),
             slow_life: Duration::from_secs(3),
             tolerated: BTreeMap::new(),
+            tolerated_until: BTreeMap::new(),
         }
     }
 }

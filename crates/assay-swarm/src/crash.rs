@@ -180,7 +180,7 @@ fn looping(
         return None;
     }
     if bar.quiet > 0 {
-        let tolerated = tolerated(service, rules);
+        let tolerated = tolerated(history, service, rules);
         let quiet = quiet_attempts(history, service, &slot);
         if others_advance(history, service) || slot.len() < tolerated || quiet < bar.quiet {
             return None;
@@ -240,14 +240,22 @@ fn quiet_attempts(history: &History, service: &ObservedService, attempts: &[Atte
     attempts.iter().filter(|attempt| attempt.began > last_step).count()
 }
 
-fn tolerated(service: &ObservedService, rules: &Rules) -> usize {
-    let named = rules.tolerated.iter();
-    // By the name in the files; the full one has the stack's before it.
-    let of_service = named.filter(|(name, _)| {
-        service.name == **name
-            || service.name.strip_suffix(name.as_str()).is_some_and(|stack| stack.ends_with('_'))
-    });
+/// How often a service may fail before it is looked at closer.
+fn tolerated(history: &History, service: &ObservedService, rules: &Rules) -> usize {
+    let waits_for = rules.tolerated_until.iter().filter(|(name, _)| is_called(service, name));
+    let come = |until: &str| {
+        history.services().iter().any(|other| is_called(other, until) && history.was_ready(other))
+    };
+    if waits_for.map(|(_, until)| until).any(|until| come(until)) {
+        return 0;
+    }
+    let of_service = rules.tolerated.iter().filter(|(name, _)| is_called(service, name));
     of_service.map(|(_, most)| *most).max().unwrap_or_default()
+}
+
+/// Whether it has this name in the files; the full one has the stack's before it.
+fn is_called(service: &ObservedService, name: &str) -> bool {
+    service.name == name || service.name.strip_suffix(name).is_some_and(|stack| stack.ends_with('_'))
 }
 
 /// Whether they ended with the same code, for the same reason, with the same last words.

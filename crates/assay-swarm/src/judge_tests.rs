@@ -429,6 +429,36 @@ fn a_service_that_is_known_to_fail_for_long_may() {
     assert_eq!(seen.has_failed(360.1).0, FailureClass::CrashLoop);
 }
 
+/// `db` is there from the first second on, `cache` after half a minute; `app` fails every six seconds and may do so sixty times.
+/// When it is condemned, in seconds.
+#[test]
+fn failing_is_tolerated_until_the_service_has_come_that_is_waited_for() {
+    let cases = [
+        (None, 360.0),
+        (Some("cache"), 42.0),
+        // The full name of another, and one that nobody has.
+        (Some("s_cache"), 42.0),
+        (Some("queue"), 360.0),
+        // It has come before the first failure: the ordinary rule.
+        (Some("db"), 42.0),
+    ];
+    for (until, condemned) in cases {
+        let mut seen = Seen::stack(&["app", "db", "cache"]);
+        seen.rules.tolerated.insert("app".to_owned(), 60);
+        seen.rules.tolerated_until.extend(until.map(|until| ("app".to_owned(), until.to_owned())));
+        seen.task("db1", Running, 1.0);
+        seen.task("cache1", Preparing, 1.0);
+        let at = (1..=60).map(|n| (n, 6.0 * f64::from(n))).find(|(n, at)| {
+            if *n == 6 {
+                seen.task("cache1", Running, 31.0);
+            }
+            seen.fails(&format!("app{n}"), *at, 1);
+            matches!(seen.look(at + 0.1), Judgement::Failed(_))
+        });
+        assert_eq!(at.map(|(_, at)| at), Some(condemned), "until {until:?}");
+    }
+}
+
 #[test]
 fn what_cannot_heal_is_certain_at_once_whatever_the_others_do() {
     let cases = [

@@ -37,7 +37,9 @@ pub use census::{Census, Thing, ThingKind};
 pub use client::{Ensured, Swarm};
 pub use converge::{Judgement, Rules, Waiting, judge};
 pub use crash::{Failure, FailureClass};
-pub use daemon::{Daemon, DaemonConfig, DaemonTimings, Reach, StopTimings, Swept};
+pub use daemon::{
+    Daemon, DaemonConfig, DaemonTimings, ProgramLimits, Programs, Reach, Reached, StopTimings, Swept,
+};
 pub use deaths::{Death, Mark};
 pub use error::SwarmError;
 pub use evidence::{AttemptEvidence, Evidence, StackEvent};

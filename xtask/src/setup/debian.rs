@@ -12,12 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::{place, tool};
 
 /// From the distribution itself, beside QEMU and npm, which have rules of their own below.
-const PACKAGES: [&str; 72] = [
+const PACKAGES: [&str; 73] = [
     "acpica-tools",
     "apache2-utils",
     "apt-utils",
     "binutils",
     "btrfs-progs",
+    "bubblewrap",
     "busybox-static",
     "chromium",
     "chromium-driver",

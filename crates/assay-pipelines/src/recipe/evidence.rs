@@ -272,7 +272,7 @@ pub struct Ran {
     pub name: String,
     /// How it ended; none where it did not in its time, or could not be started.
     pub exit_code: Option<i32>,
-    /// Why there is no exit code.
+    /// Why there is no exit code, or which limit it reached where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// How long it took, in seconds.

@@ -49,7 +49,11 @@ impl Told {
         for ran in all {
             let ok = ran.succeeded();
             let seen = match (ran.exit_code, &ran.problem) {
-                (Some(code), _) => format!("exit code {code} after {:.1} s", ran.seconds),
+                (Some(code), None) => format!("exit code {code} after {:.1} s", ran.seconds),
+                (Some(code), Some(problem)) => {
+                    let problem = text::clean_to(problem, LINE);
+                    format!("exit code {code} after {:.1} s, and {problem}", ran.seconds)
+                }
                 (None, Some(problem)) => text::clean_to(problem, LINE),
                 (None, None) => "no exit code".to_owned(),
             };

@@ -394,6 +394,17 @@ impl<'s> Reader<'s> {
                 self.wrong_at(&path, "`http.none` says that nothing is asked; remove this or that");
             }
         }
+        for (service, until) in &settings.deploy.tolerate_until {
+            let path = format!("deploy.tolerate_until.{service}");
+            if service == until {
+                self.wrong_at(&path, "it waits for itself; name the service that it waits for");
+            } else if !settings.deploy.tolerate_restarts.contains_key(service) {
+                self.wrong_at(
+                    &path,
+                    "`deploy.tolerate_restarts` does not name it; say there how often it may fail until then",
+                );
+            }
+        }
         if settings.http.none && settings.screenshot.path.is_some() {
             self.wrong_at(
                 "screenshot.path",

@@ -10,6 +10,7 @@ timeout = "20m"
 env = { ZULU = "1", COMPOSE_FILE = "$COMPOSE_FILE:compose.smtp.yml", ALPHA = "" }
 upgrade_env = { NEW = "yes" }
 tolerate_restarts = { app = 60 }
+tolerate_until = { app = "db" }
 secrets = { smtp_password = "for tests" }
 
 [http]
@@ -96,6 +97,9 @@ fn every_key_is_read_and_travels_as_json() {
         },
         "tolerate_restarts": {
           "app": 60
+        },
+        "tolerate_until": {
+          "app": "db"
         },
         "secrets": {
           "smtp_password": "for tests"
@@ -194,6 +198,7 @@ fn what_differs_from_the_defaults_is_written_and_reads_back() {
     env = { ZULU = "1", COMPOSE_FILE = "$COMPOSE_FILE:compose.smtp.yml", ALPHA = "" }
     upgrade_env = { NEW = "yes" }
     tolerate_restarts = { app = 60 }
+    tolerate_until = { app = "db" }
     secrets = { smtp_password = "for tests" }
 
     [http]
@@ -572,4 +577,20 @@ proptest::proptest! {
         settings.deploy.env.insert("X".to_owned(), value);
         proptest::prop_assert_eq!(LoadedSettings::read(&settings.to_toml()).unwrap().settings, settings);
     }
+}
+
+#[test]
+fn who_is_waited_for_is_another_and_failing_meanwhile_has_an_end() {
+    let text =
+        "[deploy]\ntolerate_restarts = { app = 60 }\ntolerate_until = { app = \"app\", worker = \"db\" }\n";
+    assert_snapshot!(refused(text), @r#"
+    assay.toml:3: deploy.tolerate_until.app: it waits for itself; name the service that it waits for
+      |
+    3 | tolerate_until = { app = "app", worker = "db" }
+      |                    ^^^
+    assay.toml:3: deploy.tolerate_until.worker: `deploy.tolerate_restarts` does not name it; say there how often it may fail until then
+      |
+    3 | tolerate_until = { app = "app", worker = "db" }
+      |                                 ^^^^^^
+    "#);
 }

@@ -71,6 +71,9 @@ pub struct Deploy {
     /// How many restarts of a service are no crash loop yet, by service.
     #[schemars(with = "std::collections::BTreeMap<String, u32>")]
     pub tolerate_restarts: IndexMap<String, u32>,
+    /// The service that such a service waits for: once that one has been ready, its restarts are counted as anybody's.
+    #[schemars(with = "std::collections::BTreeMap<String, String>")]
+    pub tolerate_until: IndexMap<String, String>,
     /// Secrets that cannot be generated: the compose key of the secret, and its value. Values for tests only.
     #[schemars(with = "std::collections::BTreeMap<String, String>")]
     pub secrets: IndexMap<String, String>,
@@ -274,6 +277,7 @@ impl Default for Deploy {
             env: IndexMap::new(),
             upgrade_env: IndexMap::new(),
             tolerate_restarts: IndexMap::new(),
+            tolerate_until: IndexMap::new(),
             secrets: IndexMap::new(),
         }
     }

@@ -13,6 +13,10 @@ impl Settings {
         for service in self.deploy.tolerate_restarts.keys() {
             of_services.push((format!("deploy.tolerate_restarts.{service}"), service));
         }
+        // Who waits stands above as well.
+        for (service, until) in &self.deploy.tolerate_until {
+            of_services.push((format!("deploy.tolerate_until.{service}"), until));
+        }
         of_services
             .extend(self.http.service.iter().map(|service| ("http.service".to_owned(), service.as_str())));
         for (index, database) in self.databases.iter().enumerate() {
@@ -55,6 +59,7 @@ mod tests {
         let text = r#"
 [deploy]
 tolerate_restarts = { app = 5, worker = 5 }
+tolerate_until = { app = "dbb" }
 secrets = { smtp_pasword = "x" }
 [http]
 service = "web"
@@ -71,13 +76,16 @@ secrets = { oidc = "{client_secret}" }
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         insta::assert_snapshot!(problems.join("\n"), @"
         assay.toml: deploy.tolerate_restarts.worker: the stack has no service `worker`; it has app, db
+        assay.toml: deploy.tolerate_until.app: the stack has no service `dbb`; it has app, db; did you mean `db`?
         assay.toml: http.service: the stack has no service `web`; it has app, db
         assay.toml: databases[0].service: the stack has no service `bd`; it has app, db; did you mean `db`?
         assay.toml: deploy.secrets.smtp_pasword: the stack has no secret `smtp_pasword`; it has smtp_password; did you mean `smtp_password`?
         assay.toml: dependencies[0].secrets.oidc: the stack has no secret `oidc`; it has smtp_password
         ");
         assert!(
-            settings.unknown_names(&["app", "worker", "web", "bd"], &["smtp_pasword", "oidc"]).is_empty()
+            settings
+                .unknown_names(&["app", "worker", "web", "bd", "dbb"], &["smtp_pasword", "oidc"])
+                .is_empty()
         );
     }
 }

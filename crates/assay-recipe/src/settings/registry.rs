@@ -125,6 +125,12 @@ pub const KEYS: &[Key] = &[
         "How many restarts of a service are no crash loop yet, by service: for one that waits for another by failing",
     ),
     key(
+        "deploy.tolerate_until",
+        Kind::TextTable(Form::Name, Form::Name),
+        "{}",
+        "The service that such a service waits for, by service: once that one has been ready, restarts are counted as anybody's",
+    ),
+    key(
         "deploy.secrets",
         Kind::TextTable(Form::Name, Form::Filled),
         "{}",

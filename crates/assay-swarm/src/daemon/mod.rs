@@ -12,7 +12,7 @@
 //!
 //! No way leads out of the namespace: images are imported, or pulled from whom the owner lets listen in there
 //! ([`crate::Images`], [`Reach::listen`]). Who wants to reach a published port comes in
-//! ([`Daemon::command_inside`]).
+//! ([`Daemon::command_inside`]); programs of strangers have a place of their own beside the containers ([`Daemon::programs`]).
 
 use std::{
     collections::VecDeque,
@@ -33,9 +33,11 @@ use crate::{Swarm, SwarmError};
 
 mod leftovers;
 mod pidfd;
+mod programs;
 mod reach;
 mod sweep;
 
+pub use programs::{ProgramLimits, Programs, Reached};
 pub use reach::Reach;
 pub use sweep::Swept;
 

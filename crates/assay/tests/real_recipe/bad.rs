@@ -32,6 +32,28 @@ async fn a_crash_loop_is_told_with_its_last_words() {
     );
 }
 
+/// It may fail a thousand times while it waits for its database, and then it goes on failing.
+#[tokio::test]
+async fn failing_is_not_tolerated_any_more_once_the_database_is_there() {
+    let world = World::new().await;
+    let recipe = world.checkout("ledger").await;
+    let tests = recipe.join("tests");
+    let settings = std::fs::read_to_string(tests.join("assay.toml")).expect("settings");
+    let tolerant = "[deploy]\ntolerate_restarts = { app = 1000 }\ntolerate_until = { app = \"db\" }\n";
+    std::fs::write(tests.join("assay.toml"), settings.replacen("[deploy]\n", tolerant, 1)).expect("written");
+    let overlay = "version: \"3.8\"\nservices:\n  app:\n    entrypoint: [\"/bin/sh\", \"-c\", \"echo it gives up; exit 3\"]\n";
+    std::fs::write(tests.join("compose.assay.yml"), overlay).expect("written");
+    let tested = world.test(&recipe, &["--stages", "Lint"]).await;
+    let report = tested.report();
+    assert_eq!((tested.code, critical(&report)), (Some(1), vec!["Install CrashLoop".to_owned()]));
+    let install = stage(&report, "Install");
+    assert!(install.message.contains("it gives up"), "{}", install.message);
+    assert!(
+        install.seconds.is_some_and(|seconds| seconds < 120.0),
+        "its timeout is three minutes: {install:?}"
+    );
+}
+
 #[tokio::test]
 async fn what_the_lint_finds_comes_true() {
     let world = World::new().await;

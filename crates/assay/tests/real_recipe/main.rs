@@ -8,5 +8,6 @@ mod asked;
 mod bad;
 mod ended;
 mod good;
+mod sandbox;
 mod traces;
 mod world;

@@ -1,5 +1,5 @@
-//! A browser for tests that drive one: WebDriver (Debian's `chromium-driver`), in the network of the run's daemon, for as long as the
-//! tests of `browser/` run.
+//! A browser for tests that drive one: WebDriver (Debian's `chromium-driver`), in a sandbox in the network of the run's daemon, for as
+//! long as the tests of `browser/` run.
 //!
 //! Tests come to it through an address of ours that has a word in it which only they are told: containers are in the same network and
 //! must not drive a browser. We see sessions begin and end there, so that of a test that fails a picture and the page are kept,
@@ -27,6 +27,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::Test;
+use super::sandbox::Sandboxed;
 
 /// The driver's port, on the loopback of the daemon's network.
 const DRIVER: u16 = 9515;
@@ -49,15 +50,14 @@ pub(super) struct Browser {
     driver: Arc<Driver>,
     url: String,
     program: PathBuf,
-    /// Where browsers keep their profiles.
-    folder: PathBuf,
+    /// Browsers keep their profiles in its `/tmp`.
+    _sandboxed: Sandboxed,
     listening: AbortHandle,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
         self.listening.abort();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -90,13 +90,10 @@ impl Test {
         let Some(stand) = &self.stand else {
             return Err("there is no daemon to run a browser beside".to_owned());
         };
-        find_program("chromedriver").map_err(words)?;
+        let chromedriver = find_program("chromedriver").map_err(words)?;
         let program = find_program("chromium").map_err(words)?;
-        let folder = self.folder.path().join("browsers");
-        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let command = self.inside(stand, "chromedriver")?;
-        // Each session has a profile of its own, below that folder.
-        let command = command.arg(format!("--port={DRIVER}")).env("TMPDIR", &folder).env("HOME", &folder);
+        let sandboxed = self.sandboxed(stand)?;
+        let command = sandboxed.command(&chromedriver).arg(format!("--port={DRIVER}"));
         let mut child = command.spawn().await.map_err(words)?;
         until_started(&mut child).await?;
         let reach = stand.daemon.reach().map_err(|error| error.to_string())?;
@@ -106,7 +103,7 @@ impl Test {
         let url = format!("http://{}:{PORT}/{word}", stand.daemon.address());
         let driver = Arc::new(Driver { reach, word, sessions: Mutex::default() });
         let listening = tokio::spawn(serve(Arc::downgrade(&driver), listener)).abort_handle();
-        self.browser = Some(Browser { child, driver, url, program, folder, listening });
+        self.browser = Some(Browser { child, driver, url, program, _sandboxed: sandboxed, listening });
         Ok(())
     }
 

@@ -324,15 +324,12 @@ impl Test {
             self.deploys_expected += 1;
         }
         tell("waiting until every service is as the files say");
+        let settings = &self.spec.settings.deploy;
+        let tolerated = settings.tolerate_restarts.iter();
+        let until = settings.tolerate_until.iter();
         let rules = Rules {
-            tolerated: self
-                .spec
-                .settings
-                .deploy
-                .tolerate_restarts
-                .iter()
-                .map(|(service, most)| (service.clone(), *most as usize))
-                .collect(),
+            tolerated: tolerated.map(|(service, most)| (service.clone(), *most as usize)).collect(),
+            tolerated_until: until.map(|(service, until)| (service.clone(), until.clone())).collect(),
             ..rules_of(how)
         };
         let stand = self.stand.as_ref().ok_or("there is no daemon")?;

@@ -1,17 +1,17 @@
-//! Hooks and tests: programs of the recipe's, run in the network of the run's daemon, with one JSON file to read.
+//! Hooks and tests: programs of the recipe's, run in a sandbox in the network of the run's daemon, with one JSON file to read.
 //!
 //! They see the app under its own domain, with a certificate that they can check, and nothing of the world outside: the network has
-//! no way out.
+//! no way out, and of this machine there is little to see (`sandbox.rs`).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use assay_process::{Cmd, Output, ProcessError};
+use assay_process::{Output, ProcessError, Sandbox};
 use assay_recipe::customise::{
     Context, Executable, HookName, Operation, OperationName, OperationState, Paths, RecipeIdentity, context,
 };
 
-use super::dependencies::CA_VARIABLES;
+use super::sandbox::{Copied, Sandboxed};
 use super::stand::Stand;
 use super::{Tell, Test};
 use crate::recipe::evidence::Ran;
@@ -22,13 +22,6 @@ const LIMIT: Duration = Duration::from_mins(15);
 const OUTPUT: usize = 4 << 20;
 /// The most of it that stands in evidence, in bytes.
 const LAST_WORDS: usize = 2000;
-/// Gives the program the run's own names and no resolver: `$1` the hosts file, `$2` an empty file, then the program.
-const NAMES: &str = r#"set -e
-mount --bind "$1" /etc/hosts
-if [ -e /etc/resolv.conf ]; then mount --bind "$2" /etc/resolv.conf; fi
-shift 2
-exec "$@""#;
-
 /// An operation that is about to be performed.
 pub(super) fn pending(name: OperationName) -> Operation {
     Operation { name, state: OperationState::Pending, facts: serde_json::Map::new() }
@@ -60,7 +53,8 @@ impl Test {
     ) -> Result<Ran, String> {
         executable.check_unchanged().map_err(|error| error.to_string())?;
         let Some(stand) = &self.stand else { return Err("there is no daemon to run it beside".to_owned()) };
-        let work = self.work_folder(executable)?;
+        let checkout = self.checkout_of(executable);
+        let work = checkout.clone().unwrap_or_else(|| self.common_folder());
         let file =
             tempfile::Builder::new().prefix("context-").suffix(".json").tempfile_in(self.folder.path());
         let path = file.and_then(|file| file.into_temp_path().keep().map_err(Into::into));
@@ -68,27 +62,24 @@ impl Test {
         std::fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let context = self.context(stand, op, &work);
         context.write(&path).map_err(|error| error.to_string())?;
-        let command = self.inside(stand, &executable.path.display().to_string())?;
-        let command = command.cwd(&work).env(context::VARIABLE, &path).timeout(LIMIT).max_output(OUTPUT);
+        let told = |sandbox: Sandbox| sandbox.read(&path, &path).env(context::VARIABLE, &path);
+        let mut sandboxed = self.sandboxed(stand)?.with(told);
+        let copied = match &checkout {
+            Some(checkout) => Some(Copied::of(checkout, stand).await?),
+            None => None,
+        };
+        if let Some(copied) = &copied {
+            sandboxed = sandboxed.with(|sandbox| copied.shown(sandbox));
+        }
+        let command = sandboxed.command(&executable.path).timeout(LIMIT).max_output(OUTPUT);
         let began = Instant::now();
         let ended = command.run().await;
         let _ = std::fs::remove_file(&path);
-        Ok(self.ran(&executable.name, began, ended))
-    }
-
-    /// What a program of this machine is started by, so that it sees the app as the world would.
-    pub(super) fn inside(&self, stand: &Stand, program: &str) -> Result<Cmd, String> {
-        let (hosts, nothing) = (self.folder.path().join("hosts"), self.folder.path().join("resolv.conf"));
-        let names = format!("127.0.0.1 localhost\n{} {}\n", stand.daemon.address(), self.served().join(" "));
-        let written = std::fs::write(&hosts, names).and_then(|()| std::fs::write(&nothing, ""));
-        written.map_err(|error| format!("{}: {error}", hosts.display()))?;
-        let ca = &stand.front.ca_file;
-        let command = stand.daemon.command_inside("unshare");
-        let command =
-            command.args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c", NAMES, "sh"]);
-        // What the usual clients read the authority from.
-        let command = CA_VARIABLES.into_iter().fold(command, |command, name| command.env(name, ca));
-        Ok(command.arg(hosts).arg(nothing).arg(program))
+        let ran = self.ran(&executable.name, began, ended, &sandboxed);
+        if let Some(copied) = copied.filter(|_| ran.succeeded()) {
+            copied.put_back().await?;
+        }
+        Ok(ran)
     }
 
     fn context(&self, stand: &Stand, op: Option<Operation>, work: &Path) -> Context {
@@ -112,29 +103,38 @@ impl Test {
         }
     }
 
-    /// The recipe's checkout for the hook that prepares it, one folder for all others.
-    fn work_folder(&self, executable: &Executable) -> Result<PathBuf, String> {
+    /// The recipe's checkout, for the hook that prepares it.
+    fn checkout_of(&self, executable: &Executable) -> Option<PathBuf> {
         let prepares = self.customisation.hook(HookName::InstallSteps) == Some(executable);
-        let of_checkout = self.sources.as_ref().map(|sources| {
-            let version = sources.base.as_ref().filter(|_| self.begins_at_base()).unwrap_or(&sources.head);
-            version.folder.clone()
-        });
-        if let Some(folder) = of_checkout.filter(|_| prepares) {
-            return Ok(folder);
-        }
-        let folder = self.folder.path().join("work");
-        std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        Ok(folder)
+        let sources = self.sources.as_ref().filter(|_| prepares)?;
+        let version = sources.base.as_ref().filter(|_| self.begins_at_base()).unwrap_or(&sources.head);
+        Some(version.folder.clone())
     }
 
-    fn ran(&mut self, name: &str, began: Instant, ended: Result<Output, ProcessError>) -> Ran {
+    fn ran(
+        &mut self,
+        name: &str,
+        began: Instant,
+        ended: Result<Output, ProcessError>,
+        sandboxed: &Sandboxed,
+    ) -> Ran {
         let seconds = began.elapsed().as_secs_f64();
         let (exit_code, problem, said) = match ended {
             Ok(output) => {
                 let mut said = output.stdout_text().into_owned();
                 said += &output.stderr_text();
-                let problem = output.signal().map(|signal| format!("it was ended by signal {signal}"));
+                let limit = || sandboxed.limit_reached(&said);
+                let problem = match output.signal() {
+                    Some(signal) => Some(format!("it was ended by signal {signal}")),
+                    None if output.success() => None,
+                    None => limit(),
+                };
                 (output.code(), problem, said)
+            }
+            Err(ProcessError::Timeout { after, stderr_tail, .. }) => {
+                let minutes = after.as_secs() / 60;
+                let problem = format!("it did not end within {minutes} minutes, and was stopped");
+                (None, Some(problem), stderr_tail)
             }
             Err(error) => (None, Some(error.to_string()), String::new()),
         };

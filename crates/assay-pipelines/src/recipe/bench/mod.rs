@@ -16,6 +16,7 @@ mod front;
 mod images;
 mod meanwhile;
 mod outcome;
+mod sandbox;
 mod screenshot;
 mod sources;
 mod stand;
@@ -27,6 +28,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use assay_model::{RunId, StageName};
+use assay_process::find_program;
 use assay_recipe::Stack;
 use assay_recipe::customise::{Customisation, OperationName, Placement, Redactor};
 use assay_recipe::secrets::SecretValue;
@@ -163,12 +165,13 @@ impl RecipeBench {
     }
 }
 
-/// Whether a daemon of a run's own could be started here: root, Docker's programs, the kernel.
+/// Whether a daemon of a run's own could be started here: root, Docker's programs, the kernel; and what hooks and tests run in.
 ///
 /// # Errors
 /// The first thing that is missing, and what to do about it.
 pub fn check() -> Result<(), String> {
-    Daemon::check().map_err(|error| error.to_string())
+    Daemon::check().map_err(|error| error.to_string())?;
+    find_program("bwrap").map(drop).map_err(|error| error.to_string())
 }
 
 /// Starts a daemon with a swarm and ends it again: whether its kernel can balance loads (IPVS).

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use assay_swarm::{Census, Daemon, DaemonConfig, Endpoints, Swarm};
+use assay_swarm::{Census, Daemon, DaemonConfig, Endpoints, Programs, Swarm};
 
 use super::front::Front;
-use super::{Tell, Test};
+use super::{Tell, Test, sandbox};
 
 /// A daemon, and the way in.
 pub(super) struct Stand {
@@ -15,6 +15,8 @@ pub(super) struct Stand {
     pub(super) census: Census,
     pub(super) front: Arc<Front>,
     pub(super) endpoints: Endpoints,
+    /// Where hooks, tests and browsers run.
+    pub(super) programs: Arc<Programs>,
 }
 
 impl Stand {
@@ -48,8 +50,14 @@ impl Test {
         let census = daemon.swarm().census().await.map_err(|error| error.to_string())?;
         self.ipvs = Some(daemon.ipvs());
         let endpoints = if daemon.ipvs() { Endpoints::AsWritten } else { Endpoints::WithoutIpvs };
+        let programs = daemon.programs(sandbox::LIMITS).await.map_err(|error| error.to_string())?;
+        for what in programs.unlimited() {
+            tell(&format!(
+                "this kernel has no control group for {what}: hooks and tests are not limited in it"
+            ));
+        }
         let front = Front::start(reach, &self.domain, self.folder.path()).await?;
-        self.stand = Some(Stand { daemon, census, front, endpoints });
+        self.stand = Some(Stand { daemon, census, front, endpoints, programs: programs.into() });
         Ok(())
     }
 

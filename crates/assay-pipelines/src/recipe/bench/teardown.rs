@@ -78,10 +78,14 @@ impl Test {
     /// Ends the daemon; what stays of it.
     pub(super) async fn put_away(&mut self) -> Vec<String> {
         self.up = None;
+        // Of tests that were broken off.
+        self.stop_browser().await;
         let mut residue = self.release_dependencies().await;
         let Some(stand) = self.stand.take() else { return residue };
         stand.front.close();
-        let super::stand::Stand { daemon, .. } = stand;
+        let super::stand::Stand { daemon, programs, .. } = stand;
+        // It holds the daemon's namespaces open.
+        drop(programs);
         let mut log = std::fs::read(daemon.log()).unwrap_or_default();
         // Its end says what went wrong.
         log.drain(..log.len().saturating_sub(DAEMON_LOG));

@@ -84,7 +84,8 @@ impl Doctor {
             namespaces,
             program("setpriv", Level::Problem),
             verdict::recipes(recipes.as_ref()),
-            // For recipes under test: backups, and pictures of apps.
+            // For recipes under test: what runs their hooks and tests, backups, and pictures of apps.
+            program("bwrap", Level::Warning),
             program("restic", Level::Warning),
             program("chromium", Level::Warning),
             verdict::image(&image_folder, &image?),
