@@ -138,9 +138,7 @@ async fn a_pass_without_the_generic_checks_says_so_everywhere_and_counts_for_not
     let world = World::new().await;
     let recipe = world.checkout("wrong-content").await;
     let tested = world
-        .test_with(&recipe, |command| {
-            command.args(["--stages", "Custom"]).env("ASSAY_SKIP_GENERIC", "1")
-        })
+        .test_with(&recipe, |command| command.args(["--stages", "Custom"]).env("ASSAY_SKIP_GENERIC", "1"))
         .await;
     // What is wrong with it is what nobody looked at.
     assert_eq!(tested.code, Some(0), "{}", tested.said);
@@ -160,17 +158,13 @@ async fn a_pass_without_the_generic_checks_says_so_everywhere_and_counts_for_not
     assert!(!results.is_baseline(), "later runs are not held against it");
     // Any other value leaves them on.
     let tested = world
-        .test_with(&recipe, |command| {
-            command.args(["--stages", "Custom"]).env("ASSAY_SKIP_GENERIC", "0")
-        })
+        .test_with(&recipe, |command| command.args(["--stages", "Custom"]).env("ASSAY_SKIP_GENERIC", "0"))
         .await;
     assert_eq!((tested.code, critical(&tested.report())), (Some(1), vec!["Install WrongContent".to_owned()]));
     // A server's runs are other people's, too.
     let elsewhere = world
         .test_with(&recipe, |command| {
-            command
-                .args(["--server", "http://127.0.0.1:9", "--token", "none"])
-                .env("ASSAY_SKIP_GENERIC", "1")
+            command.args(["--server", "http://127.0.0.1:9", "--token", "none"]).env("ASSAY_SKIP_GENERIC", "1")
         })
         .await;
     assert!(elsewhere.code.is_some_and(|code| code > 1), "{:?}", elsewhere.code);
