@@ -362,8 +362,14 @@ impl Engine {
             Some(digest) => Some(self.json(digest).await?),
             None => None,
         };
+        let reporting =
+            match evidence_of(run, recipe::LAST).filter(|_| run.created.pipeline == Pipeline::Recipe) {
+                Some(digest) => self.json(digest).await?,
+                None => Value::Null,
+            };
         Ok(ReportFacts {
             run: Arc::clone(run),
+            since_green: serde_json::from_value(reporting["since_green"].clone()).ok(),
             events: self.store.events_after(run.id, 0, ALL).await?,
             sensors: self.store.sensor_batches(run.id, None, ALL).await?,
             inventory,
@@ -509,11 +515,13 @@ impl Facts {
 
 /// The newest inventory of a run: `SpecValidate` takes one of its own, after the first.
 pub(crate) fn inventory_of(run: &RunView) -> Option<Sha256> {
-    let evidence = |name: &str| {
-        let stage = run.stages.iter().find(|s| s.plan.name == name)?;
-        stage.attempts.iter().rev().find_map(|a| a.evidence.as_ref().map(|e| e.digest))
-    };
-    evidence("SpecValidate").or_else(|| evidence("Inventory"))
+    evidence_of(run, "SpecValidate").or_else(|| evidence_of(run, "Inventory"))
+}
+
+/// Where the latest evidence of a stage is.
+fn evidence_of(run: &RunView, name: &str) -> Option<Sha256> {
+    let stage = run.stages.iter().find(|s| s.plan.name == name)?;
+    stage.attempts.iter().rev().find_map(|a| a.evidence.as_ref().map(|e| e.digest))
 }
 
 /// Under which name a stage's failure is told: each failure once, by the name that says most.

@@ -39,6 +39,7 @@ use assay_model::event::Sealed;
 use assay_model::host::permit::GuardAnswer;
 use assay_model::host::spec::ProxmoxMember;
 use assay_model::{Clock, Event, IllegalEvent, Micros, RunId, RunView, Sha256};
+use assay_pipelines::recipe::over_time::SinceGreen;
 use assay_store::{Changes, Committed, SensorRow, Store, StoreError, TransactError};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -77,6 +78,8 @@ pub struct ReportFacts {
     pub inventory: Option<Value>,
     /// Pictures of screens, by the artifacts' names, in their order.
     pub pictures: Vec<(String, Vec<u8>)>,
+    /// How a red run over a recipe differs from the last green one.
+    pub since_green: Option<SinceGreen>,
 }
 
 /// Everything that moving runs needs.

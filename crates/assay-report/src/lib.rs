@@ -40,6 +40,45 @@ pub struct Extras {
     pub last_red: Vec<LastRed>,
     /// Pictures of screens (PNG), by the artifacts' names, in their order.
     pub pictures: Vec<(String, Vec<u8>)>,
+    /// How a red run over a recipe differs from the last green one.
+    pub since_green: Option<SinceGreen>,
+    /// Whether the page is shown by the control plane, so that its other pages can be linked to.
+    pub linked: bool,
+}
+
+/// A red run beside the last green one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinceGreen {
+    /// The green run; none where there is none to compare with.
+    pub green: Option<GreenRun>,
+    /// What differs.
+    pub differences: Vec<Difference>,
+    /// What could not be compared, and why.
+    pub unknown: Vec<String>,
+    /// What is to be said instead, where nothing differs or nothing was compared.
+    pub note: Option<String>,
+}
+
+/// A run that was green.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GreenRun {
+    /// Its number.
+    pub number: i64,
+    /// RFC 3339, when it was asked for.
+    pub at: String,
+}
+
+/// Something that is different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What kind of thing: `images`, `harness` …
+    pub aspect: String,
+    /// The thing, or the whole sentence where there are no values.
+    pub what: String,
+    /// What it was, and what it is.
+    pub values: Option<(String, String)>,
+    /// What to do about it.
+    pub next_step: String,
 }
 
 /// One sensor's readings.

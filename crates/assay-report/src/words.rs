@@ -65,12 +65,12 @@ pub(crate) fn verdict(view: &RunView) -> Said {
         (RunState::Completed, Some(RunResult::Pass)) => return pass(view),
         (RunState::Completed, None) => (
             "NO RESULT – RUNNER ERROR",
-            "The runner failed, so nothing is known about the machine. Run it again.".to_owned(),
+            format!("The runner failed, so nothing is known about the {}. Run it again.", subject(view)),
             Tone::Neutral,
         ),
         (RunState::Cancelling | RunState::Cancelled, _) => (
             "NO RESULT – CANCELLED",
-            "An operator stopped the run. It says nothing for the machine.".to_owned(),
+            format!("An operator stopped the run. It says nothing for the {}.", subject(view)),
             Tone::Neutral,
         ),
         (RunState::Superseded, _) => (
@@ -129,11 +129,11 @@ fn pass(view: &RunView) -> Said {
     }
     if !view.created.muted.is_empty() {
         headline.push_str(" – CHECKS MUTED");
-        why.push("Checks were switched off, so this run can never admit the machine.".to_owned());
+        why.push(format!("Checks were switched off, so this run {}.", counts_not(view)));
     }
     if !view.created.options.left_out.is_empty() {
         headline.push_str(" – STAGES LEFT OUT");
-        why.push("Stages were left out by request, so this run can never admit the machine.".to_owned());
+        why.push(format!("Stages were left out by request, so this run {}.", counts_not(view)));
     }
     if let Some(phase) = &view.created.options.from_phase {
         headline.push_str(" – FROM A PHASE");
@@ -152,6 +152,34 @@ fn pass(view: &RunView) -> Said {
         why.extend(left.map(|rung| format!("{} does not apply: {}.", rung.rung, clean(&rung.message))));
     }
     Said { headline: with_profile(view, headline), why: why.join(" "), tone }
+}
+
+/// What a run is about.
+fn subject(view: &RunView) -> &'static str {
+    match view.created.pipeline {
+        Pipeline::Host => "machine",
+        Pipeline::Image => "image",
+        Pipeline::Recipe => "recipe",
+    }
+}
+
+/// What a run in which something was spared does not do.
+pub(crate) fn counts_not(view: &RunView) -> &'static str {
+    match view.created.pipeline {
+        Pipeline::Host => "can never admit the machine",
+        Pipeline::Image => "does not speak for the whole of the image",
+        Pipeline::Recipe => "does not speak for the whole of the recipe",
+    }
+}
+
+/// The heading of what the run is about.
+pub(crate) fn about(view: &RunView) -> &'static str {
+    match view.created.pipeline {
+        Pipeline::Host => "Machine and run",
+        Pipeline::Image if view.created.has_machine() => "Image, machine and run",
+        Pipeline::Image => "Image and run",
+        Pipeline::Recipe => "Recipe and run",
+    }
 }
 
 /// A pass on less than the standard profile carries the profile's name.

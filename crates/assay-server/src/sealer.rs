@@ -7,7 +7,8 @@ use assay_model::event::Sealed;
 use assay_model::journal::StoredEvent;
 use assay_model::report::Report;
 use assay_model::{RunView, Sha256};
-use assay_report::{Bundle, Extras, Series, SigningKey};
+use assay_pipelines::recipe::over_time::{Change, SinceGreen};
+use assay_report::{Bundle, Difference, Extras, GreenRun, Series, SigningKey};
 
 /// Signs with the control plane's key.
 pub(crate) struct ReportSealer {
@@ -42,8 +43,11 @@ impl Sealer for ReportSealer {
 }
 
 /// `report.html` of a run as it stands.
-pub(crate) fn render_html(facts: &ReportFacts) -> String {
-    assay_report::html(&facts.run, &Report::of(&facts.run), &extras(facts))
+///
+/// `linked`: whether somebody reads it here, where the pages are that it speaks of.
+pub(crate) fn render_html(facts: &ReportFacts, linked: bool) -> String {
+    let extras = Extras { linked, ..extras(facts) };
+    assay_report::html(&facts.run, &Report::of(&facts.run), &extras)
 }
 
 /// Everything that `assay verify` needs, as a tar.
@@ -83,5 +87,36 @@ fn extras(facts: &ReportFacts) -> Extras {
         events: facts.events.clone(),
         last_red: Vec::new(),
         pictures: facts.pictures.clone(),
+        since_green: facts.since_green.as_ref().map(since_green),
+        linked: false,
     }
+}
+
+/// What changed since green, for a page that knows nothing of pipelines.
+fn since_green(since: &SinceGreen) -> assay_report::SinceGreen {
+    let note = since
+        .findings()
+        .into_iter()
+        .next()
+        .map(|finding| format!("{}. {}", capitalised(&finding.message), finding.next_step));
+    let SinceGreen::Compared { run, at, changes, unknown } = since else {
+        return assay_report::SinceGreen { note, ..assay_report::SinceGreen::default() };
+    };
+    let difference = |change: &Change| Difference {
+        aspect: change.aspect.as_str().to_owned(),
+        what: change.values.as_ref().map_or_else(|| change.message.clone(), |values| values.of.clone()),
+        values: change.values.as_ref().map(|values| (values.was.clone(), values.is.clone())),
+        next_step: change.aspect.next_step().to_owned(),
+    };
+    assay_report::SinceGreen {
+        green: Some(GreenRun { number: *run, at: at.clone() }),
+        differences: changes.iter().map(difference).collect(),
+        unknown: if changes.is_empty() { Vec::new() } else { unknown.clone() },
+        note: note.filter(|_| changes.is_empty()),
+    }
+}
+
+fn capitalised(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }

@@ -290,7 +290,7 @@ impl Ran {
     }
 }
 
-/// Evidence of `Upgrade`, `Idempotence` and `Rollback`.
+/// Evidence of `Idempotence` and `Rollback`, and of each upgrade.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Upgraded {
     /// What ran before.
@@ -307,6 +307,36 @@ pub struct Upgraded {
     /// What became of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compared: Vec<WitnessSeen>,
+}
+
+/// Evidence of `Upgrade`: from the release that was installed, and from each further one that the settings name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Upgrades {
+    /// The one in place, which the stages after it go on with.
+    #[serde(flatten)]
+    pub first: Upgraded,
+    /// The others, each in a stack of its own that is gone by now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<UpgradedFrom>,
+}
+
+/// An upgrade from a further release, in a stack of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradedFrom {
+    /// The release.
+    pub from: VersionSeen,
+    /// How it was installed.
+    pub installed: Deployed,
+    /// The upgrade; none where the release did not come up.
+    pub upgraded: Option<Upgraded>,
+    /// What would not go of its stack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+    /// What is left of its daemon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residue: Vec<String>,
+    /// How long all of it took, in seconds.
+    pub seconds: f64,
 }
 
 /// What was put into an app's stores, so that it can be looked for afterwards.
@@ -490,7 +520,8 @@ pub struct TornDown {
     pub died: Vec<Died>,
     /// How often a stack was deployed in this run.
     pub deploys: u32,
-    /// How often it may have been: once, once for each cold dependency, once more for a restore.
+    /// How often it may have been: once, once for each cold dependency, once more for a restore, and the same again for each further
+    /// release that an upgrade is tested from.
     pub deploys_expected: u32,
     /// Where the time went.
     pub phases: Vec<Phase>,

@@ -220,6 +220,67 @@ fn an_upgrade_has_to_move_and_to_keep_what_was_stored() {
     insta::assert_snapshot!(all.join("\n\n"));
 }
 
+fn upgraded_from(tag: &str) -> UpgradedFrom {
+    let from = release(tag, "9");
+    UpgradedFrom {
+        installed: Deployed { version: from.clone(), answered: Some(answer(Some(200))), ..deployed(up()) },
+        upgraded: Some(Upgraded { from: from.clone(), ..upgraded() }),
+        from,
+        left: Vec::new(),
+        residue: Vec::new(),
+        seconds: 40.0,
+    }
+}
+
+#[test]
+fn an_upgrade_from_a_further_release_is_held_to_the_same_and_told_by_its_name() {
+    let judge = |further: UpgradedFrom| {
+        let further = vec![upgraded_from("0.9.0+1"), further];
+        told(&judged("Upgrade", &spec(), &Reached::Done(Upgrades { first: upgraded(), further })))
+    };
+    let older = || upgraded_from("0.8.0+1");
+    insta::assert_snapshot!(judge(older()), @"pass: 1.0.0+1 → bbbbbbbb: 1 service up in 9.5 s, answers 200 0.4 s later; from 0.9.0+1, 0.8.0+1 as well");
+    let lost = {
+        let mut seen = older();
+        seen.upgraded.as_mut().expect("an upgrade").compared[0].state = WitnessState::Missing;
+        seen
+    };
+    let stays = {
+        let mut seen = older();
+        seen.upgraded.as_mut().expect("an upgrade").deployed.commit_label = Some("99999999".to_owned());
+        seen
+    };
+    let waiting = vec!["app: 0 of 1 run".to_owned()];
+    let never_up = UpgradedFrom {
+        installed: Deployed {
+            version: release("0.8.0+1", "9"),
+            ..deployed(Outcome::TimedOut { waiting, limit_s: 600.0 })
+        },
+        upgraded: None,
+        ..older()
+    };
+    let leaves = UpgradedFrom { left: vec!["volume shop_extra".to_owned()], ..older() };
+    insta::assert_snapshot!([lost, stays, never_up, leaves].map(judge).join("\n\n"));
+}
+
+#[test]
+fn a_quick_run_says_which_upgrades_it_leaves_out() {
+    let mut spec = spec();
+    assert_eq!(spec.left_out_by_quick(), "a quick run: neither upgrade nor backup was tried");
+    spec.settings.upgrade.from = vec!["1.0.0+1".to_owned(), "0.9.0+1".to_owned()];
+    assert_eq!(
+        spec.left_out_by_quick(),
+        "a quick run: neither upgrade (from 1.0.0+1, 0.9.0+1) nor backup was tried"
+    );
+    let limit = |spec: &RecipeSpec| {
+        let (stages, _) = plan(spec, &[]).expect("a plan");
+        stages.iter().find(|stage| stage.name == *"Upgrade").expect("an upgrade").timeout_s
+    };
+    let both = limit(&spec);
+    spec.settings.upgrade.from.pop();
+    assert_eq!(both, 2 * limit(&spec), "each has its time");
+}
+
 #[test]
 fn a_backup_is_as_whole_as_its_dumps() {
     let whole = BackupTaken {

@@ -170,7 +170,13 @@ fn planned(stage: &dyn RecipeStage, spec: &RecipeSpec) -> StagePlan {
     }
     // Restore deploys, and waits once more when it has restored.
     let waits = 3 * spec.settings.deploy.timeout.as_secs();
-    StagePlan { timeout_s: u32::try_from(waits.saturating_add(BESIDE)).unwrap_or(u32::MAX), ..plan }
+    let limit = waits.saturating_add(BESIDE);
+    // Each further release to begin at is installed and upgraded by itself.
+    let times = match plan.name.as_str() {
+        "Upgrade" => spec.settings.upgrade.from.len().max(1) as u64,
+        _ => 1,
+    };
+    StagePlan { timeout_s: u32::try_from(limit.saturating_mul(times)).unwrap_or(u32::MAX), ..plan }
 }
 
 /// Reads the evidence of a stage and has it judged, unless there is none for a reason.

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn what_changed_since_green_is_told_and_judges_nothing() {
-        let change = Change { aspect: Aspect::Images, message: "the tag a:1 was moved".to_owned() };
+        let change =
+            Change { aspect: Aspect::Images, message: "the tag a:1 was moved".to_owned(), values: None };
         let since = SinceGreen::Compared {
             run: 4,
             at: "2026-01-02T03:04:05Z".to_owned(),

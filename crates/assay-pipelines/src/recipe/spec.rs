@@ -73,6 +73,13 @@ impl RecipeSpec {
             .map_err(|e| format!("the run's recipe and settings do not read: {e}"))
     }
 
+    /// What a quick run says of what it leaves out.
+    pub fn left_out_by_quick(&self) -> String {
+        let from = &self.settings.upgrade.from;
+        let from = if from.len() > 1 { format!(" (from {})", from.join(", ")) } else { String::new() };
+        format!("a quick run: neither upgrade{from} nor backup was tried")
+    }
+
     /// The app's domain. Names that are never anybody's (RFC 6761), short enough that what Docker makes of them fits.
     pub fn domain(&self) -> String {
         let letters = self.name.chars().filter(char::is_ascii_alphanumeric).take(8);

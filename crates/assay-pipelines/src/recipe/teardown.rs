@@ -96,7 +96,8 @@ fn died(told: &mut Told, seen: &TornDown) {
     }
 }
 
-fn left(told: &mut Told, seen: &TornDown) {
+/// What should have gone and is still there.
+pub(super) fn left(told: &mut Told, seen: &TornDown) {
     let left: Vec<&String> = seen.left.iter().chain(&seen.residue).collect();
     let words = if left.is_empty() { "nothing".to_owned() } else { text::plural(left.len(), "thing") };
     told.check("what stays", left.is_empty(), "nothing", words);

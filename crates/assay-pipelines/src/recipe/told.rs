@@ -68,6 +68,26 @@ impl Told {
         }
     }
 
+    /// Takes over what a part of the stage has to say, under its name.
+    pub(super) fn part(&mut self, name: &str, part: Self) {
+        let named = |words: &str| format!("{name}: {words}");
+        self.checks.extend(part.checks.into_iter().map(|check| Check { name: named(&check.name), ..check }));
+        for finding in part.findings {
+            // What is only worth knowing is told once, where it is the same for all.
+            let known = finding.severity == Severity::Info
+                && self
+                    .findings
+                    .iter()
+                    .any(|known| known.code == finding.code && known.message.ends_with(&finding.message));
+            if !known {
+                self.findings.push(Finding { message: named(&finding.message), ..finding });
+            }
+        }
+        let coverage = part.coverage.into_iter();
+        self.coverage.extend(coverage.map(|coverage| Coverage { what: named(&coverage.what), ..coverage }));
+        self.unverified.extend(part.unverified.iter().map(|what| named(what)));
+    }
+
     /// The judgement; its sentence is the first finding that fails it, or else `good`.
     pub(super) fn judgement(self, good: impl FnOnce() -> String) -> Judgement {
         let worst = self.findings.iter().find(|finding| finding.severity == Severity::Critical);

@@ -1,13 +1,15 @@
 //! The stage `Upgrade`: from the release before, in place, to the commit under test. It must come up again, it must have moved,
-//! and what was stored must still be there.
+//! and what was stored must still be there. The settings may name further releases to begin at, for operators who skip some: the
+//! same holds for each, told with its name.
 
 use assay_model::recipe::Rung;
 use assay_model::{Judgement, StagePlan, text};
+use assay_recipe::settings::Settings;
 
-use super::evidence::{Outcome, Upgraded};
+use super::evidence::{Outcome, TornDown, Upgraded, UpgradedFrom, Upgrades};
 use super::told::Told;
 use super::{RecipeInput, RecipeStage, by_runner, install, judged};
-use super::{backup, deployed};
+use super::{backup, deployed, teardown};
 
 /// An upgrade in place.
 pub(super) struct Upgrade;
@@ -26,18 +28,52 @@ impl RecipeStage for Upgrade {
     }
 
     fn judge(&self, input: &RecipeInput<'_>) -> Judgement {
-        judged(self, input, |seen: &Upgraded| {
-            let mut told = Told::default();
-            deployed::deployed(&mut told, &seen.deployed, &input.spec.settings);
-            if matches!(seen.deployed.outcome, Outcome::Converged { .. }) {
-                moved(&mut told, seen);
+        judged(self, input, |seen: &Upgrades| {
+            let settings = &input.spec.settings;
+            let mut told = proofs(&seen.first, settings);
+            for further in &seen.further {
+                also(&mut told, further, settings);
             }
-            backup::compared(&mut told, &seen.compared, "the upgrade", "UpgradeLostData");
-            backup::not_witnessed(&mut told, &seen.witnesses);
-            let (from, to) = (seen.from.name(), seen.deployed.version.name());
-            told.judgement(|| format!("{from} → {to}: {}", install::summary(&seen.deployed)))
+            let (from, to) = (seen.first.from.name(), seen.first.deployed.version.name());
+            let names: Vec<String> =
+                seen.further.iter().map(|further| text::clean(&further.from.name())).collect();
+            let beside = match names.as_slice() {
+                [] => String::new(),
+                names => format!("; from {} as well", names.join(", ")),
+            };
+            told.judgement(|| format!("{from} → {to}: {}{beside}", install::summary(&seen.first.deployed)))
         })
     }
+}
+
+/// What an upgrade has to show, whatever it began at.
+fn proofs(seen: &Upgraded, settings: &Settings) -> Told {
+    let mut told = Told::default();
+    deployed::deployed(&mut told, &seen.deployed, settings);
+    if matches!(seen.deployed.outcome, Outcome::Converged { .. }) {
+        moved(&mut told, seen);
+    }
+    backup::compared(&mut told, &seen.compared, "the upgrade", "UpgradeLostData");
+    backup::not_witnessed(&mut told, &seen.witnesses);
+    told
+}
+
+/// The same from a further release, told with its name.
+fn also(told: &mut Told, seen: &UpgradedFrom, settings: &Settings) {
+    let name = text::clean(&seen.from.name());
+    let mut installed = Told::default();
+    deployed::deployed(&mut installed, &seen.installed, settings);
+    told.part(&format!("{name} as it was released"), installed);
+    let mut upgraded = match &seen.upgraded {
+        Some(upgraded) => proofs(upgraded, settings),
+        None => Told {
+            unverified: vec!["not tried, since that release did not come up".to_owned()],
+            ..Told::default()
+        },
+    };
+    let torn = TornDown { left: seen.left.clone(), residue: seen.residue.clone(), ..TornDown::default() };
+    teardown::left(&mut upgraded, &torn);
+    told.part(&format!("upgrade from {name}"), upgraded);
 }
 
 /// Whether what runs is what was deployed, and not what was there before.

@@ -107,7 +107,8 @@ pub struct Http {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upgrade {
-    /// Releases that an upgrade is tested from, each in a run of its own; empty is the one before.
+    /// Releases that an upgrade is tested from: the first is the one that a run goes on with, each further one has a stack of its own;
+    /// empty is the one before.
     pub from: Vec<String>,
 }
 

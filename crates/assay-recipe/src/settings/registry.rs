@@ -168,7 +168,7 @@ pub const KEYS: &[Key] = &[
         "upgrade.from",
         Kind::Texts(Form::Release),
         "[]",
-        "Releases that an upgrade is tested from; the one before without it",
+        "Releases that an upgrade is tested from, the first in place, each further one in a stack of its own; the one before without it",
     ),
     key(
         "backup.capable",

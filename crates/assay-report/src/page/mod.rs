@@ -7,6 +7,7 @@
 mod machine;
 pub(crate) mod matrix;
 pub(crate) mod power_cuts;
+mod since;
 mod timeline;
 
 use std::cmp::Reverse;
@@ -72,6 +73,8 @@ struct Page {
     to_do: Vec<FindingRow>,
     failures: Vec<Failure>,
     unverified: Vec<Text>,
+    since: Option<since::Since>,
+    about: &'static str,
     machine: Vec<Fact>,
     parts: Vec<machine::Parts>,
     run: Vec<Fact>,
@@ -200,6 +203,8 @@ impl Page {
             to_do: to_do.map(|f| finding(view, f)).collect(),
             failures: failures(view, report, extras),
             unverified: report.unverified.iter().map(|u| Text::new(u)).collect(),
+            since: extras.since_green.as_ref().map(|since| since::Since::of(since, extras.linked)),
+            about: words::about(view),
             machine: machine::facts(view, extras.inventory.as_ref()),
             parts: machine::parts(extras.inventory.as_ref()),
             run: run_facts(view, report),
@@ -269,13 +274,13 @@ fn shouts(view: &RunView) -> Vec<Text> {
     }
     if !view.created.muted.is_empty() {
         let codes = view.created.muted.join(", ");
-        out.push(Text::new(&format!("Checks switched off: {codes}. This run can never admit the machine.")));
+        out.push(Text::new(&format!("Checks switched off: {codes}. This run {}.", words::counts_not(view))));
     }
     let left_out: Vec<&str> =
         view.created.options.left_out.iter().map(assay_model::StageName::as_str).collect();
     if !left_out.is_empty() {
         let names = left_out.join(", ");
-        out.push(Text::new(&format!("Stages left out: {names}. This run can never admit the machine.")));
+        out.push(Text::new(&format!("Stages left out: {names}. This run {}.", words::counts_not(view))));
     }
     out
 }

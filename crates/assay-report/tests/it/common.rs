@@ -321,6 +321,19 @@ pub(crate) fn begun_late(key: &SigningKey) -> Story {
     story
 }
 
+/// A recipe that was green.
+pub(crate) fn red_recipe(key: &SigningKey) -> Story {
+    let mut story = Story::begin(48, |c| {
+        c.pipeline = assay_model::Pipeline::Recipe;
+        c.target.name = "shop".into();
+        c.stages.truncate(1);
+    });
+    story.boot().stage(0, 1, 9, Judgement::error("nobody answers"));
+    story.add(1, EventBody::RunCompleted { result: Some(RunResult::Fail) });
+    story.seal(key);
+    story
+}
+
 /// What a server would add: the machine, its temperatures, the checks' last red.
 pub(crate) fn extras(story: &Story) -> Extras {
     let wave = |base: f64, rise: f64, wobble: f64| {
@@ -389,5 +402,6 @@ pub(crate) fn extras(story: &Story) -> Extras {
             LastRed { code: "DiskSwapped".into(), at: None },
         ],
         pictures: vec![("installer-screen-01.png".to_owned(), b"\x89PNG".to_vec())],
+        ..Extras::default()
     }
 }

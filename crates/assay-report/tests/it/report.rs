@@ -3,7 +3,7 @@
 use crate::common::{self, Story};
 use assay_model::journal::StoredEvent;
 use assay_model::report::Report;
-use assay_report::{Extras, SigningKey, html, json};
+use assay_report::{Difference, Extras, GreenRun, SigningKey, SinceGreen, html, json};
 
 fn page(story: &Story) -> String {
     let view = story.view();
@@ -13,9 +13,14 @@ fn page(story: &Story) -> String {
 /// The page's words from the verdict to the stages, without markup.
 fn top(page: &str) -> String {
     let from = page.find("<header>").expect("a header");
-    let to = page.find("<h2>Machine and run").expect("the machine");
+    let to = page.find(" and run</h2>").expect("what it is about");
+    let to = page[..to].rfind("<h2>").expect("a heading");
+    words(&page[from..to])
+}
+
+fn words(markup: &str) -> String {
     let (mut out, mut inside) = (String::new(), false);
-    for c in page[from..to].chars() {
+    for c in markup.chars() {
         match c {
             '<' => inside = true,
             '>' => inside = false,
@@ -288,4 +293,64 @@ fn a_run_that_never_came_up_says_so() {
     "#);
     let view = story.view();
     assert!(html(&view, &Report::of(&view), &Extras::default()).contains("did not come up in time"));
+}
+
+#[test]
+fn what_changed_since_green_is_a_section_of_a_red_recipe() {
+    let key = SigningKey::generate().expect("random");
+    let story = common::red_recipe(&key);
+    let view = story.view();
+    let difference = |aspect: &str, what: &str, values: Option<(&str, &str)>, next: &str| Difference {
+        aspect: aspect.to_owned(),
+        what: what.to_owned(),
+        values: values.map(|(was, is)| (was.to_owned(), is.to_owned())),
+        next_step: next.to_owned(),
+    };
+    let since = SinceGreen {
+        green: Some(GreenRun { number: 41, at: "2026-03-02T14:05:09.120000Z".to_owned() }),
+        differences: vec![
+            difference(
+                "images",
+                "shop:1",
+                Some(("111111111111", "abababababab")),
+                "Run the green commit again.",
+            ),
+            difference(
+                "images",
+                "db:15",
+                Some(("not deployed", "222222222222")),
+                "Run the green commit again.",
+            ),
+            difference("load on the runner", "the runner is <b>overloaded</b>", None, "Run it again later."),
+        ],
+        unknown: vec!["IPVS, since no daemon was started".to_owned()],
+        note: None,
+    };
+    let shown = |since: SinceGreen, linked| {
+        let extras = Extras { since_green: Some(since), linked, ..Extras::default() };
+        let page = html(&view, &Report::of(&view), &extras);
+        let from = page.find("<h2>What changed since it was green").expect("the section");
+        let to = page[from..].find("<h2>Recipe and run</h2>").expect("the next one");
+        page[from..from + to].to_owned()
+    };
+    let page = shown(since.clone(), false);
+    assert!(!page.contains("href"), "a file that lies anywhere leads nowhere: {page}");
+    insta::assert_snapshot!(words(&page.replace("</t", " </t")), @"
+    What changed since it was green
+    Last green: run 41, 2026-03-02 14:05:09 UTC. What is not listed here is as it was then, as far as it was compared.
+    Kind What differs In the green run In this run Next step
+    Images shop:1 111111111111 abababababab Run the green commit again.
+    Images db:15 not deployed 222222222222
+    Load on the runner the runner is &#60;b&#62;overloaded&#60;/b&#62; Run it again later.
+    Not compared: IPVS, since no daemon was started.
+    ");
+    let linked = shown(since, true);
+    assert!(linked.contains(r#"<a href="/runs/41">run 41</a>"#), "{linked}");
+    let never = SinceGreen { note: Some("It was never green.".to_owned()), ..SinceGreen::default() };
+    insta::assert_snapshot!(words(&shown(never, false)), @"
+    What changed since it was green
+    It was never green.
+    ");
+    // A green run, and a machine, have no such section.
+    assert!(!self::page(&common::held()).contains("since it was green"));
 }

@@ -184,9 +184,18 @@ async fn report_html(
     State(app): State<App>,
     _: Operator,
     Path(number): Path<i64>,
+    Query(Shown { linked }): Query<Shown>,
 ) -> Result<Html<String>, ApiError> {
     let run = detail(&app, number).await?;
-    Ok(Html(crate::sealer::render_html(&app.engine.report_facts(&run).await?)))
+    Ok(Html(crate::sealer::render_html(&app.engine.report_facts(&run).await?, linked)))
+}
+
+/// How a report is to be shown.
+#[derive(Deserialize)]
+struct Shown {
+    /// With links to other pages; a file that is kept has none.
+    #[serde(default)]
+    linked: bool,
 }
 
 async fn bundle(State(app): State<App>, _: Operator, Path(number): Path<i64>) -> Result<Response, ApiError> {

@@ -95,7 +95,7 @@ pub(super) async fn report(
     Path(number): Path<String>,
 ) -> Result<Response, PageError> {
     let run = find(&app, &number).await?;
-    Ok(see_other(&format!("/api/v1/runs/{}/report.html", run.created.number)))
+    Ok(see_other(&format!("/api/v1/runs/{}/report.html?linked=true", run.created.number)))
 }
 
 /// The whole log as text, straight from the store.

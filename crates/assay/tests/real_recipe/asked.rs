@@ -1,6 +1,7 @@
 //! What one can ask for: other versions, fewer stages, a look at the stack.
 
 use assay_model::{RunResult, Verdict};
+use assay_pipelines::recipe::over_time::Results;
 use assay_process::{Cmd, Signal};
 
 use crate::world::{World, critical, ladder, report, stage, verdicts};
@@ -130,4 +131,71 @@ async fn a_backup_tool_that_does_not_work_is_the_runners_fault() {
     assert!(backup.message.contains("restic"), "{}", backup.message);
     assert!(critical(&report).iter().all(|code| !code.starts_with("Backup")), "the recipe is not blamed");
     world.is_clean();
+}
+
+#[tokio::test]
+async fn a_pass_without_the_generic_checks_says_so_everywhere_and_counts_for_nothing() {
+    let world = World::new().await;
+    let recipe = world.checkout("wrong-content").await;
+    let tested = world
+        .test_with(&recipe, |command| command.args(["--stages", "Custom"]).env("ASSAY_SKIP_GENERIC", "1"))
+        .await;
+    // What is wrong with it is what nobody looked at.
+    assert_eq!(tested.code, Some(0), "{}", tested.said);
+    assert!(tested.said.contains("THE GENERIC CHECKS ARE OFF"), "{}", tested.said);
+    let report = tested.report();
+    assert_eq!(report.run.muted, ["NoAnswer", "WrongStatus", "WrongContent", "WrongContentType"]);
+    let html = std::fs::read_to_string(tested.out.join("report.html")).expect("a report");
+    assert!(html.contains("CHECKS MUTED"), "the headline says it");
+    let results = std::fs::read(tested.out.join("results.json")).expect("results");
+    let results: Results = serde_json::from_slice(&results).expect("they read");
+    assert!(
+        results.spared.iter().any(|spared| spared == "the checks that every recipe gets were off"),
+        "{:?}",
+        results.spared
+    );
+    assert!(results.spared.iter().any(|spared| spared.starts_with("checks switched off: NoAnswer")));
+    assert!(!results.is_baseline(), "later runs are not held against it");
+    // Any other value leaves them on.
+    let tested = world
+        .test_with(&recipe, |command| command.args(["--stages", "Custom"]).env("ASSAY_SKIP_GENERIC", "0"))
+        .await;
+    assert_eq!((tested.code, critical(&tested.report())), (Some(1), vec!["Install WrongContent".to_owned()]));
+    // A server's runs are other people's, too.
+    let elsewhere = world
+        .test_with(&recipe, |command| {
+            command.args(["--server", "http://127.0.0.1:9", "--token", "none"]).env("ASSAY_SKIP_GENERIC", "1")
+        })
+        .await;
+    assert!(elsewhere.code.is_some_and(|code| code > 1), "{:?}", elsewhere.code);
+    assert!(elsewhere.said.contains("is for one's own machine"), "{}", elsewhere.said);
+    world.is_clean();
+}
+
+#[tokio::test]
+async fn the_same_again_has_the_settings_that_an_upgraded_app_has() {
+    let world = World::new().await;
+    let recipe = world.checkout("static-site").await;
+    let change = |file: &str, from: &str, to: &str| {
+        let path = recipe.join(file);
+        let text = std::fs::read_to_string(&path).expect("a file");
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+    };
+    change(
+        "compose.yml",
+        "    networks:\n      - proxy\n",
+        "    environment:\n      SITE_MODE: ${SITE_MODE:-plain}\n    networks:\n      - proxy\n",
+    );
+    change(
+        "tests/assay.toml",
+        "[deploy]\n",
+        "[stages]\nidempotence = true\n\n[deploy]\nupgrade_env = { SITE_MODE = \"fancy\" }\n",
+    );
+    let tested = world.test(&recipe, &["--stages", "Upgrade,Idempotence"]).await;
+    let report = tested.report();
+    assert_eq!((tested.code, critical(&report)), (Some(0), Vec::new()), "{}", tested.said);
+    let again = stage(&report, "Idempotence");
+    assert_eq!(again.message, "deployed again, and no task was replaced");
+    assert_eq!(again.checks.last().map(|check| check.seen.as_str()), Some("the same tasks run"));
 }

@@ -1,6 +1,6 @@
 //! Recipes with one fault each: red at the right stage, for the right reason, with the rest of the ladder as it is.
 
-use crate::world::{World, critical, ladder, stage, verdicts};
+use crate::world::{World, critical, ladder, seen, stage, verdicts};
 
 /// Runs a canary; what its report says: exit code, critical codes by stage, the ladder.
 async fn told(world: &World, canary: &str, more: &[&str]) -> (Option<i32>, Vec<String>, String) {
@@ -69,6 +69,34 @@ async fn an_upgrade_that_loses_data_is_no_upgrade() {
         told,
         red(&["Upgrade HookFailed", "Upgrade UpgradeLostData"], "1: pass fail unver unver unver")
     );
+}
+
+#[tokio::test]
+async fn an_upgrade_that_may_not_skip_a_release_is_told_with_the_release() {
+    let world = World::new().await;
+    let recipe = world.checkout("upgrade-skips-a-release").await;
+    let tested = world.test(&recipe, &["--stages", "Upgrade"]).await;
+    let report = tested.report();
+    assert_eq!(critical(&report), ["Upgrade UpdatePaused"], "{}", tested.said);
+    assert_eq!((tested.code, ladder(&report).as_str()), (Some(1), "1: pass fail unver unver unver"));
+    let message = &stage(&report, "Upgrade").message;
+    assert!(
+        message.starts_with("upgrade from 1.0.0+1.0: app: ") && message.contains("upgrade to 1.1 first"),
+        "{message}"
+    );
+    // From the release before it is fine.
+    assert_eq!(seen(&report)["tasks of app"], "replaced");
+}
+
+#[tokio::test]
+async fn a_backup_without_what_sqlite_writes_ahead_brings_no_rows_back() {
+    let world = World::new().await;
+    let recipe = world.checkout("backup-without-the-log").await;
+    let tested = world.test(&recipe, &["--stages", "Backup,Restore"]).await;
+    let report = tested.report();
+    assert!(critical(&report).contains(&"Restore RestoreLostData".to_owned()), "{:?}", critical(&report));
+    assert_eq!(tested.code, Some(1));
+    assert!(seen(&report)["witness in rows in app (SQLite)"] != "as it was", "{:?}", seen(&report));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use assay_model::{RunResult, Verdict};
 use assay_process::Cmd;
 
-use crate::world::{World, critical, ladder, seen, verdicts};
+use crate::world::{World, critical, ladder, seen, stage, verdicts};
 
 const ALL_PASS: &str = "Lint pass, Install pass, Upgrade pass, Backup pass, Restore pass, Custom pass, Teardown pass, Reporting pass";
 
@@ -78,6 +78,63 @@ async fn an_app_with_a_database_keeps_its_rows_through_upgrade_and_disaster() {
         assert!(check.is_some_and(|(_, saw)| saw.starts_with("exit code 0")), "{ran}: {seen:#?}");
     }
     assert!(seen["backup pre hook of db"].starts_with("exit code 0"), "{seen:#?}");
+}
+
+#[tokio::test]
+async fn an_upgrade_is_proven_from_each_release_that_is_named() {
+    let world = World::new().await;
+    let recipe = world.checkout("notes").await;
+    let tested = world.test(&recipe, &["--stages", "Upgrade"]).await;
+    assert_eq!(tested.code, Some(0), "{}", tested.said);
+    let report = tested.report();
+    let upgrade = stage(&report, "Upgrade");
+    assert!(
+        upgrade.message.starts_with("1.1.0+1.0 → ") && upgrade.message.ends_with("; from 1.0.0+1.0 as well"),
+        "{}",
+        upgrade.message
+    );
+    let seen = seen(&report);
+    for (check, saw) in [
+        ("tasks of app", "replaced"),
+        ("upgrade from 1.0.0+1.0: tasks of app", "replaced"),
+        ("witness in volume notes", "as it was"),
+        ("upgrade from 1.0.0+1.0: witness in volume notes", "as it was"),
+        ("upgrade from 1.0.0+1.0: what stays", "nothing"),
+        ("what stays", "nothing"),
+        // Installed once at each of the two.
+        ("deployments of a stack", "2"),
+    ] {
+        assert_eq!(seen.get(check).map(String::as_str), Some(saw), "{check}: {seen:#?}");
+    }
+    // Each release's own words are among the evidence.
+    let log = std::fs::read_to_string(tested.out.join("artifacts/from-1-0-0-1-0-test_upgrade.log"));
+    assert!(log.expect("a log").contains("begun with release 1.0, and still there"));
+    assert!(tested.said.contains("upgrade from 1.0.0+1.0: deploying"), "{}", tested.said);
+    // A quick run says what it leaves out.
+    let quick = world.test(&recipe, &["--quick"]).await;
+    assert!(
+        quick.said.contains("neither upgrade (from 1.1.0+1.0, 1.0.0+1.0) nor backup was tried"),
+        "{}",
+        quick.said
+    );
+}
+
+#[tokio::test]
+async fn an_app_with_a_file_of_sqlite_keeps_its_rows_through_upgrade_and_disaster() {
+    let world = World::new().await;
+    let recipe = world.checkout("shelf").await;
+    let tested = world.test(&recipe, &[]).await;
+    assert_eq!(tested.code, Some(0), "{}", tested.said);
+    let report = tested.report();
+    assert_eq!(
+        (verdicts(&report).as_str(), ladder(&report).as_str()),
+        (ALL_PASS, "5: pass pass pass pass pass")
+    );
+    let rows = |stage: &str| {
+        let checks = crate::world::stage(&report, stage).checks.iter();
+        checks.filter(|check| check.name == "witness in rows in app (SQLite)").count()
+    };
+    assert_eq!((rows("Upgrade"), rows("Restore")), (1, 1));
 }
 
 #[tokio::test]

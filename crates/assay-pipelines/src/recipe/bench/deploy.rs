@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::sources::Version;
 use super::{Budget, Phases, Tell, Test, Up, executables, outcome};
-use crate::recipe::evidence::{Deployed, Outcome, Reached, ServiceSeen, Upgraded};
+use crate::recipe::evidence::{Deployed, Outcome, Reached, ServiceSeen, Upgraded, Upgrades};
 
 /// The app's service, on which Co-op Cloud's labels are.
 const APP: &str = "app";
@@ -64,7 +64,20 @@ impl Test {
         Ok(Reached::Done(deployed))
     }
 
-    pub(super) async fn upgrade(&mut self, tell: Tell<'_>) -> Result<Reached<Upgraded>, String> {
+    /// From the release before, and then from each further one that is named.
+    pub(super) async fn upgrade(&mut self, tell: Tell<'_>) -> Result<Reached<Upgrades>, String> {
+        Ok(match self.upgrade_in_place(tell).await? {
+            Reached::Done(first) => {
+                let further = self.further_upgrades(tell).await?;
+                Reached::Done(Upgrades { first, further })
+            }
+            Reached::NotReached { because } => Reached::NotReached { because },
+            Reached::DoesNotApply { why } => Reached::DoesNotApply { why },
+        })
+    }
+
+    /// The commit under test over what runs.
+    pub(super) async fn upgrade_in_place(&mut self, tell: Tell<'_>) -> Result<Reached<Upgraded>, String> {
         let sources = self.sources.as_ref().ok_or("the recipe was not read")?;
         if sources.base.is_none() {
             return Ok(Reached::DoesNotApply { why: sources.no_base.clone() });

@@ -13,6 +13,7 @@ mod deploy;
 mod dev;
 mod executables;
 mod front;
+mod further;
 mod images;
 mod meanwhile;
 mod outcome;
@@ -207,6 +208,9 @@ pub async fn sweep(folder: &Path) -> Vec<Result<PathBuf, String>> {
 
 /// Takes away a run's folder with the daemon in it; whether it went. It stays where somebody is at work in it.
 async fn sweep_one(run: &Path) -> Result<bool, String> {
+    if Daemon::sweep(&further::daemon_beside(run)).await.map_err(|error| error.to_string())? == Swept::Alive {
+        return Ok(false);
+    }
     match Daemon::sweep(&stand::daemon_in(run)).await.map_err(|error| error.to_string())? {
         Swept::Alive => Ok(false),
         Swept::Nothing | Swept::Removed { .. } => match std::fs::remove_dir_all(run) {
@@ -235,6 +239,8 @@ struct Test {
     sources: Option<Sources>,
     /// How often they were taken from the recipe's folder.
     fetched: u32,
+    /// Which of the further upgrades of a run it serves; 0 for the run itself.
+    further: u32,
     customisation: Customisation,
     /// By their names at the engine.
     secrets: BTreeMap<String, (String, SecretValue)>,
@@ -312,10 +318,20 @@ impl Test {
     fn new(run: RunId, spec: &RecipeSpec, settings: &RecipeBenchSettings) -> Result<Self, String> {
         let failed = |error| format!("{}: {error}", settings.folder.display());
         std::fs::create_dir_all(&settings.folder).map_err(failed)?;
-        let mut folder = tempfile::Builder::new().prefix(RUN).tempdir_in(&settings.folder).map_err(failed)?;
+        let folder = tempfile::Builder::new().prefix(RUN).tempdir_in(&settings.folder).map_err(failed)?;
+        Ok(Self::within(folder, run, spec, settings))
+    }
+
+    /// One in a folder.
+    fn within(
+        mut folder: tempfile::TempDir,
+        run: RunId,
+        spec: &RecipeSpec,
+        settings: &RecipeBenchSettings,
+    ) -> Self {
         // A daemon may still be ending in it when this test is dropped: whoever sweeps waits for that.
         folder.disable_cleanup(true);
-        Ok(Self {
+        Self {
             run,
             spec: spec.clone(),
             settings: settings.clone(),
@@ -325,6 +341,7 @@ impl Test {
             folder,
             sources: None,
             fetched: 0,
+            further: 0,
             customisation: Customisation::default(),
             secrets: BTreeMap::new(),
             images: BTreeMap::new(),
@@ -342,7 +359,7 @@ impl Test {
             deploys_expected: 0,
             ipvs: None,
             artifacts: Vec::new(),
-        })
+        }
     }
 
     fn is_planned(&self, stage: &str) -> bool {

@@ -19,6 +19,8 @@ pub(super) struct Sources {
     pub(super) base: Option<Version>,
     /// Why there is none.
     pub(super) no_base: String,
+    /// Further releases that an upgrade is tested from.
+    pub(super) further: Vec<Version>,
 }
 
 /// A version in a folder.
@@ -46,7 +48,8 @@ impl Test {
             Err(error) => {
                 copy_folder(&from, &to).map_err(|error| format!("copying {}: {error}", from.display()))?;
                 let head = Version { seen: VersionSeen::default(), folder: to };
-                Sources { head, base: None, no_base: format!("there is no release before it: {error}") }
+                let no_base = format!("there is no release before it: {error}");
+                Sources { head, base: None, no_base, further: Vec::new() }
             }
         };
         // Tests come from the folder that was named, or from the recipe as it is there now: it is its owner who asks.
@@ -73,32 +76,33 @@ impl Test {
         }
         let releases = head.releases().await.map_err(failed)?;
         let release = release_at(&releases, &commit).filter(|_| changed.is_empty());
-        let wanted = self.spec.settings.upgrade.from.first();
-        let base = match wanted {
-            Some(version) => match releases.releases.iter().find(|release| release.tag == *version) {
-                Some(release) => Some(release.clone()),
-                None => {
-                    return Err(format!("upgrade.from names {version}, and the recipe has no such release"));
-                }
-            },
-            None => head.previous(&commit).await.map_err(failed)?,
-        };
-        let seen = VersionSeen { release, commit: Some(commit), changed };
-        let base = match base {
-            None => None,
-            Some(release) => {
-                let folder = self.folder.path().join(format!("base-{}", self.fetched));
-                head.clone_at(&release.commit, &folder).await.map_err(failed)?;
-                let seen = VersionSeen {
-                    release: Some(release.tag),
-                    commit: Some(release.commit),
-                    changed: Vec::new(),
-                };
-                Some(Version { seen, folder })
+        let wanted = &self.spec.settings.upgrade.from;
+        let mut bases = Vec::new();
+        for (place, version) in wanted.iter().enumerate() {
+            let Some(release) = releases.releases.iter().find(|release| release.tag == *version) else {
+                return Err(format!("upgrade.from names {version}, and the recipe has no such release"));
+            };
+            if wanted[..place].contains(version) {
+                return Err(format!("upgrade.from names {version} twice; once is enough"));
             }
-        };
+            bases.push(release.clone());
+        }
+        if wanted.is_empty() {
+            bases.extend(head.previous(&commit).await.map_err(failed)?);
+        }
+        let seen = VersionSeen { release, commit: Some(commit), changed };
+        let mut versions = Vec::new();
+        for (place, release) in bases.into_iter().enumerate() {
+            let folder = self.folder.path().join(format!("base-{}-{place}", self.fetched));
+            head.clone_at(&release.commit, &folder).await.map_err(failed)?;
+            let seen =
+                VersionSeen { release: Some(release.tag), commit: Some(release.commit), changed: Vec::new() };
+            versions.push(Version { seen, folder });
+        }
+        let further = versions.split_off(versions.len().min(1));
+        let base = versions.pop();
         let no_base = "the recipe has no release before this commit".to_owned();
-        Ok(Sources { head: Version { seen, folder: to }, base, no_base })
+        Ok(Sources { head: Version { seen, folder: to }, base, no_base, further })
     }
 
     /// Puts the tests' own overlay beside the recipe's files; it is read last.
@@ -132,7 +136,7 @@ impl Test {
             }
             Err(error) => (None, Some(error.to_string())),
         };
-        let bases = sources.base.iter().map(|base| base.seen.clone()).collect();
+        let bases = sources.base.iter().chain(&sources.further).map(|base| base.seen.clone()).collect();
         if let Some(report) = &report {
             let text = serde_json::to_vec_pretty(report).unwrap_or_default();
             self.artifacts.push(("lint.json".to_owned(), text));

@@ -98,7 +98,7 @@ impl Test {
     }
 
     /// Keeps what every service said, and looks for secrets in it.
-    async fn read_logs(&mut self) -> Result<(), String> {
+    pub(super) async fn read_logs(&mut self) -> Result<(), String> {
         let Some(stand) = &self.stand else { return Ok(()) };
         let stack = assay_recipe::names::stack_name(&self.domain);
         let logs = stand.swarm().logs_of(&stack).await.map_err(|error| error.to_string())?;

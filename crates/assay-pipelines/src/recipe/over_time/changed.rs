@@ -61,6 +61,20 @@ pub struct Change {
     pub aspect: Aspect,
     /// One sentence, with both values.
     pub message: String,
+    /// The same as a row of a table; none where one sentence says it all, and in runs from before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Values>,
+}
+
+/// Something that has a value in both runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Values {
+    /// Of what.
+    pub of: String,
+    /// In the green run.
+    pub was: String,
+    /// In this one.
+    pub is: String,
 }
 
 /// What may be different between two runs.
@@ -104,7 +118,7 @@ impl Aspect {
     }
 
     /// What to do about it.
-    const fn next_step(self) -> &'static str {
+    pub const fn next_step(self) -> &'static str {
         match self {
             Self::Images => {
                 "Run the commit of the green run once more: if it is red now, the image is the reason and not the recipe."
@@ -148,7 +162,11 @@ impl SinceGreen {
         if more > 0 {
             let aspect = changes[MOST].aspect;
             changes.truncate(MOST);
-            changes.push(Change { aspect, message: format!("{more} more things are different") });
+            changes.push(Change {
+                aspect,
+                message: format!("{more} more things are different"),
+                values: None,
+            });
         }
         Self::Compared { run: green.run.number, at: green.run.created_at.clone(), changes, unknown }
     }
@@ -205,7 +223,13 @@ struct Told {
 
 impl Told {
     fn change(&mut self, aspect: Aspect, message: impl Into<String>) {
-        self.changes.push(Change { aspect, message: message.into() });
+        self.changes.push(Change { aspect, message: message.into(), values: None });
+    }
+
+    /// Something that is this now and was that, in a sentence of its own.
+    fn between(&mut self, aspect: Aspect, of: String, was: String, is: String, message: Option<String>) {
+        let message = message.unwrap_or_else(|| format!("{of}: {is}, was {was}"));
+        self.changes.push(Change { aspect, message, values: Some(Values { of, was, is }) });
     }
 
     fn unknown(&mut self, why: impl Into<String>) {
@@ -222,7 +246,7 @@ impl Told {
         name: impl Fn(&T) -> String,
     ) {
         if was != is {
-            self.change(aspect, format!("{what}: {}, was {}", name(is), name(was)));
+            self.between(aspect, what.to_owned(), name(was), name(is), None);
         }
     }
 }
@@ -246,20 +270,23 @@ fn images(told: &mut Told, green: &Results, now: &Results) {
     for now in is {
         let reference = clean(&now.reference);
         match was.iter().find(|was| was.reference == now.reference) {
-            Some(before) if before.id != now.id => told.change(
-                Aspect::Images,
-                format!(
-                    "the tag {reference} was moved: it is {} now, and was {}",
-                    short(&now.id),
-                    short(&before.id)
-                ),
-            ),
+            Some(before) if before.id != now.id => {
+                let (is, was) = (short(&now.id), short(&before.id));
+                let message = format!("the tag {reference} was moved: it is {is} now, and was {was}");
+                told.between(Aspect::Images, reference, was, is, Some(message));
+            }
             Some(_) => {}
-            None => told.change(Aspect::Images, format!("another image: {reference} ({})", short(&now.id))),
+            None => {
+                let is = short(&now.id);
+                let message = format!("another image: {reference} ({is})");
+                told.between(Aspect::Images, reference, "not deployed".to_owned(), is, Some(message));
+            }
         }
     }
     for gone in was.iter().filter(|was| !is.iter().any(|now| now.reference == was.reference)) {
-        told.change(Aspect::Images, format!("an image is not deployed any more: {}", clean(&gone.reference)));
+        let (reference, is) = (clean(&gone.reference), "not deployed".to_owned());
+        let message = format!("an image is not deployed any more: {reference}");
+        told.between(Aspect::Images, reference, short(&gone.id), is, Some(message));
     }
 }
 
@@ -271,10 +298,8 @@ fn versions(told: &mut Told, green: &Results, now: &Results) {
                 0 => String::new(),
                 count => format!(" with {count} changed files ({})", changed.join(", ")),
             };
-            told.change(
-                Aspect::Commit,
-                format!("the recipe's commit: {}{beside}, was {}", commit(is), commit(was)),
-            );
+            let of = "the recipe's commit".to_owned();
+            told.between(Aspect::Commit, of, commit(was), format!("{}{beside}", commit(is)), None);
         }
         (Some(_), Some(_)) => {}
         _ => told.unknown("the commit, since it was not read"),
@@ -311,7 +336,7 @@ fn configuration(told: &mut Told, was: &Configuration, is: &Configuration) {
             if name.starts_with("dependencies") { Aspect::Dependencies } else { Aspect::Configuration };
         let words =
             |value: Option<&serde_json::Value>| value.map_or_else(default, |value| clean(&value.to_string()));
-        told.change(aspect, format!("the setting {}: {}, was {}", clean(name), words(is), words(was)));
+        told.between(aspect, format!("the setting {}", clean(name)), words(was), words(is), None);
     });
     each(&was.files, &is.files, |name, was, is| {
         let words = match (was, is) {
@@ -325,10 +350,8 @@ fn configuration(told: &mut Told, was: &Configuration, is: &Configuration) {
         let words = |value: Option<&serde_json::Value>| {
             value.map_or_else(|| "not asked for".to_owned(), |value| clean(&value.to_string()))
         };
-        told.change(
-            Aspect::Configuration,
-            format!("asked for, {}: {}, was {}", clean(name), words(is), words(was)),
-        );
+        let of = format!("asked for, {}", clean(name));
+        told.between(Aspect::Configuration, of, words(was), words(is), None);
     });
 }
 

@@ -6,7 +6,7 @@ pub mod flakes;
 pub mod results;
 pub mod sweep;
 
-pub use changed::{Aspect, Change, SinceGreen};
+pub use changed::{Aspect, Change, SinceGreen, Values};
 pub use flakes::{Flake, flakes};
 pub use results::{Results, SCHEMA};
 

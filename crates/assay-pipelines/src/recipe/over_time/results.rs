@@ -17,7 +17,7 @@ use super::changed::SinceGreen;
 use crate::recipe::RecipeSpec;
 use crate::recipe::evidence::{
     BackupTaken, Deployed, ImageSeen, Linted, Phase, Ran, Reached, RestoreDone, RunnerSeen, Tested, TornDown,
-    Upgraded, VersionSeen,
+    Upgraded, UpgradedFrom, Upgrades, VersionSeen,
 };
 use crate::recipe::harness::Harness;
 use crate::recipe::pressure::Pressure;
@@ -300,7 +300,7 @@ fn facts(run: &RunView, seed: u32) -> RunFacts {
 fn spared(run: &RunView, spec: &RecipeSpec) -> Vec<String> {
     let mut told = Vec::new();
     if spec.asked.quick {
-        told.push("a quick run: neither upgrade nor backup was tried".to_owned());
+        told.push(text::clean(&spec.left_out_by_quick()));
     }
     let left_out = &run.created.options.left_out;
     if !left_out.is_empty() && !spec.asked.quick {
@@ -341,11 +341,18 @@ fn stage_of(stage: &StageView, evidence: &[(StageName, Value)]) -> StageResult {
     }
 }
 
-/// The parts of a stage, a restore's deployment before the rest of it.
+/// The parts of a stage, a restore's deployment before the rest of it, and upgrades from further releases after it.
 fn phases(evidence: &Value) -> Vec<Phase> {
     let places = ["/what/fresh/phases", "/what/deployed/phases", "/what/phases"];
     let lists = places.into_iter().filter_map(|place| evidence.pointer(place));
-    lists.filter_map(|list| serde_json::from_value::<Vec<Phase>>(list.clone()).ok()).flatten().collect()
+    let own = lists.filter_map(|list| serde_json::from_value::<Vec<Phase>>(list.clone()).ok()).flatten();
+    let further = evidence.pointer("/what/further").and_then(Value::as_array).into_iter().flatten();
+    let further = further.filter_map(|part| serde_json::from_value::<UpgradedFrom>(part.clone()).ok());
+    let further = further.map(|part| Phase {
+        name: text::clean(&format!("upgrade from {}", part.from.name())),
+        seconds: part.seconds,
+    });
+    own.chain(further).collect()
 }
 
 /// The pressure that the runner put beside the evidence of a stage.
@@ -367,9 +374,10 @@ fn ran(evidence: &[(StageName, Value)]) -> (Vec<ImageSeen>, Vec<TestResult>) {
     let mut images: BTreeMap<String, ImageSeen> = BTreeMap::new();
     let mut tests = Vec::new();
     for (stage, value) in evidence {
-        let (deployed, all): (Option<Deployed>, Vec<Ran>) = match stage.as_str() {
+        let (deployed, all): (Vec<Deployed>, Vec<Ran>) = match stage.as_str() {
             "Install" => read::<Deployed>(value).map(|seen| (None, seen.ran.clone(), Some(seen))).map(flat),
-            "Upgrade" | "Idempotence" | "Rollback" => read::<Upgraded>(value)
+            "Upgrade" => read::<Upgrades>(value).map(upgrades),
+            "Idempotence" | "Rollback" => read::<Upgraded>(value)
                 .map(|seen| (None, seen.deployed.ran.clone(), Some(seen.deployed)))
                 .map(flat),
             "Restore" => read::<RestoreDone>(value)
@@ -396,8 +404,28 @@ fn ran(evidence: &[(StageName, Value)]) -> (Vec<ImageSeen>, Vec<TestResult>) {
 /// What ran before, what ran then, and the deployment.
 type Parts = (Option<Vec<Ran>>, Vec<Ran>, Option<Deployed>);
 
-fn flat((before, then, deployed): Parts) -> (Option<Deployed>, Vec<Ran>) {
-    (deployed, before.into_iter().flatten().chain(then).collect())
+fn flat((before, then, deployed): Parts) -> (Vec<Deployed>, Vec<Ran>) {
+    (deployed.into_iter().collect(), before.into_iter().flatten().chain(then).collect())
+}
+
+/// Deployments, and hooks and tests: those of a further release are told with its name, so that each has a history of its own.
+fn upgrades(seen: Upgrades) -> (Vec<Deployed>, Vec<Ran>) {
+    let mut ran = seen.first.deployed.ran.clone();
+    let mut deployed = vec![seen.first.deployed];
+    for further in seen.further {
+        let name = text::clean(&further.from.name());
+        let all =
+            std::iter::once(further.installed).chain(further.upgraded.map(|upgraded| upgraded.deployed));
+        for mut one in all {
+            ran.extend(
+                std::mem::take(&mut one.ran)
+                    .into_iter()
+                    .map(|ran| Ran { name: format!("{} (from {name})", ran.name), ..ran }),
+            );
+            deployed.push(one);
+        }
+    }
+    (deployed, ran)
 }
 
 fn since_green(evidence: &[(StageName, Value)]) -> Option<SinceGreen> {

@@ -115,7 +115,7 @@ impl Test {
             }
         };
         if let Ok(detail) = &tested {
-            self.show(detail)?;
+            self.show(detail, spec)?;
             if self.keep && detail.report.stages.iter().any(|stage| stage.message.contains("left up")) {
                 ui::say("the stack is up; Ctrl-C takes it down");
                 told_to_stop().await;
@@ -135,7 +135,7 @@ impl Test {
         tokio::select! {
             tested = self.test(client, self.runner.clone(), spec, &number) => {
                 let detail = tested?;
-                self.show(&detail)?;
+                self.show(&detail, spec)?;
                 Ok(Some(detail))
             }
             () = told_to_stop() => {
@@ -176,7 +176,7 @@ impl Test {
         out::keep(client, summary.number, &self.out).await
     }
 
-    fn show(&self, detail: &RunDetail) -> Result<()> {
+    fn show(&self, detail: &RunDetail, spec: &RecipeSpec) -> Result<()> {
         out::annotate(&detail.report);
         if let Some(path) = &self.junit {
             out::junit(path, std::slice::from_ref(&detail.report))?;
@@ -188,7 +188,7 @@ impl Test {
             run::print_detail(detail);
         }
         if detail.summary.result == Some(RunResult::Pass) && self.quick {
-            ui::say("a quick run: neither upgrade nor backup was tried");
+            ui::say(&spec.left_out_by_quick());
         }
         ui::say(&format!("report and evidence: {}", self.out.join("report.html").display()));
         Ok(())

@@ -147,7 +147,11 @@ impl Test {
         let words = |error: oidc::OidcError| error.to_string();
         let run = self.run.to_string().replace('-', "");
         let place = self.dependencies.up.len();
-        let id = format!("r{}{place}", &run[run.len().saturating_sub(12)..]);
+        let beside = match self.further {
+            0 => String::new(),
+            further => format!("u{further}"),
+        };
+        let id = format!("r{}{place}{beside}", &run[run.len().saturating_sub(12)..]);
         let realm = Realm {
             issuer: format!("https://{host}/{id}"),
             origin: format!("https://{}", self.domain),
