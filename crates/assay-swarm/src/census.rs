@@ -123,6 +123,12 @@ impl Census {
         Self::of(labelled.into_iter().cloned().chain(own))
     }
 
+    /// The stacks that something here is labelled with.
+    pub fn stacks(&self) -> impl Iterator<Item = &str> {
+        let all: BTreeSet<&str> = self.things.iter().filter_map(|thing| thing.stack.as_deref()).collect();
+        all.into_iter()
+    }
+
     /// Whether it has this thing, as it is.
     pub fn has(&self, thing: &Thing) -> bool {
         self.things.contains(thing)
@@ -166,10 +172,8 @@ impl Swarm {
         let services = services.map_err(failed("services"))?;
         for service in &services {
             let spec = service.spec.as_ref();
-            let made = Made::new(
-                spec.and_then(|spec| spec.labels.as_ref()),
-                moment(service.created_at.as_ref()),
-            );
+            let made =
+                Made::new(spec.and_then(|spec| spec.labels.as_ref()), moment(service.created_at.as_ref()));
             add(ThingKind::Service, spec.and_then(|spec| spec.name.clone()), service.id.clone(), made);
         }
         for task in self.tasks_by(&[]).await? {

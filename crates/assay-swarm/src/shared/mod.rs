@@ -52,6 +52,16 @@ pub struct SharedSwarm {
     /// The daemon's folder.
     data: PathBuf,
     ipvs: bool,
+    images: ImageIds,
+}
+
+/// What the id of an image is, which depends on where the daemon keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ImageIds {
+    /// The digest of its configuration: Docker's own store.
+    Configuration,
+    /// The digest of its manifest: containerd's store.
+    Manifest,
 }
 
 /// A run's claim on a stack's name.
@@ -168,6 +178,7 @@ impl SharedSwarm {
             gateway,
             data: info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned()).into(),
             ipvs: Path::new(IP_VS).exists(),
+            images: image_ids(info.driver_status.unwrap_or_default()),
         })
     }
 
@@ -194,6 +205,11 @@ impl SharedSwarm {
     /// Whether the kernel can balance loads (IPVS); see [`crate::Endpoints::WithoutIpvs`].
     pub fn ipvs(&self) -> bool {
         self.ipvs
+    }
+
+    /// Whether the id of an image is the digest of its configuration, as archives have it.
+    pub fn has_ids_of_configurations(&self) -> bool {
+        self.images == ImageIds::Configuration
     }
 
     /// This process, as the owner of what it makes here.
@@ -310,6 +326,15 @@ fn standing(
             let state = if state.is_empty() { "inactive".to_owned() } else { state };
             Err(NotShareable::NoSwarm { socket, state })
         }
+    }
+}
+
+fn image_ids(status: Vec<Vec<String>>) -> ImageIds {
+    let mut words = status.into_iter().flatten();
+    if words.any(|word| word.starts_with("io.containerd.snapshotter")) {
+        ImageIds::Manifest
+    } else {
+        ImageIds::Configuration
     }
 }
 

@@ -34,8 +34,13 @@ pub enum OwnerState {
 }
 
 /// Where an owner is described among an object's labels.
-const LABELS: [&str; 5] =
-    ["assay.owner.node", "assay.owner.boot", "assay.owner.namespace", "assay.owner.pid", "assay.owner.started"];
+const LABELS: [&str; 5] = [
+    "assay.owner.node",
+    "assay.owner.boot",
+    "assay.owner.namespace",
+    "assay.owner.pid",
+    "assay.owner.started",
+];
 
 impl Owner {
     /// This process, on a node.

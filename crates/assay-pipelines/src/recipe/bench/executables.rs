@@ -79,11 +79,11 @@ impl Test {
     /// What a program of this machine is started by, so that it sees the app as the world would.
     pub(super) fn inside(&self, stand: &Stand, program: &str) -> Result<Cmd, String> {
         let (hosts, nothing) = (self.folder.path().join("hosts"), self.folder.path().join("resolv.conf"));
-        let names = format!("127.0.0.1 localhost\n{} {}\n", stand.daemon.address(), self.served().join(" "));
+        let names = format!("127.0.0.1 localhost\n{} {}\n", stand.address(), self.served().join(" "));
         let written = std::fs::write(&hosts, names).and_then(|()| std::fs::write(&nothing, ""));
         written.map_err(|error| format!("{}: {error}", hosts.display()))?;
         let ca = &stand.front.ca_file;
-        let command = stand.daemon.command_inside("unshare");
+        let command = stand.command_inside("unshare");
         let command =
             command.args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c", NAMES, "sh"]);
         // What the usual clients read the authority from.
@@ -102,7 +102,7 @@ impl Test {
                 commit: version.and_then(|version| version.commit.clone()),
             },
             domain: self.domain.clone(),
-            base_url: has_face.then(|| format!("https://{}", self.domain)),
+            base_url: has_face.then(|| format!("https://{}", stand.front.authority())),
             stack: assay_recipe::names::stack_name(&self.domain),
             op,
             meta: self.spec.settings.clone(),

@@ -16,11 +16,12 @@ mod images;
 mod meanwhile;
 mod outcome;
 mod screenshot;
+mod shared;
 mod sources;
 mod stand;
 mod teardown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ use super::{RecipeSpec, STAGES, declared_not_applicable};
 
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
+pub use self::shared::{check as check_shared, sweep as sweep_shared};
 pub use crate::image::bench::Brought;
 
 /// What a bench needs of the runner.
@@ -57,6 +59,9 @@ pub struct RecipeBenchSettings {
     pub cache: Option<ImageCache>,
     /// What it keeps running between runs; the same for all of them.
     pub warm: Warm,
+    /// The socket of a swarm's manager on this machine, which others use, too: runs are deployed into that. None for a daemon of each
+    /// run's own.
+    pub shared_swarm: Option<PathBuf>,
 }
 
 /// Serves one run.
@@ -202,6 +207,9 @@ pub async fn sweep(folder: &Path) -> Vec<Result<PathBuf, String>> {
 
 /// Takes away a run's folder with the daemon in it; whether it went. It stays where somebody is at work in it.
 async fn sweep_one(run: &Path) -> Result<bool, String> {
+    if !shared::sweep_recorded(run).await? {
+        return Ok(false);
+    }
     match Daemon::sweep(&stand::daemon_in(run)).await.map_err(|error| error.to_string())? {
         Swept::Alive => Ok(false),
         Swept::Nothing | Swept::Removed { .. } => match std::fs::remove_dir_all(run) {
@@ -244,6 +252,8 @@ struct Test {
     data: Option<Data>,
     /// The backup's repository, while it is being made.
     store: Option<NewStore>,
+    /// What images are called that this run brought into the daemon.
+    brought: BTreeSet<String>,
     leaks: Vec<Leak>,
     deploys: u32,
     deploys_expected: u32,
@@ -323,6 +333,7 @@ impl Test {
             browser: None,
             data: None,
             store: None,
+            brought: BTreeSet::new(),
             leaks: Vec::new(),
             deploys: 0,
             deploys_expected: 0,
@@ -358,7 +369,7 @@ impl Test {
                 other => return Err(format!("{other} is not collected by a runner")),
             },
         };
-        let evidence = meanwhile.beside(evidence, self.ipvs).await;
+        let evidence = meanwhile.beside(evidence, self.ipvs, self.ground()).await;
         Ok(self.without_secrets(evidence))
     }
 

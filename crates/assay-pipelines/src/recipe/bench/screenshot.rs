@@ -50,7 +50,7 @@ impl Test {
             .args(["--ignore-certificate-errors", "--hide-scrollbars", "--window-size=1280,900"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg(format!("--screenshot={}", file.display()))
-            .arg(format!("https://{}{path}", self.domain));
+            .arg(format!("https://{}{path}", stand.front.authority()));
         let ended = command.timeout(LIMIT).run().await;
         let _ = std::fs::remove_dir_all(&profile);
         match (ended, std::fs::read(&file)) {
