@@ -18,7 +18,6 @@ use assay_backup::Site;
 use assay_model::RunId;
 use assay_recipe::compose::model::Compose;
 use assay_swarm::{Claim, OwnerState, RUN_LABEL, SharedSwarm, ThingKind, TornDown};
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::front::Ports;
