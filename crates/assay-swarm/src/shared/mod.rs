@@ -47,8 +47,8 @@ pub struct SharedSwarm {
     node: String,
     /// How many nodes it has.
     nodes: i64,
-    /// This node's address on its bridge, at which containers reach it.
-    gateway: Ipv4Addr,
+    /// This node's address, at which containers reach it.
+    address: Ipv4Addr,
     /// The daemon's folder.
     data: PathBuf,
     ipvs: bool,
@@ -162,20 +162,25 @@ impl SharedSwarm {
         let info = asked.map_err(SwarmError::docker("asking the daemon who it is"))?;
         let node = info.swarm.unwrap_or_default();
         standing(node.local_node_state, node.control_available, socket)?;
-        let gateway = swarm.gateway().await?.ok_or_else(|| NotShareable::Elsewhere {
+        // The bridge may be made with the first stack only; containers reach the node at its own address as well.
+        let address = match swarm.gateway().await? {
+            Some(gateway) => Some(gateway),
+            None => node.node_addr.as_deref().and_then(|address| address.parse().ok()),
+        };
+        let address = address.ok_or_else(|| NotShareable::Elsewhere {
             socket: at(),
-            why: format!("its network {BRIDGE} has no address for the node"),
+            why: "its node has no IPv4 address".to_owned(),
         })?;
         // Whoever can listen there is on the node.
-        if let Err(why) = TcpListener::bind((gateway, 0)) {
-            let why = format!("{gateway}, the node's address on {BRIDGE}, is not here: {why}");
+        if let Err(why) = TcpListener::bind((address, 0)) {
+            let why = format!("{address}, which is its node's, is not here: {why}");
             return Err(NotShareable::Elsewhere { socket: at(), why });
         }
         Ok(Self {
             swarm,
             node: node.node_id.unwrap_or_default(),
             nodes: node.nodes.unwrap_or(1),
-            gateway,
+            address,
             data: info.docker_root_dir.unwrap_or_else(|| "/var/lib/docker".to_owned()).into(),
             ipvs: Path::new(IP_VS).exists(),
             images: image_ids(info.driver_status.unwrap_or_default()),
@@ -193,8 +198,8 @@ impl SharedSwarm {
     }
 
     /// The node's address at which its containers reach it.
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.gateway
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
     }
 
     /// The daemon's folder; volumes are in it. This process may not be allowed to read it.
@@ -372,7 +377,14 @@ mod tests {
             (None, None),
         ];
         let told: Vec<String> = cases.into_iter().map(|(state, manager)| told(state, manager)).collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        yes
+        the node of /run/d.sock is a worker of its swarm: run this on a manager, or make it one there (`docker node promote`)
+        the Docker daemon at /run/d.sock is in no swarm (inactive): make it one with `docker swarm init`
+        the Docker daemon at /run/d.sock is in no swarm (pending): make it one with `docker swarm init`
+        the swarm at /run/d.sock is locked: `docker swarm unlock`
+        the Docker daemon at /run/d.sock is in no swarm (unknown): make it one with `docker swarm init`
+        ");
     }
 
     #[tokio::test]
@@ -381,7 +393,7 @@ mod tests {
         let socket = folder.path().join("docker.sock");
         let error = SharedSwarm::open(&socket).await.unwrap_err();
         let told = error.to_string().replace(&socket.display().to_string(), "SOCKET");
-        insta::assert_snapshot!(told, @"");
+        insta::assert_snapshot!(told, @"no Docker daemon answers at SOCKET (No such file or directory (os error 2)): start one, or name its socket (--shared-swarm SOCKET)");
     }
 
     #[test]

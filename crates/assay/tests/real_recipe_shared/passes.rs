@@ -76,6 +76,25 @@ async fn an_app_with_a_database_keeps_its_rows_and_its_images_stay_for_the_next_
 }
 
 #[tokio::test]
+async fn a_dependency_is_deployed_beside_the_app_and_reached_by_it_and_goes_with_it() {
+    let world = World::new().await;
+    let recipes = world.checkout("ledger").await.parent().expect("a folder").display().to_string();
+    let settings = world.checkout("static-site").await.join("tests/assay.toml");
+    let text = std::fs::read_to_string(&settings).expect("settings");
+    let more = "[[dependencies]]\nname = \"books\"\nrecipe = \"ledger\"\n";
+    std::fs::write(&settings, format!("{text}\n{more}")).expect("written");
+    let tested = world.test("static-site", &["--seed", "3", "--quick", "--recipes", &recipes]).await;
+    assert_eq!(tested.code, Some(0), "{}", tested.said);
+    assert_eq!(tested.seen("what stays"), "nothing");
+    assert_eq!(tested.seen("deployments of a stack"), "2");
+    let report = tested.report();
+    let led = report.findings.iter().find(|found| found.message.contains("lead to the run's proxy"));
+    assert!(led.is_some_and(|found| found.code == "DeployedOtherwise"), "{:#?}", report.findings);
+    assert_eq!(world.left_of_runs(&[&stack_of("static-site", 3)]).await, [""; 0]);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn two_runs_at_once_do_not_meet_and_one_name_is_given_once() {
     let world = World::new().await;
     let mut one = world.start("static-site", &["--seed", "1"]).await;

@@ -128,7 +128,8 @@ impl World {
         let (environment, files) = (BTreeMap::new(), BTreeMap::new());
         let root = self.folder.path();
         let options = PlanOptions { stack, environment: &environment, root, files: &files, endpoints };
-        let deployed = self.swarm().deploy(&plan(&compose, &options).expect("a plan")).await.expect("deployed");
+        let deployed =
+            self.swarm().deploy(&plan(&compose, &options).expect("a plan")).await.expect("deployed");
         let up = self.swarm().converge(&deployed, &Rules::default(), LIMIT).await.expect("watched");
         assert!(matches!(up.outcome, assay_swarm::Outcome::Converged { .. }), "{:?}", up.outcome);
         self.swarm().put_secret(&format!("{stack}_key_v1"), b"k", &environment).await.expect("a secret");

@@ -67,7 +67,7 @@ impl Shared {
             }
         }
         let (address, ports) =
-            if has_dependencies { (swarm.gateway(), Ports::Usual) } else { (address_of(run), Ports::OrAny) };
+            if has_dependencies { (swarm.address(), Ports::Usual) } else { (address_of(run), Ports::OrAny) };
         let record = Record { socket: socket.to_owned(), run: run.to_string(), stack: stack.to_owned() };
         // Written before anything is made.
         let locked = record.write(folder)?;
@@ -328,7 +328,11 @@ mod tests {
             ..Compose::default()
         };
         let told = fit(&mut compose, "abc").unwrap();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        network proxy: abc_proxy, of the run's own, instead of proxy, which is others'
+        network inner: any free subnet instead of its own, which others may have
+        app: port 80 is published at any free port instead of 8080, which others may have
+        ");
         assert_eq!(compose.networks["proxy"].name.as_deref(), Some("abc_proxy"));
         assert!(compose.networks["proxy"].external && compose.networks["host"].name.is_none());
         assert!(compose.services["app"].ports.iter().all(|port| port.published.is_none()));
@@ -357,7 +361,13 @@ mod tests {
             ..Compose::default()
         };
         let refused = fit(&mut compose, "abc").unwrap_err();
-        insta::assert_snapshot!(refused.join("\n"), @"");
+        insta::assert_snapshot!(refused.join("\n"), @"
+        volumes.cache: `site-cache` is a name that others in a shared swarm may have; call it `${STACK_NAME}_cache`, or test it in a daemon of its own
+        volumes.shared: `shared` is a name that others in a shared swarm may have; call it `${STACK_NAME}_shared`, or test it in a daemon of its own
+        secrets.key: `key` is a name that others in a shared swarm may have; call it `${STACK_NAME}_key`, or test it in a daemon of its own
+        configs.conf: `abcd_conf` is a name that others in a shared swarm may have; call it `${STACK_NAME}_conf`, or test it in a daemon of its own
+        networks.net: `backbone` is a name that others in a shared swarm may have; call it `${STACK_NAME}_net`, or test it in a daemon of its own
+        ");
     }
 
     #[test]

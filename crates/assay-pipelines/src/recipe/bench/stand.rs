@@ -30,7 +30,7 @@ pub(super) struct Stand {
 /// Whose daemon it is.
 pub(super) enum On {
     /// The run's, with a network of its own.
-    Own(Daemon),
+    Own(Box<Daemon>),
     /// Others', too; its network is the one that this process is in.
     Shared(Box<Shared>),
 }
@@ -187,15 +187,12 @@ impl Test {
         if self.stand.is_some() {
             return Ok(());
         }
-        let stand = match self.settings.shared_swarm.clone() {
-            Some(socket) => {
-                tell("taking a place on the shared swarm");
-                self.stand_on(&socket, tell).await?
-            }
-            None => {
-                tell("starting a Docker daemon of the run's own");
-                self.stand_alone().await?
-            }
+        let stand = if let Some(socket) = self.settings.shared_swarm.clone() {
+            tell("taking a place on the shared swarm");
+            self.stand_on(&socket, tell).await?
+        } else {
+            tell("starting a Docker daemon of the run's own");
+            self.stand_alone().await?
         };
         self.ipvs = Some(stand.endpoints == Endpoints::AsWritten);
         self.stand = Some(stand);
@@ -210,7 +207,7 @@ impl Test {
         let census = daemon.swarm().census().await.map_err(|error| error.to_string())?;
         let front = Front::start(reach, Ports::Usual, &self.domain, self.folder.path()).await?;
         let endpoints = endpoints(daemon.ipvs());
-        Ok(Stand { on: On::Own(daemon), census, front, endpoints })
+        Ok(Stand { on: On::Own(Box::new(daemon)), census, front, endpoints })
     }
 
     async fn stand_on(&self, socket: &Path, tell: Tell<'_>) -> Result<Stand, String> {

@@ -99,7 +99,9 @@ pub(super) fn shared_swarm(found: Result<&bool, &String>) -> Line {
              their tasks, and every such change is told",
             "Nothing, or a kernel with ip_vs to test recipes as they are written.",
         ),
-        Err(why) => problem(WHAT, why, "Leave --shared-swarm away to test each recipe in a daemon of its own."),
+        Err(why) => {
+            problem(WHAT, why, "Leave --shared-swarm away to test each recipe in a daemon of its own.")
+        }
     }
 }
 
