@@ -82,6 +82,29 @@ impl<'a> Site<'a> {
         Self { swarm: daemon.swarm(), stack, compose, plan, volumes: data.join("volumes"), staging }
     }
 
+    /// A stack in a daemon that others use, too, whose folder is `data`.
+    pub fn shared(
+        swarm: &'a Swarm,
+        data: &Path,
+        stack: &'a str,
+        compose: &'a Compose,
+        plan: &'a BackupPlan,
+    ) -> Self {
+        Self {
+            swarm,
+            stack,
+            compose,
+            plan,
+            volumes: data.join("volumes"),
+            staging: Self::staging_in(data, stack),
+        }
+    }
+
+    /// The staging folder of a stack in a daemon that others use: whoever takes away what is left of a run looks there.
+    pub fn staging_in(data: &Path, stack: &str) -> PathBuf {
+        data.join(format!("assay-restored-{stack}"))
+    }
+
     /// The full name of a service.
     pub fn service(&self, name: &str) -> String {
         format!("{}_{name}", self.stack)

@@ -31,7 +31,7 @@ use assay_qemu::QemuError;
 pub use assay_pipelines::image::bench::BenchSettings;
 pub use assay_pipelines::recipe::bench::{RecipeBenchSettings, Warm};
 pub use capacity::{BadSlots, Slots, capacity};
-pub use recipes::{Recipes, can_test_recipes, try_recipes};
+pub use recipes::{Recipes, can_share, can_test_recipes, try_recipes};
 
 use crate::client::Client;
 use crate::iperf::SpeedServers;

@@ -8,7 +8,7 @@ use assay_agent::{Collector, Evidence, Identity, Readings, Task};
 use assay_api::runner::{AgentGrant, Grant};
 use assay_model::Clock;
 use assay_pipelines::recipe::RecipeSpec;
-use assay_pipelines::recipe::bench::{RecipeBench, RecipeBenchSettings, sweep};
+use assay_pipelines::recipe::bench::{RecipeBench, RecipeBenchSettings, check_shared, sweep, sweep_shared};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
@@ -56,6 +56,15 @@ pub async fn try_recipes() -> Result<bool, String> {
     assay_pipelines::recipe::bench::try_daemon().await
 }
 
+/// Whether a runner on this machine could test recipes in the swarm behind a socket, which others use, too; whether its kernel can
+/// balance loads (IPVS).
+///
+/// # Errors
+/// The first thing that is missing, and what to do about it.
+pub async fn can_share(socket: &Path) -> Result<bool, String> {
+    check_shared(socket).await
+}
+
 impl Recipes {
     /// With these benches, and nothing on them.
     pub fn new(settings: RecipeBenchSettings, clock: Arc<dyn Clock>) -> Self {
@@ -82,6 +91,18 @@ impl Recipes {
                 Ok(folder) => info!("took away what an earlier run had left: {}", folder.display()),
                 Err(why) => warn!("an earlier run's daemon cannot be taken away: {why}"),
             }
+        }
+        let Some(socket) = &self.settings.shared_swarm else { return };
+        match sweep_shared(socket).await {
+            Ok(swept) => {
+                for told in swept {
+                    match told {
+                        Ok(run) => info!("took away from the shared swarm what {run} had left"),
+                        Err(why) => warn!("{why}"),
+                    }
+                }
+            }
+            Err(why) => warn!("what earlier runs left in the shared swarm cannot be looked for: {why}"),
         }
     }
 }

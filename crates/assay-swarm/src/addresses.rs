@@ -10,7 +10,7 @@ use bollard::query_parameters::InspectNetworkOptionsBuilder;
 use crate::{Swarm, SwarmError};
 
 /// The node's bridge of a swarm.
-const BRIDGE: &str = "docker_gwbridge";
+pub(crate) const BRIDGE: &str = "docker_gwbridge";
 
 impl Swarm {
     /// The address of a container (by its id) on the node's bridge; none where it has no foot there: only networks that are

@@ -15,13 +15,33 @@ const MANIFEST: u64 = 1 << 20;
 /// What archives have, by the whole name of the image.
 #[derive(Clone, Debug, Default)]
 pub struct Archives {
-    images: BTreeMap<String, PathBuf>,
+    images: BTreeMap<String, Archived>,
+}
+
+/// Where an image is, and what it is.
+#[derive(Clone, Debug)]
+struct Archived {
+    archive: PathBuf,
+    /// The digest of its configuration, in hex, where the table of contents names it so.
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Entry {
     #[serde(rename = "RepoTags", default)]
     tags: Option<Vec<String>>,
+    #[serde(rename = "Config", default)]
+    config: Option<String>,
+}
+
+impl Entry {
+    /// `<digest>.json`, or `blobs/sha256/<digest>`.
+    fn id(&self) -> Option<String> {
+        let name = self.config.as_deref()?.rsplit('/').next()?;
+        let digits = name.strip_suffix(".json").unwrap_or(name);
+        (digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .then(|| digits.to_owned())
+    }
 }
 
 impl Archives {
@@ -37,8 +57,12 @@ impl Archives {
             archives.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
             archives.sort();
             for archive in archives {
-                for tag in tags(&archive).map_err(|error| (archive.clone(), error))? {
-                    images.entry(whole_name(&tag)).or_insert_with(|| archive.clone());
+                for entry in contents(&archive).map_err(|error| (archive.clone(), error))? {
+                    let id = entry.id();
+                    for tag in entry.tags.into_iter().flatten() {
+                        let found = || Archived { archive: archive.clone(), id: id.clone() };
+                        images.entry(whole_name(&tag)).or_insert_with(found);
+                    }
                 }
             }
         }
@@ -47,7 +71,13 @@ impl Archives {
 
     /// The archive that has an image.
     pub fn find(&self, reference: &str) -> Option<&Path> {
-        self.images.get(&whole_name(reference)).map(PathBuf::as_path)
+        self.images.get(&whole_name(reference)).map(|found| found.archive.as_path())
+    }
+
+    /// The id of an image in its archive (`sha256:…`), where the archive says it.
+    pub fn id(&self, reference: &str) -> Option<String> {
+        let id = self.images.get(&whole_name(reference))?.id.as_ref()?;
+        Some(format!("sha256:{id}"))
     }
 
     /// Whether there is none.
@@ -56,8 +86,8 @@ impl Archives {
     }
 }
 
-/// The tags in an archive's table of contents; none where it has none.
-fn tags(archive: &Path) -> io::Result<Vec<String>> {
+/// What an archive's table of contents says; nothing where it has none.
+fn contents(archive: &Path) -> io::Result<Vec<Entry>> {
     let mut archive = tar::Archive::new(File::open(archive)?);
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
@@ -67,8 +97,7 @@ fn tags(archive: &Path) -> io::Result<Vec<String>> {
             drop(path);
             let mut text = String::new();
             entry.take(MANIFEST).read_to_string(&mut text)?;
-            let entries: Vec<Entry> = serde_json::from_str(&text).map_err(io::Error::other)?;
-            return Ok(entries.into_iter().filter_map(|entry| entry.tags).flatten().collect());
+            return serde_json::from_str(&text).map_err(io::Error::other);
         }
     }
     Ok(Vec::new())

@@ -1,6 +1,7 @@
 //! Drives Docker Swarm. Only this crate talks to Docker, and none of that library's types leave it.
 //!
-//! A [`Daemon`] is a Docker daemon with a swarm of its own for one run, and gone with it; its [`Swarm`] is the connection.
+//! A [`Daemon`] is a Docker daemon with a swarm of its own for one run, and gone with it; its [`Swarm`] is the connection. A
+//! [`SharedSwarm`] is one that others use, too, in which each run has claimed a name.
 //! A Compose becomes a [`Plan`] ([`plan()`], pure), which [`Swarm::deploy`] acts by and [`Swarm::converge`] waits for. Whether a
 //! stack has converged or never will is judged by pure functions over what was seen ([`judge`]); [`refuse()`] says what in a
 //! stack reaches out of its containers, [`Swarm::census`] and [`Swarm::teardown`] what it leaves behind.
@@ -28,6 +29,7 @@ mod moment;
 mod observe;
 mod refuse;
 mod scale;
+mod shared;
 mod stack;
 mod teardown;
 mod watch;
@@ -54,9 +56,10 @@ pub use observe::{
 };
 pub use refuse::{Allowed, AllowedBind, Escape, EscapeKind, escapes, refuse};
 pub use scale::StoppedService;
+pub use shared::{Claim, NotShareable, Owner, OwnerState, SharedSwarm};
 pub use stack::{
     Change, Deployed, DeployedService, Endpoints, FileError, IMAGE_LABEL, NAMESPACE_LABEL, Plan, PlanError,
-    PlanOptions, plan, read_files,
+    PlanOptions, RUN_LABEL, plan, read_files,
 };
 pub use teardown::{Teardown, TornDown};
 pub use watch::{Convergence, Outcome};

@@ -1,4 +1,4 @@
-//! Takes a stack down in order and says what would not go.
+//! Takes a stack, or all of a run, down in order and says what would not go.
 //!
 //! For a stack in a daemon of its own this is a test of the stack; the daemon's end removes whatever is left. Removal is asked
 //! for at once and happens later, so what needs the last one gone (networks, then volumes) waits for its events.
@@ -14,7 +14,7 @@ use bollard::query_parameters::{
 use futures::StreamExt;
 use serde::Serialize;
 
-use crate::{Swarm, SwarmError, Thing, ThingKind};
+use crate::{Census, Swarm, SwarmError, Thing, ThingKind};
 
 /// Without an event, another look after so long.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,25 +51,38 @@ impl Swarm {
     /// # Errors
     /// [`SwarmError::Docker`]. That something would not go is no error but a leak.
     pub async fn teardown(&self, stack: &str, how: &Teardown) -> Result<TornDown, SwarmError> {
+        self.take_down(how.kill, how.limit, |census| {
+            let of_stack = census.of_stack(stack);
+            let wanted = |thing: &&Thing| match thing.kind {
+                ThingKind::Volume => how.volumes && of_stack.has(thing),
+                ThingKind::Secret | ThingKind::Config => {
+                    of_stack.has(thing) || how.external.contains(&thing.name)
+                }
+                _ => of_stack.has(thing),
+            };
+            census.things().filter(wanted).cloned().collect()
+        })
+        .await
+    }
+
+    /// Takes down everything that a choice of the census names, in order. What is chosen is asked anew with every look.
+    pub(crate) async fn take_down(
+        &self,
+        kill: bool,
+        limit: Duration,
+        choice: impl Fn(&Census) -> Vec<Thing>,
+    ) -> Result<TornDown, SwarmError> {
         let started = Instant::now();
         let filters = HashMap::from([("type", vec!["container", "network", "volume"])]);
         let options = EventsOptionsBuilder::default().filters(&filters).build();
         let mut events = self.docker.events(Some(options)).boxed();
-        let wanted = |thing: &Thing| match thing.kind {
-            ThingKind::Volume => how.volumes && thing.belongs_to(stack),
-            ThingKind::Secret | ThingKind::Config => {
-                thing.belongs_to(stack) || how.external.contains(&thing.name)
-            }
-            _ => thing.belongs_to(stack),
-        };
-        let all: Vec<Thing> = self.census().await?.things().filter(|thing| wanted(thing)).cloned().collect();
+        let all = choice(&self.census().await?);
         for thing in all.iter().filter(|thing| thing.kind == ThingKind::Service) {
             self.remove(thing).await?;
         }
         let mut containers_gone = None;
         loop {
-            let left: Vec<Thing> =
-                self.census().await?.things().filter(|thing| wanted(thing)).cloned().collect();
+            let left = choice(&self.census().await?);
             let containers: Vec<&Thing> =
                 left.iter().filter(|thing| thing.kind == ThingKind::Container).collect();
             if containers.is_empty() {
@@ -77,16 +90,15 @@ impl Swarm {
                 for thing in &left {
                     self.remove(thing).await?;
                 }
-            } else if how.kill {
+            } else if kill {
                 for container in containers {
                     self.end(container).await;
                 }
             }
-            let over = started.elapsed() >= how.limit;
+            let over = started.elapsed() >= limit;
             if left.is_empty() || over {
                 // Looked at once more: the last removals may have succeeded.
-                let leaks: Vec<Thing> =
-                    self.census().await?.things().filter(|thing| wanted(thing)).cloned().collect();
+                let leaks = choice(&self.census().await?);
                 let took = started.elapsed();
                 return Ok(TornDown {
                     took,
@@ -97,6 +109,15 @@ impl Swarm {
             }
             // A broken stream of events is no reason to stop: there is always the next look.
             let _ = tokio::time::timeout(LOOK, events.next()).await;
+        }
+    }
+
+    /// Takes a config away by its name.
+    pub(crate) async fn remove_config(&self, name: &str) -> Result<(), SwarmError> {
+        let doing = SwarmError::docker(format!("removing config {name}"));
+        match self.docker.delete_config(name).await.map_err(doing) {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
         }
     }
 

@@ -34,6 +34,30 @@ pub struct RunnerSeen {
     /// Whether its kernel has IPVS; none while no daemon was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipvs: Option<bool>,
+    /// What stacks are deployed into.
+    #[serde(default)]
+    pub ground: Ground,
+}
+
+/// What a run's stacks are deployed into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// A Docker daemon of the run's own, with a network of its own, gone with it.
+    #[default]
+    Own,
+    /// A swarm that others use, too, in the runner's network.
+    Shared,
+}
+
+impl Ground {
+    /// In a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "a daemon of the run's own",
+            Self::Shared => "a shared swarm",
+        }
+    }
 }
 
 /// A version of the recipe.
@@ -513,6 +537,12 @@ pub struct TornDown {
     pub left: Vec<String>,
     /// What is left of the daemon of the run, where it had one of its own.
     pub residue: Vec<String>,
+    /// Images that the run brought into a shared swarm, and that stay there for the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images_kept: Vec<String>,
+    /// What is new in a shared swarm since the run began, and says neither whose it is nor what it is called after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclaimed: Vec<String>,
     /// Secrets that were seen where they should not be.
     pub leaks: Vec<Leak>,
     /// What ended by itself while the stack was up, and should not have. Ten at most.

@@ -10,6 +10,9 @@ use super::{RecipeInput, RecipeStage, by_runner, judged};
 /// The longest way to a stack that was left up: two commands with paths, in characters.
 const COMMANDS: usize = 1000;
 
+/// Most images that are named.
+const IMAGES: usize = 10;
+
 /// The end of a stack.
 pub(super) struct Teardown;
 
@@ -101,6 +104,25 @@ pub(super) fn left(told: &mut Told, seen: &TornDown) {
     let left: Vec<&String> = seen.left.iter().chain(&seen.residue).collect();
     let words = if left.is_empty() { "nothing".to_owned() } else { text::plural(left.len(), "thing") };
     told.check("what stays", left.is_empty(), "nothing", words);
+    if !seen.images_kept.is_empty() {
+        let count = seen.images_kept.len();
+        let images: Vec<String> =
+            seen.images_kept.iter().take(IMAGES).map(|image| text::clean(image)).collect();
+        let more = if count > IMAGES { " …" } else { "" };
+        let words = format!("{count}: {}{more}", images.join(", "));
+        told.check(
+            "images that were brought into the shared swarm",
+            true,
+            "they stay, for the next run",
+            words,
+        );
+    }
+    told.unverified.extend(seen.unclaimed.iter().map(|thing| {
+        format!(
+            "{} is new in the shared swarm since the run began, and nothing says whose it is; it was left alone",
+            text::clean(thing)
+        )
+    }));
     for thing in &seen.left {
         told.critical(
             "LeftBehind",
@@ -111,7 +133,7 @@ pub(super) fn left(told: &mut Told, seen: &TornDown) {
     for thing in &seen.residue {
         told.critical(
             "RunnerResidue",
-            format!("{} is still there after the run's daemon was ended", text::clean(thing)),
+            format!("{} is still there after the run was ended", text::clean(thing)),
             "That is a fault of this runner's, not of the recipe; `assay janitor` removes it.",
         );
     }

@@ -4,6 +4,8 @@
 //! What they may take is limited for all of them together. Their disk is a file system in memory, mounted where only the
 //! daemon's namespaces see it: there is nothing to unmount and nothing to sweep. What is in it counts as their memory, too.
 //!
+//! On a swarm that others use, there are no namespaces to be in: programs run on the machine as it is ([`Programs::here`]).
+//!
 //! Namespaces are held open here, so that an id which has become somebody else's is never entered.
 
 use std::{
@@ -16,6 +18,7 @@ use std::{
 
 use assay_process::{Cmd, Sandbox, find_program};
 
+use super::leftovers::remove_control_group;
 use super::{Daemon, control_group};
 use crate::SwarmError;
 
@@ -50,12 +53,26 @@ pub struct ProgramLimits {
 /// A place for programs beside a daemon. Of no use any more once the daemon is gone.
 #[derive(Debug)]
 pub struct Programs {
+    place: Place,
+    disk: PathBuf,
+    groups: Groups,
+}
+
+/// Where programs run.
+#[derive(Debug)]
+enum Place {
+    /// In a daemon's namespaces.
+    Beside(Box<Namespaces>),
+    /// On this machine as it is, for the owner of this folder.
+    Here(PathBuf),
+}
+
+#[derive(Debug)]
+struct Namespaces {
     network: File,
     mounts: File,
     processes: File,
     root: File,
-    disk: PathBuf,
-    groups: Groups,
 }
 
 /// How often a limit was reached since the place was made, and what is left.
@@ -98,10 +115,12 @@ impl Daemon {
         let disk = self.folder.join(GROUP);
         fs::create_dir(&disk).map_err(SwarmError::folder("making", disk.as_path()))?;
         let programs = Programs {
-            network: open("ns/net")?,
-            mounts: open("ns/mnt")?,
-            processes: open("ns/pid")?,
-            root: open("root")?,
+            place: Place::Beside(Box::new(Namespaces {
+                network: open("ns/net")?,
+                mounts: open("ns/mnt")?,
+                processes: open("ns/pid")?,
+                root: open("root")?,
+            })),
             disk,
             groups: Groups::make(Path::new(CONTROL_GROUPS), &control_group(&self.folder), limits),
         };
@@ -114,6 +133,32 @@ impl Daemon {
 }
 
 impl Programs {
+    /// A place on this machine as it is: its network, and a plain folder below `folder` for a disk, which is limited by nothing but
+    /// the machine's. Without root there are no other limits either: see [`Programs::unlimited`]. Programs end with this process
+    /// as their sandbox does; [`Programs::end`] takes the control group away.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: no bubblewrap, or the folder cannot be made.
+    pub fn here(folder: &Path, limits: ProgramLimits) -> Result<Self, SwarmError> {
+        find_program("bwrap")?;
+        let disk = folder.join(GROUP);
+        fs::create_dir_all(&disk).map_err(SwarmError::folder("making", disk.as_path()))?;
+        let mut groups = Groups::make(Path::new(CONTROL_GROUPS), &control_group(folder), limits);
+        groups.unlimited.push("disk");
+        Ok(Self { place: Place::Here(folder.to_owned()), disk, groups })
+    }
+
+    /// Ends the place. What is in a daemon's namespaces ends with the daemon.
+    ///
+    /// # Errors
+    /// [`SwarmError::Residue`]: a control group stays.
+    pub async fn end(&self) -> Result<(), SwarmError> {
+        match &self.place {
+            Place::Beside(_) => Ok(()),
+            Place::Here(folder) => remove_control_group(folder).await,
+        }
+    }
+
     /// A program in a sandbox, beside the containers and within the limits; arguments may follow.
     pub fn command(&self, sandbox: &Sandbox, program: impl Into<std::ffi::OsString>) -> Cmd {
         let joining = ["-c", JOIN, "assay-program"].map(std::ffi::OsString::from).into_iter();
@@ -129,8 +174,10 @@ impl Programs {
 
     /// A path on their disk, as this process gets at it. What lies there is of strangers: no link in it is to be followed.
     pub fn seen(&self, path: &Path) -> PathBuf {
-        let inside = path.strip_prefix("/").unwrap_or(path);
-        held(&self.root).join(inside)
+        match &self.place {
+            Place::Beside(namespaces) => held(&namespaces.root).join(path.strip_prefix("/").unwrap_or(path)),
+            Place::Here(_) => path.to_owned(),
+        }
     }
 
     /// How often a limit was reached, and what is left. What cannot be told counts as not reached.
@@ -147,14 +194,16 @@ impl Programs {
         }
     }
 
-    /// What this kernel cannot limit: `memory`, `processes`, `processor time`.
+    /// What is not limited here: `memory`, `processes`, `processor time`, `disk`.
     pub fn unlimited(&self) -> &[&'static str] {
         &self.groups.unlimited
     }
 
     fn entering(&self, command: Cmd) -> Cmd {
+        let Place::Beside(namespaces) = &self.place else { return command };
+        let Namespaces { network, mounts, processes, .. } = &**namespaces;
         let flag = |name: &str, file: &File| format!("--{name}={}", held(file).display());
-        let flags = [flag("net", &self.network), flag("mount", &self.mounts), flag("pid", &self.processes)];
+        let flags = [flag("net", network), flag("mount", mounts), flag("pid", processes)];
         command.started_by("nsenter", flags.into_iter().chain(["--".to_owned()]))
     }
 }

@@ -25,7 +25,9 @@ use crate::SwarmError;
 /// A way into the network of a daemon. Cheap to clone; of no use any more once the daemon is gone.
 #[derive(Clone, Debug)]
 pub struct Reach {
-    namespace: std::sync::Arc<File>,
+    /// None for the network that this process is in itself.
+    namespace: Option<std::sync::Arc<File>>,
+    address: Ipv4Addr,
 }
 
 impl Daemon {
@@ -35,8 +37,9 @@ impl Daemon {
     /// [`SwarmError::Folder`] when it is gone.
     pub fn reach(&self) -> Result<Reach, SwarmError> {
         let path = Path::new("/proc").join(self.init.pid().to_string()).join("ns/net");
-        let namespace = File::open(&path).map_err(SwarmError::folder("opening", path))?;
-        Ok(Reach { namespace: namespace.into() })
+        let namespace = File::open(&path).map_err(SwarmError::folder("opening", &path))?;
+        let address = ADDRESS.parse().map_err(io::Error::other).map_err(SwarmError::folder("using", path))?;
+        Ok(Reach { namespace: Some(namespace.into()), address })
     }
 
     /// The folder of its named volumes; the content of one is in `<name>/_data`.
@@ -46,6 +49,16 @@ impl Daemon {
 }
 
 impl Reach {
+    /// For a daemon whose network is the one that this process is in. `address` is where it listens then.
+    pub const fn here(address: Ipv4Addr) -> Self {
+        Self { namespace: None, address }
+    }
+
+    /// Where [`Reach::listen`] listens.
+    pub const fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
     /// Connects from inside of the network.
     ///
     /// # Errors
@@ -56,12 +69,13 @@ impl Reach {
         TcpStream::from_std(stream)
     }
 
-    /// Listens at the daemon's own address, where containers and whatever runs inside of its network can come to.
+    /// Listens at the daemon's own address, where containers and whatever runs inside of its network can come to; of one in this
+    /// network at the address that it was made with.
     ///
     /// # Errors
     /// Those of listening.
     pub async fn listen(&self, port: u16) -> io::Result<TcpListener> {
-        let address: Ipv4Addr = ADDRESS.parse().map_err(io::Error::other)?;
+        let address = self.address;
         let listener = self.within(move || std::net::TcpListener::bind((address, port))).await?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
@@ -72,10 +86,12 @@ impl Reach {
         T: Send + 'static,
         F: FnOnce() -> io::Result<T> + Send + 'static,
     {
-        let namespace = std::sync::Arc::clone(&self.namespace);
+        let namespace = self.namespace.clone();
         let (sender, receiver) = oneshot::channel();
         thread::Builder::new().name("daemon-net".to_owned()).spawn(move || {
-            let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
+            let entered = namespace.map_or(Ok(()), |namespace| {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            });
             // The receiver is gone only if the caller was cancelled; then nobody wants the result.
             let _ = sender.send(entered.map_err(io::Error::from).and_then(|()| work()));
         })?;

@@ -5,6 +5,7 @@
 
 mod deploy;
 mod files;
+mod marked;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -20,6 +21,9 @@ pub use without_ipvs::{Change, Endpoints};
 pub const NAMESPACE_LABEL: &str = "com.docker.stack.namespace";
 /// The label of a service that holds its image as it was written, before a digest was put to it.
 pub const IMAGE_LABEL: &str = "com.docker.stack.image";
+
+/// The label that says which run made something, on everything that it makes in a swarm that others use, too.
+pub const RUN_LABEL: &str = "assay.run";
 
 /// The name of an object in a stack.
 pub(crate) fn scoped(stack: &str, name: &str) -> String {

@@ -47,14 +47,15 @@ pub(crate) struct Elsewhere {
 impl Local {
     /// Starts both on the folder `data`; `capacity` says how much is done at once.
     pub(crate) async fn start(data: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
-        Self::start_with(data, capacity, None).await
+        Self::start_with(data, capacity, None, None).await
     }
 
-    /// As [`Self::start`], with a cache that recipes' images come through.
+    /// As [`Self::start`], with a cache that recipes' images come through, and the socket of a swarm that recipes share.
     pub(crate) async fn start_with(
         data: &Path,
         capacity: &[assay_runner::Slots],
         images: Option<ImageCache>,
+        shared_swarm: Option<PathBuf>,
     ) -> Result<Self> {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::open(Settings {
@@ -85,7 +86,7 @@ impl Local {
             state_dir: data.join("runner"),
             network: None,
             benches: Some(benches(&data.join("runner"))?),
-            recipes: Some(recipes(&data.join("runner"), &[], images, Warm::default())),
+            recipes: Some(recipes(&data.join("runner"), &[], images, Warm::default(), shared_swarm)),
             proxy_dhcp: false,
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
@@ -111,7 +112,7 @@ impl Local {
             state_dir: folder.join("runner"),
             network: None,
             benches: Some(benches(&folder.join("runner"))?),
-            recipes: Some(recipes(&folder.join("runner"), &[], None, Warm::default())),
+            recipes: Some(recipes(&folder.join("runner"), &[], None, Warm::default(), None)),
             proxy_dhcp: false,
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
@@ -169,8 +170,15 @@ pub(crate) fn benches(state: &Path) -> Result<BenchSettings> {
 }
 
 /// What a runner on this machine tests recipes with.
-pub(crate) fn recipes(state: &Path, images: &[PathBuf], cache: Option<ImageCache>, warm: Warm) -> Recipes {
-    let settings = RecipeBenchSettings { folder: state.join("swarms"), images: images.to_vec(), cache, warm };
+pub(crate) fn recipes(
+    state: &Path,
+    images: &[PathBuf],
+    cache: Option<ImageCache>,
+    warm: Warm,
+    shared_swarm: Option<PathBuf>,
+) -> Recipes {
+    let (folder, images) = (state.join("swarms"), images.to_vec());
+    let settings = RecipeBenchSettings { folder, images, cache, warm, shared_swarm };
     Recipes::new(settings, Arc::new(SystemClock::default()))
 }
 

@@ -61,6 +61,10 @@ pub(crate) struct Runner {
     /// A folder with images as archives (`docker save`), for recipes under test; may be given more than once.
     #[arg(long, value_name = "FOLDER", requires = "swarm")]
     images: Vec<PathBuf>,
+    /// Test recipes in the swarm of this machine's own Docker daemon, which others use, too, and not each in a daemon of its own:
+    /// for recipes that are trusted, where images are too large to be brought for each run. Without a value: /var/run/docker.sock.
+    #[arg(long, value_name = "SOCKET", requires = "swarm", num_args = 0..=1, default_missing_value = super::recipe::DOCKER)]
+    shared_swarm: Option<PathBuf>,
     #[command(flatten)]
     registries: super::registries::RegistryArgs,
     /// Take a new major version of a provider over that recipes depend on and that is kept running between runs.
@@ -89,7 +93,11 @@ impl Runner {
         );
         let recipes = if self.swarm {
             let warm = Warm::new(self.major_upgrades);
-            Some(super::local::recipes(&self.state, &self.images, self.registries.cache()?, warm))
+            if let Some(socket) = &self.shared_swarm {
+                assay_runner::can_share(socket).await.map_err(|why| anyhow::anyhow!("{why}"))?;
+            }
+            let (cache, shared) = (self.registries.cache()?, self.shared_swarm.clone());
+            Some(super::local::recipes(&self.state, &self.images, cache, warm, shared))
         } else {
             None
         };

@@ -51,8 +51,10 @@ impl Test {
         let http = &self.spec.settings.http;
         let began = Instant::now();
         let limit = http.timeout.min(budget.left());
-        let mut said =
-            Answered { url: format!("https://{}{}", self.domain, http.path), ..Answered::default() };
+        let mut said = Answered {
+            url: format!("https://{}{}", stand.front.authority(), http.path),
+            ..Answered::default()
+        };
         let mut right_status_since: Option<Instant> = None;
         let mut last = String::new();
         loop {

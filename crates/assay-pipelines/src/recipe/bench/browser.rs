@@ -29,7 +29,7 @@ use uuid::Uuid;
 use super::Test;
 use super::sandbox::Sandboxed;
 
-/// The driver's port, on the loopback of the daemon's network.
+/// The driver's port, on the loopback of the daemon's network; any free one where that is not the run's alone.
 const DRIVER: u16 = 9515;
 /// Ours, where tests come to.
 const PORT: u16 = 9514;
@@ -64,6 +64,7 @@ impl Drop for Browser {
 /// The way to the driver, and what is known of its sessions.
 struct Driver {
     reach: Reach,
+    port: u16,
     word: String,
     sessions: Mutex<Sessions>,
 }
@@ -92,16 +93,18 @@ impl Test {
         };
         let chromedriver = find_program("chromedriver").map_err(words)?;
         let program = find_program("chromium").map_err(words)?;
+        let port =
+            stand.port_on_loopback(DRIVER).map_err(|error| format!("a port for the driver: {error}"))?;
         let sandboxed = self.sandboxed(stand)?;
-        let command = sandboxed.command(&chromedriver).arg(format!("--port={DRIVER}"));
+        let command = sandboxed.command(&chromedriver).arg(format!("--port={port}"));
         let mut child = command.spawn().await.map_err(words)?;
         until_started(&mut child).await?;
-        let reach = stand.daemon.reach().map_err(|error| error.to_string())?;
+        let reach = stand.reach()?;
         let listener =
             reach.listen(PORT).await.map_err(|error| format!("listening for WebDriver: {error}"))?;
         let word = Uuid::new_v4().simple().to_string();
-        let url = format!("http://{}:{PORT}/{word}", stand.daemon.address());
-        let driver = Arc::new(Driver { reach, word, sessions: Mutex::default() });
+        let url = format!("http://{}:{PORT}/{word}", stand.address());
+        let driver = Arc::new(Driver { reach, port, word, sessions: Mutex::default() });
         let listening = tokio::spawn(serve(Arc::downgrade(&driver), listener)).abort_handle();
         self.browser = Some(Browser { child, driver, url, program, _sandboxed: sandboxed, listening });
         Ok(())
@@ -234,7 +237,7 @@ impl Driver {
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
         let failed = |error: &dyn std::fmt::Display| format!("Assay's browser: {error}");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, DRIVER));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let stream =
             self.reach.connect(address, Duration::from_secs(5)).await.map_err(|error| failed(&error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -243,7 +246,7 @@ impl Driver {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, format!("127.0.0.1:{DRIVER}"))
+            .header(header::HOST, format!("127.0.0.1:{}", self.port))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| failed(&error))?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use assay_backup::{
     Backup, BackupFailure, BackupOptions, Comparison, Database, DatabaseKind as Kind, HookMoment, HookRun,
-    Manifest, PlantedAt, Restore, RestoreFailure, RestoreOptions, RowsState, Setting, Site, Store,
-    UncoveredVolume, Witness, WitnessState as Seen, back_up, compare, detect, plant, restore,
+    Manifest, PlantedAt, Restore, RestoreFailure, RestoreOptions, RowsState, Setting, Store, UncoveredVolume,
+    Witness, WitnessState as Seen, back_up, compare, detect, plant, restore,
 };
 use assay_model::text;
 use assay_recipe::Stack;
@@ -70,8 +70,11 @@ impl Test {
             return Ok(Witnesses::default());
         };
         let plan = every_volume(&up.stack);
+        if let Err(why) = stand.volumes_can_be_read() {
+            return Ok(none_planted(&plan, &why));
+        }
         let databases = databases(&self.spec.settings, &up.stack);
-        let site = Site::of(&stand.daemon, &up.stack.name, &up.stack.compose, &plan);
+        let site = stand.site(&up.stack.name, &up.stack.compose, &plan);
         let witness = plant(&site, &databases).await.map_err(|error| error.to_string())?;
         let told = witnesses(&witness);
         self.data = Some(Data { witness, databases, plan, taken: None });
@@ -82,7 +85,7 @@ impl Test {
     pub(super) async fn compare_witnesses(&mut self) -> Result<Vec<WitnessSeen>, String> {
         let Some((stand, up)) = self.stand.as_ref().zip(self.up.as_ref()) else { return Ok(Vec::new()) };
         let Some(data) = &self.data else { return Ok(Vec::new()) };
-        let site = Site::of(&stand.daemon, &up.stack.name, &up.stack.compose, &data.plan);
+        let site = stand.site(&up.stack.name, &up.stack.compose, &data.plan);
         let none = nothing_taken();
         let backup = data.taken.as_ref().map_or(&none, |(_, backup)| backup);
         let compared = compare(&site, &data.witness, backup, &data.databases).await;
@@ -98,6 +101,9 @@ impl Test {
         if let Some(why) = not_backed_up(&self.spec.settings, &plan) {
             return Ok(Reached::DoesNotApply { why });
         }
+        if let Err(because) = self.standing()?.0.volumes_can_be_read() {
+            return Ok(Reached::NotReached { because });
+        }
         let mut phases = Phases::default();
         let mut taken = BackupTaken::default();
         let op = Some(executables::pending(OperationName::Backup));
@@ -106,7 +112,7 @@ impl Test {
         let store = self.store.take().unwrap_or_else(|| NewStore::begin(self.folder.path()));
         let (stand, up) = self.standing()?;
         let databases = databases(&self.spec.settings, &up.stack);
-        let site = Site::of(&stand.daemon, &up.stack.name, &up.stack.compose, &plan);
+        let site = stand.site(&up.stack.name, &up.stack.compose, &plan);
         let failed = |error: assay_backup::BackupError| error.to_string();
         let witness = phases.time("witnesses", plant(&site, &databases)).await.map_err(failed)?;
         taken.witnesses = witnesses(&witness);
@@ -198,7 +204,7 @@ impl Test {
         let (stand, up) = self.standing()?;
         let Some(data) = &self.data else { return Ok(()) };
         let Some((store, backup)) = &data.taken else { return Ok(()) };
-        let site = Site::of(&stand.daemon, &up.stack.name, &up.stack.compose, &data.plan);
+        let site = stand.site(&up.stack.name, &up.stack.compose, &data.plan);
         // Taken before anything is stopped: what comes after is new, and watched for as long as a new deployment.
         let standing = stand.swarm().standing(&up.stack.name).await.map_err(|error| error.to_string())?;
         let fresh_since = Instant::now();
@@ -242,6 +248,15 @@ fn not_backed_up(settings: &Settings, plan: &BackupPlan) -> Option<String> {
         Some(true) => None,
         None if plan.is_on() => None,
         None => Some("no label of it switches backups on (backupbot.backup)".to_owned()),
+    }
+}
+
+/// No witness anywhere, where the volumes of a shared swarm are not for this user.
+fn none_planted(plan: &BackupPlan, why: &str) -> Witnesses {
+    let not = |volume: &String| NotPlanted { what: place(volume, ""), why: why.to_owned(), expected: true };
+    Witnesses {
+        not_planted: plan.covered.iter().map(|(volume, _)| not(volume)).collect(),
+        ..Witnesses::default()
     }
 }
 

@@ -253,6 +253,14 @@ impl Test {
             seen.outcome = Outcome::Refused { escapes: escapes.iter().map(ToString::to_string).collect() };
             return Ok(None);
         }
+        let stand = self.stand.as_ref().ok_or("there is no daemon")?;
+        match stand.fit(&mut stack.compose, &stack.name) {
+            Ok(told) => seen.substituted.extend(told),
+            Err(escapes) => {
+                seen.outcome = Outcome::Refused { escapes };
+                return Ok(None);
+            }
+        }
         if how == Deploying::Anew(OperationName::Install) {
             let op = Some(executables::pending(OperationName::Install));
             let ran = self.hook(HookName::PreInstall, op, tell).await?;
@@ -298,7 +306,7 @@ impl Test {
             endpoints: stand.endpoints,
         };
         let planned = match plan(&images.renamed(&stack.compose), &options) {
-            Ok(planned) => planned,
+            Ok(planned) => stand.marked(planned),
             Err(error) => {
                 seen.outcome = Outcome::Invalid { problems: vec![error.to_string()] };
                 return Ok(None);
@@ -469,15 +477,15 @@ impl Test {
         let Some(stand) = &self.stand else {
             return Err(SwarmError::Missing { kind: "daemon", name: String::new(), hint: "start one first" });
         };
-        let (swarm, nothing) = (stand.swarm(), BTreeMap::new());
+        let (swarm, labels) = (stand.swarm(), stand.labels());
         for network in planned.external_networks() {
-            swarm.ensure_network(network, &nothing).await?;
+            swarm.ensure_network(network, &labels).await?;
         }
         for name in planned.external_secrets() {
             if let Some((_, value)) = self.secrets.get(name)
                 && !swarm.has_secret(name).await?
             {
-                swarm.put_secret(name, value.expose().as_bytes(), &nothing).await?;
+                swarm.put_secret(name, value.expose().as_bytes(), &labels).await?;
             }
         }
         swarm.deploy(planned).await

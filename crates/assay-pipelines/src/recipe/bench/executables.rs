@@ -22,6 +22,7 @@ const LIMIT: Duration = Duration::from_mins(15);
 const OUTPUT: usize = 4 << 20;
 /// The most of it that stands in evidence, in bytes.
 const LAST_WORDS: usize = 2000;
+
 /// An operation that is about to be performed.
 pub(super) fn pending(name: OperationName) -> Operation {
     Operation { name, state: OperationState::Pending, facts: serde_json::Map::new() }
@@ -93,7 +94,7 @@ impl Test {
                 commit: version.and_then(|version| version.commit.clone()),
             },
             domain: self.domain.clone(),
-            base_url: has_face.then(|| format!("https://{}", self.domain)),
+            base_url: has_face.then(|| format!("https://{}", stand.front.authority())),
             stack: assay_recipe::names::stack_name(&self.domain),
             op,
             meta: self.spec.settings.clone(),

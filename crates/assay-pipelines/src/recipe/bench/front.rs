@@ -25,6 +25,8 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
+/// The port of HTTPS.
+const HTTPS: u16 = 443;
 /// How long connecting to the app may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The most that is read of a page that is asked for here, in bytes.
@@ -49,7 +51,18 @@ pub(super) struct Front {
     hosts: Mutex<BTreeMap<String, Behind>>,
     /// The certificate of the authority that signed the app's.
     pub(super) ca_file: PathBuf,
+    /// The port of HTTPS.
+    port: u16,
     listening: Mutex<Vec<AbortHandle>>,
+}
+
+/// Which ports the proxy takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ports {
+    /// Those of HTTP and HTTPS: the network is the run's, or containers know no others.
+    Usual,
+    /// The same where they can be had, or any: somebody else may have them.
+    OrAny,
 }
 
 /// Who answers.
@@ -81,25 +94,44 @@ impl Drop for Front {
 
 impl Front {
     /// Listens in the daemon's network, on the ports of HTTP and HTTPS.
-    pub(super) async fn start(reach: Reach, domain: &str, folder: &Path) -> Result<Arc<Self>, String> {
+    pub(super) async fn start(
+        reach: Reach,
+        ports: Ports,
+        domain: &str,
+        folder: &Path,
+    ) -> Result<Arc<Self>, String> {
         let (acceptor, authority) =
             certificate(domain).map_err(|error| format!("making a certificate: {error}"))?;
         let ca_file = folder.join("ca.pem");
         std::fs::write(&ca_file, authority).map_err(|error| format!("{}: {error}", ca_file.display()))?;
+        let (plain, encrypted) = (listen(&reach, 80, ports).await?, listen(&reach, HTTPS, ports).await?);
+        let port = encrypted.local_addr().map_err(|error| format!("listening: {error}"))?.port();
         let front = Arc::new(Self {
             domain: domain.to_owned(),
             reach,
             hosts: Mutex::default(),
             ca_file,
+            port,
             listening: Mutex::default(),
         });
-        for (port, acceptor) in [(80, None), (443, Some(acceptor))] {
-            let listener = front.reach.listen(port).await;
-            let listener = listener.map_err(|error| format!("listening on port {port}: {error}"))?;
+        for (listener, acceptor) in [(plain, None), (encrypted, Some(acceptor))] {
             let serving = tokio::spawn(serve(Arc::downgrade(&front), listener, acceptor));
             lock(&front.listening).push(serving.abort_handle());
         }
         Ok(front)
+    }
+
+    /// The domain, with the port where it is not that of HTTPS: what stands after `https://`.
+    pub(super) fn authority(&self) -> String {
+        match self.port {
+            HTTPS => self.domain.clone(),
+            port => format!("{}:{port}", self.domain),
+        }
+    }
+
+    /// The port of HTTPS.
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 
     /// From now on the app answers there.
@@ -180,7 +212,8 @@ impl Front {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         headers.insert("x-forwarded-proto", HeaderValue::from_static(scheme));
-        headers.insert("x-forwarded-for", HeaderValue::from_static("10.77.0.1"));
+        let own = HeaderValue::from_str(&self.reach.address().to_string());
+        headers.insert("x-forwarded-for", own.map_err(|error| error.to_string())?);
         if let Some(host) = host {
             headers.insert("x-forwarded-host", host);
         }
@@ -242,6 +275,17 @@ impl Front {
             &format!("nobody is called `{name}` here; there are {}", known.join(", ")),
         )
     }
+}
+
+async fn listen(reach: &Reach, port: u16, ports: Ports) -> Result<TcpListener, String> {
+    use std::io::ErrorKind::{AddrInUse, PermissionDenied};
+    let listened = match reach.listen(port).await {
+        Err(error) if ports == Ports::OrAny && [AddrInUse, PermissionDenied].contains(&error.kind()) => {
+            reach.listen(0).await
+        }
+        listened => listened,
+    };
+    listened.map_err(|error| format!("listening at {}:{port}: {error}", reach.address()))
 }
 
 /// An answer of the proxy's own.

@@ -72,7 +72,8 @@ impl Test {
                 fetched: None,
             });
             seen.fetched = None;
-            if images.identity(&called).await.map_err(failed)?.is_some() {
+            if let Some(there) = images.identity(&called).await.map_err(failed)? {
+                stand.is_as_archived(&there, archives.id(reference).as_deref())?;
                 "there already".clone_into(&mut seen.from);
             } else if let Some(archive) = archives.find(reference) {
                 images.load_archive(archive).await.map_err(failed)?;
@@ -103,6 +104,9 @@ impl Test {
                 continue;
             };
             seen.id = found.id;
+            if seen.from != "there already" {
+                self.brought.insert(called.clone());
+            }
             if called != *reference {
                 brought.instead.insert(reference.clone(), called);
             }
@@ -140,7 +144,7 @@ impl Source {
         })?;
         let session = cache.open().await.map_err(|error| format!("the cache of images: {error}"))?;
         let failed = |error: std::io::Error| format!("listening for the run's daemon: {error}");
-        let reach = stand.daemon.reach().map_err(|error| error.to_string())?;
+        let reach = stand.reach_for_images()?;
         // Any port that the app has not taken.
         let listener = reach.listen(0).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?.to_string();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::recipe::evidence::RunnerSeen;
+use crate::recipe::evidence::{Ground, RunnerSeen};
 use crate::recipe::harness::Harness;
 use crate::recipe::pressure::{Counters, Pressure};
 
@@ -24,7 +24,7 @@ impl Meanwhile {
     }
 
     /// Puts it beside the stage's evidence.
-    pub(super) async fn beside(self, mut evidence: Value, ipvs: Option<bool>) -> Value {
+    pub(super) async fn beside(self, mut evidence: Value, ipvs: Option<bool>, ground: Ground) -> Value {
         let pressure = Pressure::between(&self.before, &counters(), self.began.elapsed().as_secs_f64());
         // The first time the whole program is read.
         let harness = tokio::task::spawn_blocking(Harness::running).await.unwrap_or_default();
@@ -32,7 +32,7 @@ impl Meanwhile {
             if let Some(pressure) = pressure {
                 beside.insert("pressure".to_owned(), super::json(&pressure));
             }
-            beside.insert("runner".to_owned(), super::json(&RunnerSeen { harness, ipvs }));
+            beside.insert("runner".to_owned(), super::json(&RunnerSeen { harness, ipvs, ground }));
         }
         evidence
     }

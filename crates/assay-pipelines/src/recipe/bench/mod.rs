@@ -19,11 +19,12 @@ mod meanwhile;
 mod outcome;
 mod sandbox;
 mod screenshot;
+mod shared;
 mod sources;
 mod stand;
 mod teardown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ use super::{RecipeSpec, STAGES, declared_not_applicable};
 
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
+pub use self::shared::{check as check_shared, sweep as sweep_shared};
 pub use crate::image::bench::Brought;
 pub use assay_swarm::whole_name;
 
@@ -62,6 +64,9 @@ pub struct RecipeBenchSettings {
     pub cache: Option<ImageCache>,
     /// What it keeps running between runs; the same for all of them.
     pub warm: Warm,
+    /// The socket of a swarm's manager on this machine, which others use, too: runs are deployed into that. None for a daemon of each
+    /// run's own.
+    pub shared_swarm: Option<PathBuf>,
 }
 
 /// Serves one run.
@@ -208,7 +213,10 @@ pub async fn sweep(folder: &Path) -> Vec<Result<PathBuf, String>> {
 
 /// Takes away a run's folder with the daemon in it; whether it went. It stays where somebody is at work in it.
 async fn sweep_one(run: &Path) -> Result<bool, String> {
-    if Daemon::sweep(&further::daemon_beside(run)).await.map_err(|error| error.to_string())? == Swept::Alive {
+    if Daemon::sweep(&further::daemon_beside(run)).await.map_err(|error| error.to_string())? == Swept::Alive
+        || !shared::sweep_recorded(&run.join(further::FOLDER)).await?
+        || !shared::sweep_recorded(run).await?
+    {
         return Ok(false);
     }
     match Daemon::sweep(&stand::daemon_in(run)).await.map_err(|error| error.to_string())? {
@@ -255,6 +263,8 @@ struct Test {
     data: Option<Data>,
     /// The backup's repository, while it is being made.
     store: Option<NewStore>,
+    /// What images are called that this run brought into the daemon.
+    brought: BTreeSet<String>,
     leaks: Vec<Leak>,
     /// What had ended of the stack when it was last seen to be up.
     mark: Option<Mark>,
@@ -351,6 +361,7 @@ impl Test {
             browser: None,
             data: None,
             store: None,
+            brought: BTreeSet::new(),
             leaks: Vec::new(),
             mark: None,
             during: String::new(),
@@ -391,7 +402,7 @@ impl Test {
             },
         };
         self.note_deaths().await;
-        let evidence = meanwhile.beside(evidence, self.ipvs).await;
+        let evidence = meanwhile.beside(evidence, self.ipvs, self.ground()).await;
         Ok(self.without_secrets(evidence))
     }
 

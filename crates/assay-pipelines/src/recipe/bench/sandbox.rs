@@ -58,7 +58,7 @@ impl Test {
         }
         let run = self.folder.path();
         let (hosts, nothing) = (run.join("hosts"), run.join("resolv.conf"));
-        let names = format!("127.0.0.1 localhost\n{} {}\n", stand.daemon.address(), self.served().join(" "));
+        let names = format!("127.0.0.1 localhost\n{} {}\n", stand.address(), self.served().join(" "));
         let written = std::fs::write(&hosts, names).and_then(|()| std::fs::write(&nothing, ""));
         written.map_err(|error| format!("{}: {error}", hosts.display()))?;
 

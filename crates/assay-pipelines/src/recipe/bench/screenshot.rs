@@ -50,7 +50,7 @@ impl Test {
             .args(["--ignore-certificate-errors", "--hide-scrollbars", "--window-size=1280,900"])
             .args(["--disable-dev-shm-usage", "--user-data-dir=/tmp/profile"])
             .arg(format!("--screenshot=/tmp/{NAME}"))
-            .arg(format!("https://{}{path}", self.domain));
+            .arg(format!("https://{}{path}", stand.front.authority()));
         let ended = command.timeout(LIMIT).run().await;
         match (ended, sandboxed.read_temporary(NAME, LONGEST)) {
             (Ok(output), Ok(picture)) if output.success() => Some(self.keep(picture)),

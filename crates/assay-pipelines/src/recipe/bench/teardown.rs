@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use assay_swarm::{Teardown, ThingKind};
+use assay_swarm::{Census, Teardown, ThingKind};
 
+use super::shared::Shared;
+use super::stand::{On, Stand};
 use super::{Phases, Tell, Test};
 use crate::recipe::evidence::{Leak, TornDown};
 
@@ -41,7 +43,12 @@ impl Test {
         let (removed, left) = phases.time("dependencies", self.destroy_dependencies()).await?;
         torn.removed += removed;
         torn.left.extend(left);
-        tell("ending the daemon");
+        if self.is_shared() {
+            torn.unclaimed = self.unclaimed().await?;
+            torn.images_kept = self.brought.iter().cloned().collect();
+        } else {
+            tell("ending the daemon");
+        }
         let residue = phases.time("daemon", self.put_away()).await;
         torn.residue = residue;
         torn.phases = phases.0;
@@ -63,16 +70,44 @@ impl Test {
         };
         let torn = stand.swarm().teardown(&stack, &how).await.map_err(|error| error.to_string())?;
         let after = stand.swarm().census().await.map_err(|error| error.to_string())?;
-        // Beyond what has the stack's name: the daemon is the run's alone, so whatever is new in it is of the recipe.
-        let mut left: Vec<String> = torn.leaks.iter().map(ToString::to_string).collect();
-        for thing in after.since(&stand.census) {
-            let own = thing.kind == ThingKind::Network && OWN.contains(&thing.name.as_str());
-            let words = thing.to_string();
-            if !own && thing.kind != ThingKind::Task && !left.contains(&words) {
-                left.push(words);
+        let left = match &stand.on {
+            On::Own(_) => {
+                // Beyond what has the stack's name: the daemon is the run's alone, so whatever is new in it is of the recipe.
+                let mut left: Vec<String> = torn.leaks.iter().map(ToString::to_string).collect();
+                for thing in after.since(&stand.census) {
+                    let own = thing.kind == ThingKind::Network && OWN.contains(&thing.name.as_str());
+                    let words = thing.to_string();
+                    if !own && thing.kind != ThingKind::Task && !left.contains(&words) {
+                        left.push(words);
+                    }
+                }
+                left
             }
-        }
+            On::Shared(shared) => {
+                // Others come and go there: the run's is what has its label, or is of its stack.
+                let now = stand.swarm().now().await.map_err(|error| error.to_string())?;
+                left_of(shared, stand, &stack, &after).iter().map(|thing| thing.told(now)).collect()
+            }
+        };
         Ok((torn.removed.len() as u64, left))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.stand.as_ref().is_some_and(|stand| matches!(stand.on, On::Shared(_)))
+    }
+
+    /// What is new in a shared swarm, and neither of a stack nor of a run.
+    async fn unclaimed(&self) -> Result<Vec<String>, String> {
+        let Some(stand) = &self.stand else { return Ok(Vec::new()) };
+        let after = stand.swarm().census().await.map_err(|error| error.to_string())?;
+        let now = stand.swarm().now().await.map_err(|error| error.to_string())?;
+        let new = after.since(&stand.census).into_iter().filter(|thing| {
+            // A stack's secrets have no label where an operator puts them there.
+            let of_a_stack = after.stacks().any(|stack| thing.belongs_to(stack));
+            let counts = thing.kind != ThingKind::Task && thing.run.is_none() && !of_a_stack;
+            counts && !(thing.kind == ThingKind::Network && OWN.contains(&thing.name.as_str()))
+        });
+        Ok(new.map(|thing| thing.told(now)).collect())
     }
 
     /// Ends the daemon; what stays of it.
@@ -83,9 +118,22 @@ impl Test {
         let mut residue = self.release_dependencies().await;
         let Some(stand) = self.stand.take() else { return residue };
         stand.front.close();
-        let super::stand::Stand { daemon, programs, .. } = stand;
+        let super::stand::Stand { on, programs, .. } = stand;
+        let groups = programs.end().await;
+        residue.extend(groups.err().map(|error| error.to_string()));
         // It holds the daemon's namespaces open.
         drop(programs);
+        let daemon = match on {
+            On::Own(daemon) => daemon,
+            On::Shared(shared) => {
+                // What would not go was told where it was taken down.
+                let ended = shared.end().await;
+                residue.extend(
+                    ended.err().map(|error| format!("what the run has in the shared swarm ({error})")),
+                );
+                return residue;
+            }
+        };
         let mut log = std::fs::read(daemon.log()).unwrap_or_default();
         // Its end says what went wrong.
         log.drain(..log.len().saturating_sub(DAEMON_LOG));
@@ -124,4 +172,11 @@ impl Test {
             }
         }
     }
+}
+
+/// What is still there of a run on a shared swarm, dependencies and the claim excepted.
+fn left_of(shared: &Shared, stand: &Stand, stack: &str, after: &Census) -> Vec<assay_swarm::Thing> {
+    let (of_stack, of_run) = (after.of_stack(stack), after.of_run(shared.run()));
+    let new = after.since(&stand.census).into_iter();
+    new.filter(|thing| thing.kind != ThingKind::Task && (of_stack.has(thing) || of_run.has(thing))).collect()
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::results::{Configuration, Results, SCHEMA};
-use crate::recipe::evidence::{ImageSeen, VersionSeen};
+use crate::recipe::evidence::{Ground, ImageSeen, VersionSeen};
 use crate::recipe::harness::Harness;
 use crate::recipe::pressure::Pressure;
 
@@ -99,6 +99,8 @@ pub enum Aspect {
     Ipvs,
     /// Which runner it was.
     Runner,
+    /// Whether it had a daemon of its own, or a swarm that others use.
+    Ground,
 }
 
 impl Aspect {
@@ -114,6 +116,7 @@ impl Aspect {
             Self::Pressure => "load on the runner",
             Self::Ipvs => "IPVS",
             Self::Runner => "runner",
+            Self::Ground => "swarm",
         }
     }
 
@@ -139,6 +142,10 @@ impl Aspect {
                 "Without IPVS endpoints are deployed otherwise than written; run it on the same kind of runner to compare."
             }
             Self::Runner => "Run it on the runner of the green run to compare.",
+            Self::Ground => {
+                "On a shared swarm ports, networks and neighbours are others; run it as the green run was (with or without \
+                 --shared-swarm) to compare."
+            }
         }
     }
 }
@@ -379,6 +386,11 @@ fn runner(told: &mut Told, green: &Results, now: &Results) {
     };
     let name = |name: &Option<String>| name.as_deref().map_or_else(|| "one without a name".to_owned(), clean);
     told.differ(Aspect::Runner, "the runner", &was.name, &is.name, name);
+    // Before anything was deployed nobody says into what.
+    if was.ipvs.is_some() && is.ipvs.is_some() {
+        let words = |ground: &Ground| ground.as_str().to_owned();
+        told.differ(Aspect::Ground, "what it is deployed into", &was.ground, &is.ground, words);
+    }
     match (was.ipvs, is.ipvs) {
         (Some(was), Some(is)) => {
             let words = |has: &bool| if *has { "there" } else { "not there" }.to_owned();
@@ -443,7 +455,7 @@ mod tests {
     fn each_thing_that_may_be_different_is_named_alone() {
         type Change = fn(&mut Results);
         let was = green(7);
-        let cases: [(Aspect, Change); 12] = [
+        let cases: [(Aspect, Change); 13] = [
             (Aspect::Images, |now| {
                 now.images.clear();
                 now.stages[1].codes = vec![MISSING.to_owned()];
@@ -469,6 +481,7 @@ mod tests {
                     Some(Pressure { seconds: 10.0, cpu: Some(cpu), ..Pressure::default() });
             }),
             (Aspect::Ipvs, |now| now.runner.as_mut().unwrap().ipvs = Some(false)),
+            (Aspect::Ground, |now| now.runner.as_mut().unwrap().ground = Ground::Shared),
             (Aspect::Runner, |now| now.runner.as_mut().unwrap().name = Some("other".to_owned())),
         ];
         for (aspect, change) in cases {

@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::changed::SinceGreen;
 use crate::recipe::RecipeSpec;
 use crate::recipe::evidence::{
-    BackupTaken, Deployed, ImageSeen, Linted, Phase, Ran, Reached, RestoreDone, RunnerSeen, Tested, TornDown,
-    Upgraded, UpgradedFrom, Upgrades, VersionSeen,
+    BackupTaken, Deployed, Ground, ImageSeen, Linted, Phase, Ran, Reached, RestoreDone, RunnerSeen, Tested,
+    TornDown, Upgraded, UpgradedFrom, Upgrades, VersionSeen,
 };
 use crate::recipe::harness::Harness;
 use crate::recipe::pressure::Pressure;
@@ -147,6 +147,9 @@ pub struct RunnerFacts {
     pub harness: Harness,
     /// Whether its kernel has IPVS, so that endpoints are as written; none where no daemon was started.
     pub ipvs: Option<bool>,
+    /// What the stacks were deployed into.
+    #[serde(default)]
+    pub ground: Ground,
 }
 
 /// How the tests were customised.
@@ -210,6 +213,7 @@ impl Results {
                 name: run.runner.clone(),
                 harness: seen.harness,
                 ipvs: seen.ipvs,
+                ground: seen.ground,
             }),
             configuration: Configuration::of(&spec),
             harness: spec

@@ -6,7 +6,7 @@ use assay_model::recipe::{Ladder, Rung, RungResult, RungStatus};
 use assay_model::{RunResult, RunState, Sha256, Verdict};
 
 use super::results::{Configuration, Flags, Results, RunFacts, RunnerFacts, SCHEMA, StageResult, TestResult};
-use crate::recipe::evidence::{ImageSeen, VersionSeen};
+use crate::recipe::evidence::{Ground, ImageSeen, VersionSeen};
 use crate::recipe::harness::Harness;
 use crate::recipe::pressure::Pressure;
 
@@ -67,7 +67,12 @@ pub(super) fn green(number: i64) -> Results {
             seconds: 0.5,
         }],
         images: vec![image("nginx:1.27", &format!("sha256:{}", "11".repeat(32)))],
-        runner: Some(RunnerFacts { name: Some("r1".to_owned()), harness: harness.clone(), ipvs: Some(true) }),
+        runner: Some(RunnerFacts {
+            name: Some("r1".to_owned()),
+            harness: harness.clone(),
+            ipvs: Some(true),
+            ground: Ground::Own,
+        }),
         harness,
         configuration: Configuration { sha256: Some(Sha256::of(b"tests")), ..Configuration::default() },
         invocation: vec!["assay".to_owned(), "recipe".to_owned(), "test".to_owned()],

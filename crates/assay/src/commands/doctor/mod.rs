@@ -36,6 +36,9 @@ pub(crate) struct Doctor {
     /// The folder with the live image [default: that of this machine's data folder, or else target/live-image].
     #[arg(long, env = "ASSAY_LIVE_IMAGE")]
     live_image: Option<PathBuf>,
+    /// Look at a swarm, too, that recipes are to be tested in beside others. Without a value: /var/run/docker.sock.
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = super::recipe::DOCKER)]
+    shared_swarm: Option<PathBuf>,
     /// Print JSON on stdout.
     #[arg(long)]
     json: bool,
@@ -47,7 +50,13 @@ impl Doctor {
         let in_data = self.data.join("live-image");
         let named = self.live_image.clone().or_else(|| in_data.exists().then_some(in_data));
         let image_folder = prove::live_image(named);
-        let (emulation, namespaces, image, ports, recipes) = tokio::join!(
+        let shared = async {
+            match &self.shared_swarm {
+                Some(socket) => Some(assay_runner::can_share(socket).await),
+                None => None,
+            }
+        };
+        let (emulation, namespaces, image, ports, recipes, shared) = tokio::join!(
             emulation(),
             namespaces(root),
             blocking({
@@ -56,12 +65,13 @@ impl Doctor {
             }),
             ports(&self.data),
             assay_runner::try_recipes(),
+            shared,
         );
         let firmware = FirmwareFiles::default();
         let loaders = Loaders::default();
         let tftp = Path::new(DEFAULT_TFTP_ROOT);
         // Real machines can be vetted without a lab, so what only the lab needs is a warning.
-        let lines = [
+        let mut lines = vec![
             verdict::privileges(root),
             program("qemu-system-x86_64", Level::Warning),
             emulation?,
@@ -92,6 +102,7 @@ impl Doctor {
             verdict::data(&self.data, &room(&self.data)),
             verdict::ports(&ports),
         ];
+        lines.extend(shared.map(|shared| verdict::shared_swarm(shared.as_ref())));
         if self.json {
             ui::json(&lines)?;
         } else {

@@ -88,6 +88,23 @@ pub(super) fn recipes(tried: Result<&bool, &String>) -> Line {
     }
 }
 
+/// Whether recipes can be tested in a swarm that others use, too.
+pub(super) fn shared_swarm(found: Result<&bool, &String>) -> Line {
+    const WHAT: &str = "shared swarm";
+    match found {
+        Ok(true) => ok(WHAT, "recipes can be deployed into it from here"),
+        Ok(false) => warning(
+            WHAT,
+            "recipes can be deployed into it from here; the kernel has no IPVS, so services' own addresses are replaced by those of \
+             their tasks, and every such change is told",
+            "Nothing, or a kernel with ip_vs to test recipes as they are written.",
+        ),
+        Err(why) => {
+            problem(WHAT, why, "Leave --shared-swarm away to test each recipe in a daemon of its own.")
+        }
+    }
+}
+
 pub(super) fn emulation(accel: Result<&Accel, &QemuError>) -> Line {
     const WHAT: &str = "virtual machines";
     match accel {

@@ -42,6 +42,7 @@ impl Dev {
             images: Vec::new(),
             cache: self.registries.cache()?,
             warm: Warm::default(),
+            shared_swarm: None,
         };
         let mut session = Session::new(spec, &settings).map_err(anyhow::Error::msg)?;
         let worked = work(&mut session).await;

@@ -20,6 +20,9 @@ use crate::exit::Exit;
 pub(crate) use ab::Ab;
 pub(crate) use sweep::Sweep;
 
+/// Where Docker's own daemon is.
+pub(crate) const DOCKER: &str = "/var/run/docker.sock";
+
 #[derive(Subcommand)]
 pub(crate) enum Recipe {
     /// Read a recipe and say what will go wrong with it, without deploying anything; the exit code is the answer

@@ -40,6 +40,10 @@ pub(crate) struct Test {
     /// Leave the stack up at the end, for a look at it, until Ctrl-C.
     #[arg(long, conflicts_with = "server")]
     keep: bool,
+    /// Deploy into the swarm of this machine's own Docker daemon, which others use, too, and not into a daemon of the run's own: for
+    /// recipes that are trusted, where images are too large to be brought for each run. Without a value: /var/run/docker.sock.
+    #[arg(long, value_name = "SOCKET", conflicts_with = "server", num_args = 0..=1, default_missing_value = super::DOCKER)]
+    shared_swarm: Option<PathBuf>,
     /// Write the results as JUnit there.
     #[arg(long, value_name = "XML")]
     junit: Option<PathBuf>,
@@ -97,8 +101,13 @@ impl Test {
 
     /// With a runner of our own. None when we were told to stop: then nothing of the run is left.
     async fn here(&self, data: &Path, spec: &RecipeSpec) -> Result<Option<RunDetail>> {
-        assay_runner::can_test_recipes().map_err(|why| anyhow::anyhow!("{why}"))?;
-        let mut local = Local::start_with(data, &[], self.registries.cache()?).await?;
+        let can = match &self.shared_swarm {
+            Some(socket) => assay_runner::can_share(socket).await.map(drop),
+            None => assay_runner::can_test_recipes(),
+        };
+        can.map_err(|why| anyhow::anyhow!("{why}"))?;
+        let (cache, shared) = (self.registries.cache()?, self.shared_swarm.clone());
+        let mut local = Local::start_with(data, &[], cache, shared).await?;
         let (client, runner) = (local.client.clone(), local.runner_name.clone());
         let number = OnceLock::new();
         let tested = tokio::select! {
@@ -200,6 +209,10 @@ impl Test {
             "ASSAY_SKIP_GENERIC is for one's own machine: unset it, or leave --server away"
         );
         let asked = Asked { quick: self.quick, extra: self.extra, keep: self.keep, ..Asked::default() };
-        self.recipe.asking(self.commit.as_deref(), asked).await
+        let mut spec = self.recipe.asking(self.commit.as_deref(), asked).await?;
+        if self.shared_swarm.is_some() {
+            spec.manifest.switches.push("shared_swarm".to_owned());
+        }
+        Ok(spec)
     }
 }

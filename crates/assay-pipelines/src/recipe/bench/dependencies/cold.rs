@@ -144,6 +144,10 @@ impl Test {
                 "it reaches out of its containers, which a dependency may not: {escape}"
             )));
         }
+        let stand = self.stand.as_ref().ok_or("there is no daemon")?;
+        if let Err(refused) = stand.fit(&mut stack.compose, &stack.name) {
+            return Ok(Err(refused.join("; ")));
+        }
         let needed = match needed_images(&stack.compose) {
             Ok(needed) => needed,
             Err(error) => return Ok(Err(error.to_string())),
@@ -177,17 +181,17 @@ impl Test {
             endpoints: stand.endpoints,
         };
         let planned = match plan(&stack.compose, &options) {
-            Ok(planned) => planned,
+            Ok(planned) => stand.marked(planned),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let (swarm, nothing) = (stand.swarm(), BTreeMap::new());
+        let (swarm, labels) = (stand.swarm(), stand.labels());
         let failed = |error: assay_swarm::SwarmError| error.to_string();
         for network in planned.external_networks() {
-            swarm.ensure_network(network, &nothing).await.map_err(failed)?;
+            swarm.ensure_network(network, &labels).await.map_err(failed)?;
         }
         for name in planned.external_secrets() {
             if let Some((_, value)) = secrets.get(name) {
-                swarm.put_secret(name, value.expose().as_bytes(), &nothing).await.map_err(failed)?;
+                swarm.put_secret(name, value.expose().as_bytes(), &labels).await.map_err(failed)?;
             }
         }
         let deployed = match swarm.deploy(&planned).await {

@@ -137,7 +137,7 @@ impl Test {
         }
         if let Some(stand) = &mut self.stand {
             // What they brought is not the recipe's.
-            stand.census = stand.daemon.swarm().census().await.map_err(|error| error.to_string())?;
+            stand.census = stand.swarm().census().await.map_err(|error| error.to_string())?;
         }
         Ok(Ok(()))
     }
@@ -242,7 +242,7 @@ impl Test {
         let authority = std::fs::read(ca).map_err(|error| format!("{}: {error}", ca.display()))?;
         let served = self.served();
         files.insert(CA_CONFIG.to_owned(), authority);
-        lead(compose, &served, stand.daemon.address());
+        lead(compose, &served, &stand.address());
         Ok(Some(format!(
             "every service: {} lead to the run's proxy, and {} name the authority of its certificate ({CA_FILE}), so that it \
              reaches its dependencies",
@@ -258,7 +258,7 @@ impl Test {
         for up in &self.dependencies.up {
             let Held::Stack(stack) = &up.held else { continue };
             stand.front.set_host(&up.host, None);
-            let (things, stay) = stack.destroy(stand.daemon.swarm()).await?;
+            let (things, stay) = stack.destroy(stand.swarm()).await?;
             gone += things;
             left.extend(stay.into_iter().map(|thing| format!("dependency {}: {thing}", up.name)));
         }
