@@ -219,9 +219,9 @@ impl Groups {
         let unified = top.join("cgroup.controllers").exists();
         let mut this = Self::default();
         if unified {
-            this.make_unified(top, daemon, limits)
+            this.make_unified(top, daemon, limits);
         } else {
-            this.make_apart(top, daemon, limits)
+            this.make_apart(top, daemon, limits);
         }
         this
     }
@@ -239,11 +239,11 @@ impl Groups {
             }
         }
         let quota = format!("{} {PERIOD}", limits.processors * PERIOD);
-        self.limit("memory", set(&group.join("memory.max"), &limits.memory.to_string()));
+        self.limit("memory", &set(&group.join("memory.max"), &limits.memory.to_string()));
         // Without swap on the machine there is no such file.
         let _ = set(&group.join("memory.swap.max"), "0");
-        self.limit("processes", set(&group.join("pids.max"), &limits.processes.to_string()));
-        self.limit("processor time", set(&group.join("cpu.max"), &quota));
+        self.limit("processes", &set(&group.join("pids.max"), &limits.processes.to_string()));
+        self.limit("processor time", &set(&group.join("cpu.max"), &quota));
         self.killed = Some((group.join("memory.events"), "oom_kill"));
         self.refused = Some((group.join("pids.events"), "max"));
         if made.is_ok() {
@@ -257,7 +257,7 @@ impl Groups {
         let (memory, processes, time) = (group("memory"), group("pids"), group("cpu"));
         let limited = made(top, &memory)
             .and_then(|()| set(&memory.join("memory.limit_in_bytes"), &limits.memory.to_string()));
-        if self.limit("memory", limited) {
+        if self.limit("memory", &limited) {
             // With swap, where the kernel counts it.
             let _ = set(&memory.join("memory.memsw.limit_in_bytes"), &limits.memory.to_string());
             self.killed = Some((memory.join("memory.oom_control"), "oom_kill"));
@@ -265,21 +265,21 @@ impl Groups {
         }
         let limited = made(top, &processes)
             .and_then(|()| set(&processes.join("pids.max"), &limits.processes.to_string()));
-        if self.limit("processes", limited) {
+        if self.limit("processes", &limited) {
             self.refused = Some((processes.join("pids.events"), "max"));
             self.join.push(processes.join("cgroup.procs"));
         }
         let limited = made(top, &time)
             .and_then(|()| set(&time.join("cpu.cfs_period_us"), &PERIOD.to_string()))
             .and_then(|()| set(&time.join("cpu.cfs_quota_us"), &(limits.processors * PERIOD).to_string()));
-        if self.limit("processor time", limited) {
+        if self.limit("processor time", &limited) {
             self.join.push(time.join("cgroup.procs"));
         }
     }
 
     /// Takes down whether a limit was set; whether it was.
-    fn limit(&mut self, what: &'static str, set: io::Result<()>) -> bool {
-        if let Err(error) = &set {
+    fn limit(&mut self, what: &'static str, set: &io::Result<()>) -> bool {
+        if let Err(error) = set {
             tracing::warn!(limit = what, %error, "programs beside a daemon are not limited");
             self.unlimited.push(what);
         }

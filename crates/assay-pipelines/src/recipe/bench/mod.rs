@@ -30,7 +30,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use assay_model::{RunId, StageName};
-use assay_process::find_program;
+use assay_process::{Sandbox, find_program};
 use assay_recipe::Stack;
 use assay_recipe::customise::{Customisation, OperationName, Placement, Redactor};
 use assay_recipe::secrets::SecretValue;
@@ -180,7 +180,7 @@ pub fn check() -> Result<(), String> {
     find_program("bwrap").map(drop).map_err(|error| error.to_string())
 }
 
-/// Starts a daemon with a swarm and ends it again: whether its kernel can balance loads (IPVS).
+/// Starts a daemon with a swarm, and a program in a sandbox beside it, and ends them again: whether its kernel can balance loads (IPVS).
 ///
 /// # Errors
 /// Why it did not start or end, for people.
@@ -190,6 +190,11 @@ pub async fn try_daemon() -> Result<bool, String> {
     let config = DaemonConfig { folder: folder.path().join("d"), log: folder.path().join("dockerd.log") };
     let daemon = Daemon::start(&config).await.map_err(|error| error.to_string())?;
     let ipvs = daemon.ipvs();
+    let programs = daemon.programs(sandbox::LIMITS).await.map_err(|error| error.to_string())?;
+    let tried = programs.command(&Sandbox::new(), "true").timeout(SANDBOX).run_ok().await;
+    // It holds the daemon's namespaces open.
+    drop(programs);
+    tried.map_err(|error| format!("hooks and tests have no sandbox: {error}"))?;
     daemon.stop().await.map_err(|error| error.to_string())?;
     Ok(ipvs)
 }
@@ -230,6 +235,8 @@ async fn sweep_one(run: &Path) -> Result<bool, String> {
     }
 }
 
+/// How long a program that does nothing may take in a sandbox.
+const SANDBOX: Duration = Duration::from_secs(30);
 /// How a run's folder begins.
 const RUN: &str = "run-";
 
