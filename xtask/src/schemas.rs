@@ -15,6 +15,8 @@ use assay_model::power_cuts::PowerCuts;
 use assay_model::report::Report;
 use assay_pipelines::image::Profile;
 use assay_pipelines::recipe::over_time::Results;
+use assay_pipelines::recipe::over_time::ab::Comparison;
+use assay_pipelines::recipe::over_time::sweep::{Baseline, Reconciliation};
 use assay_recipe::customise::{Context as RecipeContext, Manifest};
 use assay_recipe::lint::LintReport;
 use assay_recipe::proposals::Proposals;
@@ -65,6 +67,9 @@ fn all() -> Vec<(&'static str, String)> {
         ("recipe-manifest.schema.json", text(&schema_for!(Manifest))),
         ("recipe-proposals.schema.json", text(&schema_for!(Proposals))),
         ("recipe-results.schema.json", text(&schema_for!(Results))),
+        ("recipe-ab.schema.json", text(&schema_for!(Comparison))),
+        ("recipe-sweep.schema.json", text(&schema_for!(Reconciliation))),
+        ("recipe-sweep-baseline.schema.json", text(&schema_for!(Baseline))),
         ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),
     ]

@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use assay_process::{Cmd, Output};
+use assay_process::{Child, Cmd, Output};
 use assay_recipe::customise::{
     Context, Customisation, Operation, OperationName, OperationState, Options, Paths, Placement,
-    RecipeIdentity, context::VARIABLE,
+    RecipeIdentity,
+    context::{Browser, VARIABLE},
 };
 use indexmap::IndexMap;
 use serde_json::json;
@@ -41,11 +42,13 @@ async fn has_pytest() -> bool {
 struct Run {
     tests: tempfile::TempDir,
     work: tempfile::TempDir,
+    browser: Option<Browser>,
 }
 
 impl Run {
     fn new(files: &[(&str, &str)]) -> Self {
-        let run = Self { tests: tempfile::tempdir().unwrap(), work: tempfile::tempdir().unwrap() };
+        let (tests, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = Self { tests, work, browser: None };
         for (name, body) in files {
             let path = run.tests.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -75,7 +78,7 @@ impl Run {
             meta: found.settings.settings.clone(),
             deps: [("sso".to_owned(), credentials)].into_iter().collect(),
             paths: Paths { work: self.work.path().to_owned(), ca_file: None },
-            browser: None,
+            browser: self.browser.clone(),
         }
     }
 
@@ -190,4 +193,80 @@ async fn without_a_context_of_this_form_the_test_says_what_is_missing() {
     fs::write(&file, "{\"format\": 2}").unwrap();
     let output = run.start(&test).env(VARIABLE, &file).run().await.unwrap();
     assert!(text(&output).contains("has form 2, and this plugin reads form 1"), "{}", text(&output));
+}
+
+/// Debian's driver on a port of its choice, and how a session with its browser is asked for.
+async fn driver(folder: &Path) -> Option<(Child, Browser)> {
+    let there = assay_process::find_program("chromedriver").is_ok();
+    let Ok(chromium) = assay_process::find_program("chromium").inspect_err(|_| {
+        eprintln!("NOT TESTED: there is no chromium; install the packages chromium and chromium-driver");
+    }) else {
+        return None;
+    };
+    assert!(there, "chromium is there without its driver; install the package chromium-driver");
+    let command = Cmd::new("chromedriver").arg("--port=0").env("TMPDIR", folder).env("HOME", folder);
+    let mut child = command.spawn().await.expect("it starts");
+    let port: u16 = loop {
+        let line = child.next_line().await.expect("a line").text;
+        let words = line.split_once("started successfully on port ");
+        if let Some((_, port)) = words {
+            break port.trim_end_matches('.').parse().expect("a port");
+        }
+    };
+    let capabilities = json!({ "goog:chromeOptions": {
+        "binary": chromium,
+        "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"],
+    } });
+    let webdriver_url = format!("http://127.0.0.1:{port}");
+    Some((child, Browser { webdriver_url, capabilities }))
+}
+
+#[tokio::test]
+async fn a_browser_is_a_fixture_with_a_session_for_each_test() {
+    if !has_pytest().await {
+        return;
+    }
+    let profiles = tempfile::tempdir().unwrap();
+    let Some((mut child, browser)) = driver(profiles.path()).await else { return };
+    let body = r##"
+import pytest
+from pytest_assay import BrowserError
+
+PAGE = """data:text/html,<title>Shop</title><h1 class="big">Hello</h1><ul><li>tea<li>milk</ul>
+<input name="who" value="old"><button onclick="setTimeout(() => {
+    const p = document.createElement('p'); p.id = 'later';
+    p.textContent = 'Signed in as ' + document.querySelector('input').value; document.body.append(p) }, 300)">Go</button>"""
+
+def test_a_page_is_read_and_used(browser):
+    browser.open(PAGE)
+    assert browser.title == "Shop" and browser.url.startswith("data:text/html")
+    assert browser.find("h1").text == "Hello" and browser.find("h1").attribute("class") == "big"
+    assert [one.text for one in browser.find_all("li")] == ["tea", "milk"]
+    browser.find("input[name=who]").fill("ada")
+    browser.find("button").click()
+    # It comes a moment later, and is waited for.
+    assert browser.find("#later").text == "Signed in as ada"
+    assert "Signed in as ada" in browser.text and "<ul>" in browser.source
+    assert browser.run("return arguments[0] + 1", 41) == 42
+
+def test_each_has_a_session_of_its_own(browser):
+    assert browser.url in ("data:,", "about:blank")
+
+def test_what_the_browser_cannot_do_is_said(browser):
+    browser.open(PAGE)
+    with pytest.raises(BrowserError, match="javascript error"):
+        browser.run("throw new Error('no')")
+    with pytest.raises(BrowserError, match="invalid selector"):
+        browser.find("[[")
+"##;
+    let mut run = Run::new(&[("browser/page.py", body)]);
+    run.browser = Some(browser);
+    let output = run.run(Placement::Browser, None).await;
+    assert!(output.success() && text(&output).contains("3 passed"), "{}", text(&output));
+    child.stop(Duration::from_secs(5)).await.expect("it ends");
+    // Elsewhere there is none, and the test says where it belongs.
+    let run = Run::new(&[("functional/page.py", "\ndef test_page(browser):\n    pass\n")]);
+    let output = run.run(Placement::Functional, None).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("for tests in `browser/` alone"), "{}", text(&output));
 }

@@ -9,11 +9,20 @@ a test looks at the app and changes nothing that another test is told. Needs pyt
     def test_it_answers(base_url, meta, ssl_context):
         with urlopen(base_url + meta["http"]["path"], context=ssl_context) as answer:
             assert answer.status == 200
+
+In tests of `browser/` there is a browser, too, with a new session for each test:
+
+    def test_one_can_sign_in(browser, base_url, deps):
+        browser.open(base_url)
+        browser.find("a[href='/login']").click()
+        browser.find("input[name=username]").fill(deps["sso"]["username"])
 """
 
 import json
 import os
 import ssl
+import urllib.error
+import urllib.request
 from types import MappingProxyType
 
 import pytest
@@ -23,6 +32,10 @@ VARIABLE = "ASSAY_CONTEXT"
 FORMAT = 1
 # What `python3 -m pytest` ends with when it was called in the wrong way.
 USAGE_ERROR = 4
+# How long an element may take to be there, in seconds, and the browser to answer.
+WAIT, ANSWER = 10, 120
+# What WebDriver calls an element by in its answers.
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class ContextError(Exception):
@@ -41,6 +54,105 @@ class _Credentials(dict):
 
     __setitem__ = __delitem__ = _frozen
     clear = pop = popitem = setdefault = update = __ior__ = _frozen
+
+
+class BrowserError(Exception):
+    """The browser did not do what it was told; the message is its own."""
+
+
+class Browser:
+    """A session in the browser that Assay has brought, by plain WebDriver. Elements are found by CSS selectors."""
+
+    def __init__(self, webdriver_url, capabilities):
+        self._base = webdriver_url
+        asked = {"capabilities": {"alwaysMatch": capabilities}}
+        self._base += "/session/" + self._ask("POST", "/session", asked)["sessionId"]
+        self._ask("POST", "/timeouts", {"implicit": WAIT * 1000})
+
+    def open(self, url):
+        """Goes to an address, and waits until the page is loaded."""
+        self._ask("POST", "/url", {"url": url})
+
+    @property
+    def url(self):
+        """Where it is."""
+        return self._ask("GET", "/url")
+
+    @property
+    def title(self):
+        """The page's title."""
+        return self._ask("GET", "/title")
+
+    @property
+    def source(self):
+        """The page as it is by now."""
+        return self._ask("GET", "/source")
+
+    @property
+    def text(self):
+        """The words that somebody sees on the page."""
+        return self.find("body").text
+
+    def find(self, selector):
+        """The first element that a selector fits; waits until there is one."""
+        return Element(self, self._ask("POST", "/element", {"using": "css selector", "value": selector}))
+
+    def find_all(self, selector):
+        """All of them; waits until there is one, and is empty where there is none even then."""
+        found = self._ask("POST", "/elements", {"using": "css selector", "value": selector})
+        return [Element(self, one) for one in found]
+
+    def run(self, script, *arguments):
+        """What a script returns: `browser.run("return document.cookie")`."""
+        return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def close(self):
+        """Ends the session."""
+        self._ask("DELETE", "")
+
+    def _ask(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"}, method=method)
+        # No proxy: it is in the run's own network.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=ANSWER) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            said = error.read()
+            try:
+                value = json.loads(said)["value"]
+                message = f"{value['error']}: {value['message'].splitlines()[0]}"
+            except (ValueError, LookupError, TypeError, AttributeError):
+                message = f"{error}: {said[:200]!r}"
+            raise BrowserError(message) from None
+        except OSError as error:
+            raise BrowserError(f"the browser does not answer: {error}") from error
+
+
+class Element:
+    """Something on a page."""
+
+    def __init__(self, browser, found):
+        self._browser, self._path = browser, f"/element/{found[ELEMENT]}"
+
+    @property
+    def text(self):
+        """The words that somebody sees in it."""
+        return self._browser._ask("GET", f"{self._path}/text")
+
+    def attribute(self, name):
+        """The value of an attribute; None where it has none."""
+        return self._browser._ask("GET", f"{self._path}/attribute/{name}")
+
+    def click(self):
+        """Clicks on it; where that leads to another page, waits until it is loaded."""
+        self._browser._ask("POST", f"{self._path}/click", {})
+
+    def fill(self, text):
+        """Types into it, instead of what is there."""
+        self._browser._ask("POST", f"{self._path}/clear", {})
+        self._browser._ask("POST", f"{self._path}/value", {"text": text})
 
 
 def load(path=None):
@@ -111,6 +223,25 @@ def ssl_context(assay):
     """What the standard library wants as `context=` to trust the certificate of the app; None for plain HTTP."""
     ca_file = assay["paths"]["ca_file"]
     return ssl.create_default_context(cafile=ca_file) if ca_file else None
+
+
+@pytest.fixture
+def browser(assay):
+    """A browser with a fresh profile that trusts the app's certificate, for tests in `browser/`."""
+    brought = assay.get("browser")
+    if brought is None:
+        pytest.fail("there is a browser for tests in `browser/` alone; move this test there", pytrace=False)
+    session = Browser(brought["webdriver_url"], _thawed(brought["capabilities"]))
+    yield session
+    session.close()
+
+
+def _thawed(value):
+    if isinstance(value, MappingProxyType):
+        return {name: _thawed(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [_thawed(item) for item in value]
+    return value
 
 
 def pytest_report_header(config):

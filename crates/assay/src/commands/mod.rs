@@ -3,6 +3,7 @@
 mod doctor;
 mod follow;
 mod gate;
+mod history;
 mod host;
 mod image;
 mod janitor;

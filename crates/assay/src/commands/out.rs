@@ -41,6 +41,16 @@ async fn fetch(client: &Client, path: &str, to: &Path) -> Result<()> {
     std::fs::write(to, &bytes).with_context(|| to.display().to_string())
 }
 
+/// Writes a file for programs, which people can read as well.
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}
+
 /// Writes all runs as one JUnit file.
 pub(crate) fn junit(path: &PathBuf, reports: &[Report]) -> Result<()> {
     let text = assay_report::junit(reports);

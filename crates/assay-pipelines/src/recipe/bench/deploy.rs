@@ -384,7 +384,14 @@ impl Test {
         tell: Tell<'_>,
     ) -> Result<(), String> {
         let Some(stand) = &self.stand else { return Ok(()) };
-        if let Some(face) = self.face(stack).filter(|_| !self.spec.asked.skip_generic) {
+        let face = self.face(stack);
+        if let Some(face) = face.as_ref().filter(|_| self.spec.asked.skip_generic) {
+            // Nobody asks here, and the recipe's own tests want to.
+            if let Err(why) = Self::find_app(stand, &stack.name, face).await {
+                seen.remarks.push(format!("its own tests do not reach the app: {why}"));
+            }
+        }
+        if let Some(face) = face.filter(|_| !self.spec.asked.skip_generic) {
             tell("waiting for an answer");
             let (answered, page) = phases.time("answer", self.ask(stand, stack, &face, budget)).await;
             let place = format!("page {}", self.spec.settings.http.path);

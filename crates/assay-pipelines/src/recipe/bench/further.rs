@@ -41,7 +41,7 @@ impl Test {
         let mut seen = seen?;
         seen.residue = residue;
         seen.seconds = began.elapsed().as_secs_f64();
-        self.take_over(seen, test)
+        self.take_over(&seen, test)
     }
 
     /// A test of the same versions from another release on, in a folder within this one's.
@@ -99,7 +99,7 @@ impl Test {
     }
 
     /// Its evidence without its secrets, its artifacts under its name, and what is counted over the whole run.
-    fn take_over(&mut self, seen: UpgradedFrom, mut test: Self) -> Result<UpgradedFrom, String> {
+    fn take_over(&mut self, seen: &UpgradedFrom, mut test: Self) -> Result<UpgradedFrom, String> {
         self.deploys += test.deploys;
         self.deploys_expected += test.deploys_expected;
         let name = seen.from.name();
@@ -109,7 +109,7 @@ impl Test {
         }));
         self.died.append(&mut test.died);
         let prefix = format!("from-{}-", name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"));
-        let brought = test.without_secrets(json(&seen));
+        let brought = test.without_secrets(json(seen));
         let named = brought.artifacts.into_iter().map(|(name, bytes)| (format!("{prefix}{name}"), bytes));
         self.artifacts.extend(named);
         let mut seen: UpgradedFrom =

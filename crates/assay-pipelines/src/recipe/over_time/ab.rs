@@ -4,11 +4,14 @@
 //! each cell differs from its neighbour in one thing. The old build at the old commit is the control: it was green once, so where
 //! it is red today, neither of the two is the reason.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use assay_model::{RunResult, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::results::Results;
-use assay_model::RunResult;
 
 /// What one try came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +106,52 @@ pub enum Answer {
     NothingRegressed,
     /// A cell that matters came to no verdict.
     NoAnswer,
+}
+
+/// `ab.json`: the answer with everything that it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "Assay recipe A/B")]
+pub struct Comparison {
+    /// The version of this form: 1.
+    pub format: u32,
+    /// The recipe's folder.
+    pub recipe: PathBuf,
+    /// What is to blame.
+    pub answer: Answer,
+    /// The same as one sentence.
+    pub sentence: String,
+    /// The four cells.
+    pub table: Table,
+    /// Every cell with its tries: both commits with the old build, then both with the new one.
+    pub cells: Vec<Cell>,
+}
+
+/// A build of Assay at a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cell {
+    /// The program.
+    pub harness: PathBuf,
+    /// The digest of its file.
+    pub harness_sha256: Sha256,
+    /// The commit, in full; none for the folder as it is.
+    pub commit: Option<String>,
+    /// What the tries come to.
+    pub outcome: CellOutcome,
+    /// Each of them.
+    pub tries: Vec<Try>,
+}
+
+/// A run of a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Try {
+    /// Everything that it left.
+    pub folder: PathBuf,
+    /// How it ended.
+    pub outcome: TryOutcome,
+    /// What failed, or why there is no verdict.
+    pub detail: String,
+    /// The images' ids by their references.
+    pub images: BTreeMap<String, String>,
 }
 
 impl Answer {

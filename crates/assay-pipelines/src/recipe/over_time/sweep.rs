@@ -1,6 +1,7 @@
 //! Many recipes against a baseline: what is the same, better, worse, new and gone, rung by rung.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use assay_model::RunResult;
 use assay_model::recipe::{Rung, RungStatus};
@@ -87,6 +88,20 @@ pub struct Row {
     /// What is different since the baseline, where it is worse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<SinceGreen>,
+}
+
+/// `sweep.json`: what a sweep came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "Assay recipe sweep")]
+pub struct Reconciliation {
+    /// The version of this form: 1.
+    pub format: u32,
+    /// How many recipes stand in each way, by its word.
+    pub counts: BTreeMap<String, usize>,
+    /// Each recipe, what needs eyes first.
+    pub rows: Vec<Row>,
+    /// The baseline that the next sweep is held against.
+    pub next: PathBuf,
 }
 
 /// Holds a sweep against its baseline; what needs eyes first comes first.

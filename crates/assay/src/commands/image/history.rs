@@ -1,11 +1,12 @@
 //! `assay image list`, `assay image show`: what was tested, how it came out, and what changed.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use assay_api::images::{Image, ImageHistory, ImageTest};
 use assay_model::bytes;
 use clap::Args;
 
-use crate::commands::{Remote, run};
+use crate::commands::Remote;
+use crate::commands::history::{self, Asked, took};
 use crate::exit::Exit;
 use crate::ui;
 
@@ -20,16 +21,8 @@ pub(crate) struct List {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// The name in its profile, as `assay image list` shows it.
-    name: String,
-    /// Only runs before this one.
-    #[arg(long, value_name = "RUN")]
-    before: Option<i64>,
-    /// At most so many runs.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
-    limit: u32,
     #[command(flatten)]
-    remote: Remote,
+    asked: Asked,
 }
 
 impl List {
@@ -65,10 +58,8 @@ impl List {
 
 impl Show {
     pub(crate) async fn run(self) -> Result<Exit> {
-        let before = self.before.map_or_else(String::new, |before| format!("&before={before}"));
-        let path = format!("/api/v1/images/{}?limit={}{before}", segment(&self.name)?, self.limit);
-        let history: ImageHistory = self.remote.client()?.get(&path).await?;
-        if self.remote.json {
+        let history: ImageHistory = self.asked.history("images").await?;
+        if self.asked.remote.json {
             ui::json(&history)?;
             return Ok(Exit::Ok);
         }
@@ -83,7 +74,7 @@ impl Show {
                 verdict(test),
                 test.code.clone().unwrap_or_default(),
                 test.image.as_ref().map(|file| short(&file.sha256.to_string())).unwrap_or_default(),
-                test.seconds.map(|seconds| format!("{seconds:.0} s")).unwrap_or_default(),
+                took(test.seconds),
                 test.run.created_at.rfc3339(),
             ]
         };
@@ -99,46 +90,21 @@ impl Show {
             }
         }
         if let Some(next) = history.next {
-            ui::say(&format!("older runs: `assay image show {} --before {next}`", self.name));
+            ui::say(&format!("older runs: `assay image show {} --before {next}`", self.asked.name));
         }
         Ok(Exit::Ok)
     }
 }
 
-/// In words; a pass of a part is not a pass of the whole.
 fn verdict(test: &ImageTest) -> String {
-    let mut words = run::verdict_words(&test.run);
-    if test.run.result.is_some() {
-        let reservations = [
-            (test.checks_off, ", checks off"),
-            (test.stages_left_out, ", stages left out"),
-            (test.from_phase.is_some(), ", from a phase"),
-        ];
-        words.extend(reservations.into_iter().filter_map(|(is, word)| is.then_some(word)));
-    }
-    words
+    let reservations = [
+        (test.checks_off, "checks off"),
+        (test.stages_left_out, "stages left out"),
+        (test.from_phase.is_some(), "from a phase"),
+    ];
+    history::verdict(&test.run, &reservations)
 }
 
 fn short(digest: &str) -> String {
     digest.chars().take(SHORT).collect()
-}
-
-/// A name may hold anything: it is one segment of the address.
-fn segment(name: &str) -> Result<String> {
-    let mut url = reqwest::Url::parse("http://x/").context("an address")?;
-    url.path_segments_mut().ok().context("an address has a path")?.push(name);
-    Ok(url.path().trim_start_matches('/').to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_segment_of_an_address() {
-        let segment = |name| segment(name).expect("it can be written");
-        assert_eq!(segment("my-installer"), "my-installer");
-        assert_eq!(segment("x[firmware=uefi]"), "x[firmware=uefi]");
-        assert_eq!(segment("a/b?c#d e%"), "a%2Fb%3Fc%23d%20e%25");
-    }
 }

@@ -33,7 +33,7 @@ const DEPLOYING: [&str; 5] = ["Install", "Upgrade", "Idempotence", "Restore", "R
 pub(super) const RECIPE_CODES: [(&str, &[&str]); 10] = [
     ("Lint", &["NoRecipe"]),
     ("Install", &[]),
-    ("Upgrade", &["UpgradeDidNotMove", "UpgradeLostData"]),
+    ("Upgrade", &["LeftBehind", "RunnerResidue", "UpgradeDidNotMove", "UpgradeLostData"]),
     ("Idempotence", &["RedeployChanges"]),
     (
         "Backup",

@@ -8,14 +8,16 @@ use anyhow::{Context as _, Result, ensure};
 use assay_model::Sha256;
 use assay_pipelines::recipe::harness;
 use assay_pipelines::recipe::over_time::Results;
-use assay_pipelines::recipe::over_time::ab::{Answer, CellOutcome, Table, TryOutcome, wants_another};
+use assay_pipelines::recipe::over_time::ab::{
+    Answer, Cell, CellOutcome, Comparison, Table, Try, TryOutcome, wants_another,
+};
 use assay_recipe::versions::Checkout;
 use clap::Args;
-use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::children::{Asked, Child};
+use crate::commands::out::write_json;
 use crate::commands::told_to_stop;
 use crate::exit::Exit;
 use crate::ui;
@@ -46,35 +48,8 @@ pub(crate) struct Ab {
     json: bool,
 }
 
-/// What is printed as JSON.
-#[derive(Serialize)]
-struct Told {
-    format: u32,
-    recipe: PathBuf,
-    answer: Answer,
-    sentence: &'static str,
-    table: Table,
-    cells: Vec<Cell>,
-}
-
-/// A cell with everything of it.
-#[derive(Clone, Serialize)]
-struct Cell {
-    harness: PathBuf,
-    harness_sha256: Sha256,
-    commit: Option<String>,
-    outcome: CellOutcome,
-    tries: Vec<Try>,
-}
-
-#[derive(Clone, Serialize)]
-struct Try {
-    folder: PathBuf,
-    outcome: TryOutcome,
-    /// What failed, or why there is no verdict.
-    detail: String,
-    images: BTreeMap<String, String>,
-}
+/// The file in the output folder with the answer, and what is printed as JSON.
+const ANSWER: &str = "ab.json";
 
 impl Ab {
     pub(crate) async fn run(self) -> Result<Exit> {
@@ -116,17 +91,13 @@ impl Ab {
         };
         let table = Table { old_old: at(0, 0), old_new: at(0, 1), new_old: at(1, 0), new_new: at(1, 1) };
         let answer = Answer::of(table);
+        let sentence = answer.sentence().to_owned();
+        let told = Comparison { format: 1, recipe: folder.clone(), answer, sentence, table, cells };
+        write_json(&out.join(ANSWER), &told)?;
         if self.json {
-            ui::json(&Told {
-                format: 1,
-                recipe: folder.clone(),
-                answer,
-                sentence: answer.sentence(),
-                table,
-                cells,
-            })?;
+            ui::json(&told)?;
         } else {
-            print(&cells, answer);
+            print(&told.cells, answer);
         }
         Ok(match answer {
             Answer::NothingRegressed => Exit::Ok,

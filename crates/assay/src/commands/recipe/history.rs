@@ -1,11 +1,12 @@
 //! `assay recipe list`, `assay recipe show`, `assay recipe flakes`: how recipes stand, and what they came to over time.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use assay_api::recipes::{GreenRun, Recipe, RecipeFlake, RecipeHistory, RecipeTest};
 use assay_model::recipe::Rung;
 use clap::Args;
 
-use crate::commands::{Remote, run};
+use crate::commands::Remote;
+use crate::commands::history::{self, Asked, segment, took};
 use crate::exit::Exit;
 use crate::ui;
 
@@ -17,16 +18,8 @@ pub(crate) struct List {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// The recipe's name, as `assay recipe list` shows it.
-    name: String,
-    /// Only runs before this one.
-    #[arg(long, value_name = "RUN")]
-    before: Option<i64>,
-    /// At most so many runs.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
-    limit: u32,
     #[command(flatten)]
-    remote: Remote,
+    asked: Asked,
 }
 
 #[derive(Args)]
@@ -54,7 +47,7 @@ impl List {
             row.extend([
                 latest.code.clone().unwrap_or_default(),
                 latest.run.number.to_string(),
-                took(latest),
+                took(latest.seconds),
                 recipe.last_green.as_ref().map(green).unwrap_or_default(),
             ]);
             Some(row)
@@ -70,10 +63,8 @@ impl List {
 
 impl Show {
     pub(crate) async fn run(self) -> Result<Exit> {
-        let before = self.before.map_or_else(String::new, |before| format!("&before={before}"));
-        let path = format!("/api/v1/recipes/{}?limit={}{before}", segment(&self.name)?, self.limit);
-        let history: RecipeHistory = self.remote.client()?.get(&path).await?;
-        if self.remote.json {
+        let history: RecipeHistory = self.asked.history("recipes").await?;
+        if self.asked.remote.json {
             ui::json(&history)?;
             return Ok(Exit::Ok);
         }
@@ -86,7 +77,7 @@ impl Show {
             row.extend([
                 test.code.clone().unwrap_or_default(),
                 test.version.clone().unwrap_or_default(),
-                took(test),
+                took(test.seconds),
                 test.run.created_at.rfc3339(),
             ]);
             row
@@ -104,7 +95,7 @@ impl Show {
         }
         flakes(&history.flakes);
         if let Some(next) = history.next {
-            ui::say(&format!("older runs: `assay recipe show {} --before {next}`", self.name));
+            ui::say(&format!("older runs: `assay recipe show {} --before {next}`", self.asked.name));
         }
         Ok(Exit::Ok)
     }
@@ -170,23 +161,7 @@ fn green(green: &GreenRun) -> String {
     format!("run {} ({}, {})", green.number, green.at.get(..10).unwrap_or_default(), green.version)
 }
 
-fn took(test: &RecipeTest) -> String {
-    test.seconds.map(|seconds| format!("{seconds:.0} s")).unwrap_or_default()
-}
-
-/// In words; a pass of a part is not a pass of the whole.
 fn verdict(test: &RecipeTest) -> String {
-    let mut words = run::verdict_words(&test.run);
-    if test.run.result.is_some() {
-        let reservations = [(test.checks_off, ", checks off"), (test.stages_left_out, ", stages left out")];
-        words.extend(reservations.into_iter().filter_map(|(is, word)| is.then_some(word)));
-    }
-    words
-}
-
-/// A name may hold anything: it is one segment of the address.
-fn segment(name: &str) -> Result<String> {
-    let mut url = reqwest::Url::parse("http://x/").context("an address")?;
-    url.path_segments_mut().ok().context("an address has a path")?.push(name);
-    Ok(url.path().trim_start_matches('/').to_owned())
+    let reservations = [(test.checks_off, "checks off"), (test.stages_left_out, "stages left out")];
+    history::verdict(&test.run, &reservations)
 }

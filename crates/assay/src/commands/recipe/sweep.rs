@@ -7,19 +7,23 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use assay_pipelines::recipe::harness::Harness;
 use assay_pipelines::recipe::over_time::SCHEMA;
-use assay_pipelines::recipe::over_time::sweep::{Baseline, Row, Standing, Swept, next, reconcile};
+use assay_pipelines::recipe::over_time::sweep::{
+    Baseline, Reconciliation, Row, Standing, Swept, next, reconcile,
+};
 use clap::Args;
-use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::children::{Asked, Child};
+use crate::commands::out::write_json;
 use crate::commands::told_to_stop;
 use crate::exit::Exit;
 use crate::ui;
 
 /// The file in the output folder that the next sweep is held against.
 const NEXT: &str = "baseline.json";
+/// The file beside it with the table, and what is printed as JSON.
+const TABLE: &str = "sweep.json";
 
 #[derive(Args)]
 pub(crate) struct Sweep {
@@ -40,15 +44,6 @@ pub(crate) struct Sweep {
     /// Print JSON on stdout.
     #[arg(long)]
     json: bool,
-}
-
-/// What is printed as JSON.
-#[derive(Serialize)]
-struct Told {
-    format: u32,
-    counts: BTreeMap<&'static str, usize>,
-    rows: Vec<Row>,
-    next: PathBuf,
 }
 
 impl Sweep {
@@ -81,19 +76,19 @@ impl Sweep {
         };
         let rows = reconcile(&baseline, &swept);
         let path = out.join(NEXT);
-        let text = serde_json::to_vec_pretty(&next(&baseline, &swept, harness))?;
-        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
-        let counts: BTreeMap<&'static str, usize> = Standing::ALL
-            .into_iter()
-            .map(|standing| (standing.as_str(), rows.iter().filter(|row| row.standing == standing).count()))
-            .collect();
+        write_json(&path, &next(&baseline, &swept, harness))?;
+        let count = |standing| rows.iter().filter(|row| row.standing == standing).count();
+        let counts: BTreeMap<String, usize> =
+            Standing::ALL.into_iter().map(|one| (one.as_str().to_owned(), count(one))).collect();
         let worse = rows.iter().any(|row| row.standing == Standing::Worse);
         let unknown = rows.iter().any(|row| row.standing == Standing::Unknown);
+        let told = Reconciliation { format: 1, counts, rows, next: path };
+        write_json(&out.join(TABLE), &told)?;
         if self.json {
-            ui::json(&Told { format: 1, counts, rows, next: path })?;
+            ui::json(&told)?;
         } else {
-            print(&rows, &counts);
-            ui::say(&format!("the next sweep: `assay sweep --against {}`", path.display()));
+            print(&told.rows, &told.counts);
+            ui::say(&format!("the next sweep: `assay sweep --against {}`", told.next.display()));
         }
         Ok(match (worse, unknown) {
             (true, _) => Exit::Fail,
@@ -164,7 +159,7 @@ fn read(path: &Path) -> Result<Baseline> {
     serde_json::from_value(value).with_context(|| path.display().to_string())
 }
 
-fn print(rows: &[Row], counts: &BTreeMap<&'static str, usize>) {
+fn print(rows: &[Row], counts: &BTreeMap<String, usize>) {
     let level = |level: Option<u8>| level.map_or_else(|| "-".to_owned(), |level| level.to_string());
     let row = |row: &Row| {
         let rungs: Vec<String> =

@@ -18,7 +18,7 @@ use indexmap::IndexMap;
 use uuid::Uuid;
 
 use self::cold::ColdStack;
-use self::oidc::{OidcProvider, Realm};
+use self::oidc::{Bundle, OidcProvider, Realm};
 use super::front::Behind;
 use super::{Phases, Tell, Test};
 
@@ -165,7 +165,7 @@ impl Test {
         let (held, socket) = match dependency.kind {
             DependencyKind::Cold => {
                 let folder = self.folder.path().join(format!("p{place}"));
-                oidc::unpack(&folder).map_err(words)?;
+                Bundle::brought().and_then(|bundle| bundle.unpack(&folder)).map_err(words)?;
                 let provider = Box::new(OidcProvider::start(&folder).await.map_err(words)?);
                 provider.make(&id, &realm).await.map_err(words)?;
                 let socket = provider.socket().to_owned();

@@ -3,7 +3,9 @@
 //! It has no network at all. People and apps come to it through a run's proxy and one socket, we through another one. It lives as
 //! long as the connection that owns it, so nothing of it is left when this process is killed.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -100,30 +102,48 @@ impl Drop for Connection {
     }
 }
 
-/// The version that this program brings.
-///
-/// # Errors
-/// [`OidcError::NotBuilt`].
-pub(super) fn brought() -> Result<String, OidcError> {
-    let version = Program::get(VERSION).ok_or(OidcError::NotBuilt)?;
-    Ok(String::from_utf8_lossy(&version.data).trim().to_owned())
+/// A provider that can be unpacked.
+#[derive(Clone)]
+pub(super) struct Bundle {
+    /// The version of the package that it is made of.
+    pub(super) version: String,
+    /// Its one file.
+    pub(super) program: Cow<'static, [u8]>,
 }
 
-/// Writes the program that this one brings into a folder.
-///
-/// # Errors
-/// [`OidcError`].
-pub(super) fn unpack(folder: &Path) -> Result<(), OidcError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| OidcError::Folder { path, source }
-    };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    let program = Program::get(FILE).ok_or(OidcError::NotBuilt)?;
-    // It is there whole or not at all.
-    let (part, whole) = (folder.join("part"), folder.join(FILE));
-    std::fs::write(&part, program.data).map_err(failed(&part))?;
-    std::fs::rename(&part, &whole).map_err(failed(&whole))
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The program is a megabyte.
+        f.debug_struct("Bundle").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Bundle {
+    /// The one that this program brings.
+    ///
+    /// # Errors
+    /// [`OidcError::NotBuilt`].
+    pub(super) fn brought() -> Result<Self, OidcError> {
+        let version = Program::get(VERSION).ok_or(OidcError::NotBuilt)?;
+        let program = Program::get(FILE).ok_or(OidcError::NotBuilt)?.data;
+        Ok(Self { version: String::from_utf8_lossy(&version.data).trim().to_owned(), program })
+    }
+
+    /// Writes it into a folder.
+    ///
+    /// # Errors
+    /// [`OidcError::Folder`].
+    pub(super) fn unpack(&self, folder: &Path) -> Result<(), OidcError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OidcError::Folder { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        // It is there whole or not at all.
+        let (part, whole) = (folder.join("part"), folder.join(FILE));
+        std::fs::write(&part, &self.program).map_err(failed(&part))?;
+        std::fs::rename(&part, &whole).map_err(failed(&whole))
+    }
 }
 
 impl OidcProvider {
@@ -228,7 +248,7 @@ impl OidcProvider {
         Ok(())
     }
 
-    async fn discover(&self, id: &str, realm: &Realm) -> Result<(), OidcError> {
+    pub(super) async fn discover(&self, id: &str, realm: &Realm) -> Result<(), OidcError> {
         #[derive(Deserialize)]
         struct Discovered {
             issuer: String,
@@ -370,15 +390,18 @@ mod tests {
     #[tokio::test]
     async fn a_provider_answers_and_ends_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
-        if let Err(error) = unpack(folder.path()) {
+        let bundle = Bundle::brought();
+        if let Err(error) = bundle.as_ref().map(drop) {
             insta::assert_snapshot!(error, @"this build of Assay has no OpenID Connect provider: run `cargo xtask providers`, and build it again");
             return;
         }
         if find_program("node").is_err() || !rustix::process::geteuid().is_root() {
             return;
         }
+        let bundle = bundle.unwrap();
+        bundle.unpack(folder.path()).unwrap();
         let provider = OidcProvider::start(folder.path()).await.unwrap();
-        assert_eq!(provider.version(), brought().unwrap());
+        assert_eq!(provider.version(), bundle.version);
         let error = provider.remove("nobody").await.unwrap_err();
         insta::assert_snapshot!(error, @r#"the OpenID Connect provider does not answer as it should: removing the realm nobody: it answers 404 Not Found: {"error":"there is no such realm"}"#);
         // The connection that owns it goes, and it with that.

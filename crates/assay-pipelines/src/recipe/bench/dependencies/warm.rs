@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::oidc::{self, OidcError, OidcProvider, Realm};
+use super::oidc::{self, Bundle, OidcError, OidcProvider, Realm};
 
 /// How long nobody may need it until it is ended.
 const IDLE: Duration = Duration::from_mins(10);
@@ -106,6 +106,8 @@ fn major(version: &str) -> &str {
 #[derive(Clone, Debug, Default)]
 pub struct Warm {
     majors: bool,
+    /// Another provider than the one that this program brings; tests have some.
+    brings: Option<Arc<Bundle>>,
     held: Arc<Mutex<Option<Held>>>,
 }
 
@@ -122,6 +124,8 @@ struct Started {
     realms: usize,
     /// When the last realm went.
     idle_since: Instant,
+    /// Why it is not the version that this program brings.
+    remark: Option<String>,
 }
 
 impl std::fmt::Debug for Held {
@@ -141,7 +145,14 @@ pub(super) struct Place {
 impl Warm {
     /// Nothing runs yet. `majors`: whether a new major version may be taken over from the one that was in use.
     pub fn new(majors: bool) -> Self {
-        Self { majors, held: Arc::default() }
+        Self { majors, ..Self::default() }
+    }
+
+    fn bundle(&self) -> Result<Arc<Bundle>, String> {
+        match &self.brings {
+            Some(bundle) => Ok(Arc::clone(bundle)),
+            None => Bundle::brought().map(Arc::new).map_err(|error| error.to_string()),
+        }
     }
 
     /// Makes a realm, in a provider that is started where none runs. `folder` is the same for all runs of a runner.
@@ -151,17 +162,19 @@ impl Warm {
     pub(super) async fn realm(&self, folder: &Path, id: &str, realm: &Realm) -> Result<Place, String> {
         let mut held = self.held.lock().await;
         let owned = own(&mut held, folder)?;
-        let mut remark = None;
+        let bundle = self.bundle()?;
         // At most: end a dead one, try the newer one, go back.
         for _ in 0..4 {
-            match decide(&owned.seen(true, self.majors).await?) {
+            match decide(&owned.seen(true, self.majors, &bundle.version).await) {
                 Action::Nothing | Action::Use => break,
                 Action::Stop => owned.stop().await?,
                 Action::Start { version, because } => {
-                    owned.start(&version).await.map_err(|error| error.to_string())?;
-                    remark = because.map(|because| because.words(&version));
+                    owned.start(&version, &bundle).await.map_err(|error| error.to_string())?;
+                    if let Some(started) = &mut owned.running {
+                        started.remark = because.map(|because| because.words(&version));
+                    }
                 }
-                Action::Upgrade { from, to } => match owned.start(&to).await {
+                Action::Upgrade { from, to } => match owned.start(&to, &bundle).await {
                     Ok(()) => owned.settle(&from, &to)?,
                     Err(error) => {
                         tracing::warn!(
@@ -178,7 +191,8 @@ impl Warm {
         started.provider.make(id, realm).await.map_err(|error| error.to_string())?;
         started.realms += 1;
         let version = started.provider.version().to_owned();
-        Ok(Place { socket: started.provider.socket().to_owned(), version, remark })
+        let (socket, remark) = (started.provider.socket().to_owned(), started.remark.clone());
+        Ok(Place { socket, version, remark })
     }
 
     /// Removes a realm: what happened in it. The provider is ended when nobody needs it for a while.
@@ -193,13 +207,12 @@ impl Warm {
         let removed = started.provider.remove(id).await.map_err(|error| error.to_string());
         // Nothing happens that would tell that nothing happened.
         let later = Arc::downgrade(&self.held);
-        let warm = self.majors;
+        let (majors, brought) = (self.majors, self.bundle()?.version.clone());
         tokio::spawn(async move {
             tokio::time::sleep(IDLE).await;
             let Some(held) = later.upgrade() else { return };
             if let Some(owned) = held.lock().await.as_mut()
-                && let Ok(seen) = owned.seen(false, warm).await
-                && decide(&seen) == Action::Stop
+                && decide(&owned.seen(false, majors, &brought).await) == Action::Stop
                 && let Err(why) = owned.stop().await
             {
                 tracing::warn!("the provider that nobody needs cannot be ended: {why}");
@@ -226,7 +239,7 @@ fn own<'a>(held: &'a mut MutexGuard<'_, Option<Held>>, folder: &Path) -> Result<
 }
 
 impl Held {
-    async fn seen(&self, needed: bool, majors: bool) -> Result<Seen, String> {
+    async fn seen(&self, needed: bool, majors: bool, brought: &str) -> Seen {
         let running = match &self.running {
             None => None,
             Some(started) => Some(Running {
@@ -238,14 +251,14 @@ impl Held {
         };
         // One that worked and is not there any more cannot be gone back to.
         let good = self.read("good").filter(|good| self.version(good).join(oidc::FILE).is_file());
-        let brought = oidc::brought().map_err(|error| error.to_string())?;
-        Ok(Seen { needed, running, brought, good, refused: self.read("refused"), majors })
+        let brought = brought.to_owned();
+        Seen { needed, running, brought, good, refused: self.read("refused"), majors }
     }
 
-    async fn start(&mut self, version: &str) -> Result<(), OidcError> {
+    async fn start(&mut self, version: &str, bundle: &Bundle) -> Result<(), OidcError> {
         let folder = self.version(version);
-        if oidc::brought().is_ok_and(|brought| brought == version) {
-            oidc::unpack(&folder)?;
+        if bundle.version == version {
+            bundle.unpack(&folder)?;
         }
         let provider = OidcProvider::start(&folder).await?;
         if self.read("good").is_none() {
@@ -253,7 +266,7 @@ impl Held {
             let path = self.folder.join("good");
             std::fs::write(&path, version).map_err(|source| OidcError::Folder { path, source })?;
         }
-        self.running = Some(Started { provider, realms: 0, idle_since: Instant::now() });
+        self.running = Some(Started { provider, realms: 0, idle_since: Instant::now(), remark: None });
         Ok(())
     }
 
@@ -377,7 +390,7 @@ mod tests {
     }
 
     fn cannot() -> bool {
-        oidc::brought().is_err()
+        Bundle::brought().is_err()
             || assay_process::find_program("node").is_err()
             || !rustix::process::geteuid().is_root()
     }
@@ -408,10 +421,11 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let brought = oidc::brought().unwrap();
+        let bundle = Bundle::brought().unwrap();
+        let brought = bundle.version.clone();
         // An older one that works: the same program under another name. The newer one is in the way of itself.
         let older = format!("{}.0.0-before", major(&brought));
-        oidc::unpack(&folder.path().join(&older)).unwrap();
+        bundle.unpack(&folder.path().join(&older)).unwrap();
         std::fs::write(folder.path().join("good"), &older).unwrap();
         std::fs::create_dir(folder.path().join(&brought)).unwrap();
         std::fs::create_dir(folder.path().join(&brought).join(oidc::FILE)).unwrap();
@@ -430,5 +444,93 @@ mod tests {
         assert_eq!((place.version, place.remark), (brought.clone(), None));
         assert_eq!(std::fs::read_to_string(folder.path().join("good")).unwrap(), brought);
         assert!(!folder.path().join(&older).exists());
+    }
+
+    /// The provider as it would be at another version: the program that says that it is that one.
+    fn at_version(version: &str) -> Bundle {
+        let bundle = Bundle::brought().unwrap();
+        let program = String::from_utf8(bundle.program.into_owned()).unwrap();
+        assert!(program.contains(&bundle.version), "it says its version");
+        let program = program.replace(&bundle.version, version).into_bytes().into();
+        Bundle { version: version.to_owned(), program }
+    }
+
+    /// One that starts, and cannot make a realm.
+    fn sick(version: &str) -> Bundle {
+        let bundle = at_version(version);
+        let program = String::from_utf8(bundle.program.into_owned()).unwrap();
+        let other = program.replace(r"\/realms\/", r"\/rooms\/");
+        assert_ne!(program, other, "it has a way to its realms");
+        Bundle { version: bundle.version, program: other.into_bytes().into() }
+    }
+
+    /// A runner's, as it is after a restart with another build.
+    fn bringing(bundle: &Bundle, majors: bool) -> Warm {
+        Warm { brings: Some(Arc::new(bundle.clone())), ..Warm::new(majors) }
+    }
+
+    /// Whether a realm still says who it is.
+    async fn answers(warm: &Warm, id: &str) -> bool {
+        let held = warm.held.lock().await;
+        let started = held.as_ref().and_then(|held| held.running.as_ref()).expect("it runs");
+        started.provider.discover(id, &realm()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_newer_version_is_taken_over_when_it_works_and_only_then() {
+        if cannot() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let file = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+        let (first, newer, bad, major) =
+            (at_version("9.1.0"), at_version("9.2.0"), sick("9.3.0"), at_version("10.0.0"));
+
+        // A run is under way in the first version. Another build's runner beside it gets nothing, and disturbs nothing.
+        let warm = bringing(&first, false);
+        assert_eq!(warm.realm(folder, "r1", &realm()).await.unwrap().version, "9.1.0");
+        let error = bringing(&newer, false).realm(folder, "r2", &realm()).await.map(drop).unwrap_err();
+        assert!(error.contains("another runner keeps its provider there"), "{error}");
+        assert!(answers(&warm, "r1").await, "the run goes on");
+        assert_eq!(file("good").as_deref(), Some("9.1.0"));
+        warm.give_back("r1").await.unwrap();
+        drop(warm);
+
+        // The runner is started anew with a newer one: two runs at once are served by the one that took over.
+        let warm = bringing(&newer, false);
+        let (realm_1, realm_2) = (realm(), realm());
+        let (one, other) =
+            tokio::join!(warm.realm(folder, "r1", &realm_1), warm.realm(folder, "r2", &realm_2));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!((one.version.as_str(), one.remark), ("9.2.0", None));
+        assert_eq!((other.socket, other.remark), (one.socket, None));
+        assert_eq!(file("good").as_deref(), Some("9.2.0"));
+        assert!(!folder.join("9.1.0").exists(), "the one before is not needed any more");
+        warm.give_back("r1").await.unwrap();
+        assert!(answers(&warm, "r2").await, "a run that ends takes nothing from another");
+        drop(warm);
+
+        // One that never gets well: the one before serves the same two, and says why it is used.
+        let warm = bringing(&bad, false);
+        let (one, other) =
+            tokio::join!(warm.realm(folder, "r1", &realm_1), warm.realm(folder, "r2", &realm_2));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!((one.version.as_str(), other.version.as_str()), ("9.2.0", "9.2.0"));
+        assert_eq!(one.remark, other.remark, "both are told");
+        insta::assert_snapshot!(one.remark.unwrap(), @"it is version 9.2.0: the newer one that this program brings did not work");
+        assert!(answers(&warm, "r1").await && answers(&warm, "r2").await);
+        assert_eq!((file("good").as_deref(), file("refused").as_deref()), (Some("9.2.0"), Some("9.3.0")));
+        drop(warm);
+
+        // Another major version is not taken over by itself.
+        let warm = bringing(&major, false);
+        let place = warm.realm(folder, "r1", &realm()).await.unwrap();
+        assert_eq!(place.version, "9.2.0");
+        assert!(place.remark.unwrap().contains("of another major version"));
+        drop(warm);
+        let place = bringing(&major, true).realm(folder, "r1", &realm()).await.unwrap();
+        assert_eq!((place.version.as_str(), place.remark), ("10.0.0", None));
+        assert_eq!(file("good").as_deref(), Some("10.0.0"));
     }
 }
