@@ -1,9 +1,27 @@
-//! Runners that are ended by SIGKILL: their stacks live on, and whoever comes next takes them away.
+//! Runs that are ended before their end. After SIGKILL a stack lives on, and whoever comes next takes it away.
+
+use assay_process::Signal;
 
 use crate::world::{World, stack_of};
 
 /// What the run says when it is killed.
 const MOMENTS: [&str; 3] = ["Upgrade began", "planting witnesses", "Restore began"];
+
+#[tokio::test]
+async fn ctrl_c_in_the_middle_leaves_nothing() {
+    let world = World::new().await;
+    let mut running = world.start("static-site", &["--seed", "1"]).await;
+    running.says("Upgrade began").await;
+    let stack = stack_of("static-site", 1);
+    assert!(!world.left_of_runs(&[&stack]).await.is_empty());
+    running.signal(Signal::INT);
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(4), "there is no verdict: {}", ended.said);
+    assert_eq!(world.left_of_runs(&[&stack]).await, [""; 0]);
+    let scratch: Vec<_> = std::fs::read_dir(world.temporary()).expect("a folder").collect();
+    assert!(scratch.is_empty(), "{scratch:?}");
+    world.end().await;
+}
 
 #[tokio::test]
 async fn what_a_killed_runner_left_is_taken_away_and_nothing_else() {
@@ -13,7 +31,7 @@ async fn what_a_killed_runner_left_is_taken_away_and_nothing_else() {
     for (seed, word) in (1_u32..).zip(MOMENTS) {
         let mut running = world.start("static-site", &["--seed", &seed.to_string()]).await;
         running.says(word).await;
-        running.kill();
+        running.signal(Signal::KILL);
         assert_eq!(running.ended().await.code, None, "{word}");
         let stack = stack_of("static-site", seed);
         let left = world.left_of_runs(&[&stack]).await;

@@ -174,8 +174,8 @@ impl Running {
         assert!(matches!(heard, Ok(true)), "it never said `{word}`: {:#?}", self.said);
     }
 
-    pub(crate) fn kill(&self) {
-        self.child.signal(Signal::KILL).expect("it runs");
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.child.signal(signal).expect("it runs");
     }
 
     pub(crate) async fn ended(mut self) -> Tested {

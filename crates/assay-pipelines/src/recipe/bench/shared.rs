@@ -26,7 +26,7 @@ use super::{RUN, Tell};
 /// What a run owns in a swarm, in its folder; locked by whoever performs the run.
 const RECORD: &str = "shared.json";
 /// How long everything of a run may take to go.
-const GO: Duration = Duration::from_mins(1);
+const GO: Duration = Duration::from_secs(30);
 /// The longest record that is read, in bytes.
 const LONGEST: u64 = 1 << 16;
 
@@ -296,6 +296,7 @@ const PREDEFINED: [&str; 3] = ["host", "bridge", "none"];
 #[cfg(test)]
 mod tests {
     use assay_recipe::compose::model::{Network, Object, Port, Service, Volume};
+    use indexmap::IndexMap;
 
     use super::*;
 
