@@ -26,6 +26,8 @@ pub struct Snapshot<'a> {
     pub off: bool,
     /// The runner that a queued run is given to now, if its turn has come.
     pub runner: Option<&'a str>,
+    /// The later run that has taken this one's place, if there is one.
+    pub superseded_by: Option<i64>,
     /// Another run on the same runner that has its network stage open: the two would share one wire.
     pub network_busy: Option<i64>,
     /// What was told about the run already, by its key.
@@ -104,6 +106,16 @@ pub enum Action {
         /// How that is known.
         how: String,
     },
+    /// Stop a run that a later one has overtaken.
+    Overtake {
+        /// The later one's number.
+        by: i64,
+    },
+    /// The run is over: a later one has taken its place.
+    Supersede {
+        /// The later one's number.
+        by: i64,
+    },
     /// Sign the verdict.
     Seal,
     /// Nothing to do before this time (or before something happens).
@@ -175,6 +187,9 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     if run.state().is_terminal() {
         return over(s, now);
     }
+    if let Some(action) = s.superseded_by.and_then(|by| overtaken(s, by, now)) {
+        return action;
+    }
     if let Some(action) = liveness(s, now) {
         return action;
     }
@@ -224,6 +239,20 @@ fn over(s: &Snapshot<'_>, now: Micros) -> Action {
             if now < until { Action::Wait { until: Some(until) } } else { Action::Seal }
         }
         _ => Action::Seal,
+    }
+}
+
+/// Nobody wants the verdict of a commit that has a newer one. One that waits is over at once; one that has begun is stopped
+/// as a cancelled one is, and gives its target back when that is done.
+fn overtaken(s: &Snapshot<'_>, by: i64, now: Micros) -> Option<Action> {
+    match s.run.state() {
+        RunState::Queued => Some(Action::Supersede { by }),
+        RunState::Cancelling => {
+            let stopping =
+                if s.run.created.has_machine() { cancelling(s, now) } else { indoors::cancelling(s, now) };
+            matches!(stopping, Action::ConfirmCancel { .. }).then_some(Action::Supersede { by })
+        }
+        _ => Some(Action::Overtake { by }),
     }
 }
 

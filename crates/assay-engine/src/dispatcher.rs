@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::decide::{Action, NETWORK, Snapshot, decide};
-use crate::queue::{self, Place, Using, Waiting};
+use crate::line::Line;
+use crate::queue::Place;
 use crate::{Engine, EngineError, janitor};
 
 /// How often everything is looked at even when nothing happens.
@@ -58,7 +59,9 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
     let ids: Vec<RunId> = open.iter().map(|run| run.id).collect();
     engine.live.prune(engine.now(), &ids);
     let leases = engine.store.leases().await?.into_iter().map(|lease| (lease.run, lease.expires)).collect();
-    let around = Around { leases, places: engine.line_up(&open) };
+    let Line { places, superseded } = engine.line_up(&open).await?;
+    engine.tell_who_measures(&open);
+    let around = Around { leases, places, superseded };
     for run in &open {
         // Most of them wait. What is to be done about the others is decided once more, on their newest state.
         if matches!(engine.next(run, &around, &open), Action::Wait { .. }) {
@@ -80,6 +83,7 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
 struct Around {
     leases: HashMap<RunId, Micros>,
     places: BTreeMap<RunId, Place>,
+    superseded: BTreeMap<RunId, i64>,
 }
 
 /// Acts on one run until there is nothing to do now.
@@ -119,6 +123,7 @@ impl Engine {
             lease_until: granted.max(self.live.started().plus(self.tuning.lease)),
             off: self.live.is_off(run.id),
             runner,
+            superseded_by: around.superseded.get(&run.id).copied(),
             network_busy: network_busy(run, open),
             told: &told,
             step_since: self.live.step_since(run.id),
@@ -128,26 +133,10 @@ impl Engine {
         decide(&snapshot, now)
     }
 
-    /// What becomes of every queued run, and what those that wait are told.
-    fn line_up(&self, open: &[Arc<RunView>]) -> BTreeMap<RunId, Place> {
-        let (mut using, mut queue, mut waits) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for run in open {
-            if run.state() == RunState::Queued {
-                queue.push(Waiting::of(run));
-            }
-            if let Some(busy) = network_busy(run, open) {
-                waits.insert(run.id, wire_is_taken(busy));
-            }
-            using.extend(Using::of(run));
-        }
-        let places = queue::place(&self.live.waiting_runners(), &using, &queue);
-        for (id, place) in &places {
-            if let Place::Wait { reason } = place {
-                waits.insert(*id, reason.clone());
-            }
-        }
-        self.live.set_waits(waits);
-        places.into_iter().collect()
+    /// What runs wait for that have begun: one at a time measures its network on a runner.
+    fn tell_who_measures(&self, open: &[Arc<RunView>]) {
+        let busy = open.iter().filter_map(|run| Some((run.id, wire_is_taken(network_busy(run, open)?))));
+        self.live.set_waits(busy.collect());
     }
 
     /// Why a run waits, for people: in the queue, or for the wire. None for one that does not.
@@ -161,14 +150,7 @@ impl Engine {
 
     /// Why a queued run waits, for people.
     pub fn waiting_reason(&self, run: &RunView) -> String {
-        let known = self.live.waits_for(run.id);
-        known.unwrap_or_else(|| {
-            let alone = queue::place(&self.live.waiting_runners(), &[], &[Waiting::of(run)]);
-            match alone.into_iter().next() {
-                Some((_, Place::Wait { reason })) => reason,
-                _ => "about to start".to_owned(),
-            }
-        })
+        self.place(run).map_or_else(|| "about to start".to_owned(), |wait| wait.reason)
     }
 }
 
