@@ -57,6 +57,19 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// How it stands in the audit trail.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Pause { .. } => "queue paused",
+            Self::Drain { .. } => "queue is to be drained",
+            Self::Resume => "queue resumed",
+            Self::Limit { .. } => "queue: limit",
+            Self::Weigh { .. } => "queue: weight",
+        }
+    }
+}
+
 /// The queue as operators see it.
 #[derive(Clone, Debug)]
 pub struct Overview {
@@ -125,6 +138,7 @@ impl Engine {
             // A queue that was paused and is drained now has stood still since it was paused.
             since: now.stop().map_or(self.now(), |stop| stop.since),
         };
+        let what = rule.name();
         match rule {
             Rule::Pause { why } => policy.mode = Mode::Paused(stop(why, &policy.mode)),
             Rule::Drain { why } => policy.mode = Mode::Draining(stop(why, &policy.mode)),
@@ -147,6 +161,7 @@ impl Engine {
         let stored = serde_json::to_value(&policy)
             .map_err(|problem| EngineError::Invalid(format!("the rules do not serialise: {problem}")))?;
         self.store.set_setting(SETTING, &stored).await?;
+        self.store.audit(self.now(), by, what, &stored).await?;
         self.wake.notify_one();
         Ok(policy)
     }

@@ -53,8 +53,11 @@ impl Used {
             }
             let counts = (-age.as_seconds().max(0.0) / HALF_LIFE.as_seconds()).exp2();
             let seconds = run.ended_at.since(run.started_at).as_seconds().max(0.0) * counts;
-            let requester = used.requesters.entry(run.requester.clone()).or_default();
-            add(requester, &run.needs, seconds);
+            if let Some(requester) = used.requesters.get_mut(&run.requester) {
+                add(requester, &run.needs, seconds);
+            } else {
+                add(used.requesters.entry(run.requester.clone()).or_default(), &run.needs, seconds);
+            }
             add(used.targets.entry(run.target_id).or_default(), &run.needs, seconds);
         }
         used
@@ -63,7 +66,11 @@ impl Used {
 
 fn add(to: &mut SlotSeconds, needs: &Slots, seconds: f64) {
     for (pool, n) in needs {
-        *to.entry(pool.clone()).or_default() += *n as f64 * seconds;
+        let more = *n as f64 * seconds;
+        match to.get_mut(pool) {
+            Some(used) => *used += more,
+            None => drop(to.insert(pool.clone(), more)),
+        }
     }
 }
 

@@ -112,7 +112,11 @@ fn each_is_told_why_it_waits_where_it_stands_and_how_long() {
     world.holding = vec![holding(41, "a", 130, &[("swarm", 1), ("mem_mib", 5120)])];
     let large = &[("swarm", 1), ("mem_mib", 4096)];
     world.waiting = vec![waiting(42, 30, large), waiting(43, 20, large), waiting(44, 10, large)];
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    42: 1st in line; needs 4096 MiB of mem, 1024 free; behind run 41 (app-41, Upgrade, 2 m 10 s); about 8 min
+    43: 2nd in line; needs 4096 MiB of mem, 1024 free; behind run 42 (app-42, waits, too); about 14 min
+    44: 3rd in line; needs 4096 MiB of mem, 1024 free; behind run 43 (app-43, waits, too); about 20 min
+    ");
 }
 
 #[test]
@@ -121,7 +125,11 @@ fn a_runner_that_declares_nothing_boots_sixteen_and_limits_no_processor() {
     let one = &[("netboot", 1), ("cpu", 64)];
     world.holding = (1..=15).map(|n| holding(n, "r1", 60, one)).collect();
     world.waiting = (16..=18).map(|n| Waiting { method: "manual".into(), ..waiting(n, 5, one) }).collect();
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    16: admit to r1
+    17: 1st in line; needs 1 netboot, 0 free; behind run 1 (app-1, Upgrade, 1 m 0 s); about 9 min
+    18: 2nd in line; needs 1 netboot, 0 free; behind run 17 (app-17, waits, too); about 10 min
+    ");
 }
 
 #[test]
@@ -131,7 +139,13 @@ fn what_can_never_start_says_so_and_holds_up_nobody() {
     let redfish = Waiting { method: "redfish".into(), ..waiting(2, 5, SWARM) };
     let vm = Waiting { method: "vm".into(), ..waiting(3, 5, SWARM) };
     world.waiting = vec![waiting(1, 9, &[("mem_mib", 2048)]), redfish, vm, here, waiting(5, 1, SWARM)];
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    1: it can never start: needs 2048 MiB of mem, 1024 in all (runner a); declare more there, or need less
+    2: no connected runner can switch power by `redfish`
+    3: no connected runner has virtual machines; start one with `assay runner --vm`
+    4: runner b, which has what is tested, is not connected
+    5: admit to a
+    ");
     world.offers.clear();
     world.waiting.truncate(1);
     assert_eq!(world.told(), "1: no runner is connected; start one with `assay runner`");
@@ -143,12 +157,17 @@ fn one_run_of_a_target_at_a_time_and_others_pass_it() {
     world.holding = vec![holding(1, "a", 200, SWARM)];
     let same = |number, of: &str| Waiting { target_id: target(of), ..waiting(number, 9, SWARM) };
     world.waiting = vec![same(2, "app-1"), same(3, "app-1"), waiting(4, 5, SWARM), same(5, "app-4")];
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    4: admit to a
+    2: one run of a target at a time; behind run 1 (app-1, Upgrade, 3 m 20 s); about 7 min
+    5: one run of a target at a time; behind run 4 (app-4, about to start); about 10 min
+    3: one run of a target at a time; behind run 1 (app-1, Upgrade, 3 m 20 s); about 7 min
+    ");
     // One that is held for an operator has its target, and no slot.
     world.holding[0].needs.clear();
     world.holding[0].doing = "FailedHolding".to_owned();
     world.waiting.truncate(1);
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"2: one run of a target at a time; behind run 1 (app-1, FailedHolding, 3 m 20 s)");
 }
 
 #[test]
@@ -169,7 +188,13 @@ fn a_small_run_overtakes_a_large_one_only_where_that_delays_nobody() {
     ];
     // 3 is over before; 4 would take what 2 needs; 5 takes of what is left over, 6 finds nothing left of that.
     assert_eq!(world.admitted(), [3, 5]);
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    2: 1st in line; needs 7000 MiB of mem, 3000 free; behind run 1 (app-1, Upgrade, 1 m 0 s); about 9 min
+    3: admit to a
+    4: 2nd in line; behind run 2 (app-2, waits, too); about 16 min
+    5: admit to a
+    6: 3rd in line; behind run 4 (app-4, waits, too); about 19 min
+    ");
 }
 
 #[test]
@@ -177,7 +202,7 @@ fn who_overstays_is_not_believed_to_end_at_once() {
     let mut world = World::with(&[("swarm", 1)]);
     world.holding = vec![holding(1, "a", 2 * HOUR, SWARM)];
     world.waiting = vec![waiting(2, 10, SWARM)];
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"2: 1st in line; needs 1 swarm, 0 free; behind run 1 (app-1, Upgrade, 2 h 0 m); about 30 min");
 }
 
 #[test]
@@ -207,7 +232,11 @@ fn runs_go_where_there_is_most_room() {
         ..World::default()
     };
     world.holding = vec![holding(9, "b", 60, &[("swarm", 5)])];
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    1: admit to a
+    2: admit to a
+    3: admit to a
+    ");
 }
 
 #[test]
@@ -252,10 +281,10 @@ fn who_has_used_much_lately_waits_longer_and_it_wears_off() {
     assert_eq!(world.order(), [1, 2]);
     world.used = Used::of(&[past("greedy", 0)], NOW);
     assert_eq!(world.order(), [2, 1]);
+    world.used = Used::of(&[past("greedy", 2)], NOW);
+    assert_eq!(world.order(), [2, 1], "a quarter of an hour of half the fleet, shared by two, is 15 minutes");
     world.used = Used::of(&[past("greedy", 3)], NOW);
-    assert_eq!(world.order(), [2, 1], "an eighth of an hour of a half, shared by two, is seven minutes");
-    world.used = Used::of(&[past("greedy", 4)], NOW);
-    assert_eq!(world.order(), [1, 2]);
+    assert_eq!(world.order(), [1, 2], "an eighth is seven, and they are nine and a half apart");
     assert_eq!(Used::of(&[past("greedy", 9)], NOW), Used::default());
 }
 
@@ -308,15 +337,23 @@ fn operators_limit_pipelines_and_stop_the_queue() {
     world.holding = vec![holding(1, "a", 60, SWARM)];
     world.waiting = (2..=4).map(|n| waiting(n, 20 - n, SWARM)).collect();
     world.policy.limits = [(Pipeline::Recipe, 2)].into();
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    2: admit to a
+    3: 1st in line for 2 recipe runs at once, as operators have limited them; about 9 min
+    4: 2nd in line for 2 recipe runs at once, as operators have limited them
+    ");
     let stop = Stop { by: "mara".into(), why: "new switch".into(), since: NOW };
     world.policy.mode = Mode::Paused(stop.clone());
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"
+    2: the queue is paused by mara (new switch); 1st in line; behind run 1 (app-1, Upgrade, 1 m 0 s)
+    3: the queue is paused by mara (new switch); 2nd in line; behind run 2 (app-2, waits, too)
+    4: the queue is paused by mara (new switch); 3rd in line; behind run 3 (app-3, waits, too)
+    ");
     world.policy.mode = Mode::Draining(Stop { why: String::new(), ..stop });
     world.waiting.truncate(1);
-    insta::assert_snapshot!(world.told(), @"");
+    insta::assert_snapshot!(world.told(), @"2: the queue is being drained by mara: nothing new starts; 1st in line; behind run 1 (app-1, Upgrade, 1 m 0 s)");
     let stored = serde_json::to_string(&world.policy).expect("plain");
-    insta::assert_snapshot!(stored, @"");
+    insta::assert_snapshot!(stored, @r#"{"mode":{"state":"draining","by":"mara","why":"","since":1000000000000},"limits":{"recipe":2}}"#);
     assert_eq!(serde_json::from_str::<Policy>(&stored).expect("reads"), world.policy);
     assert_eq!(serde_json::from_str::<Policy>("{}").expect("reads"), Policy::default());
 }
