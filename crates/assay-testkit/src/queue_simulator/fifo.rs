@@ -23,17 +23,21 @@ pub fn first_in_first_out(
     let mut line: Vec<&Waiting> = waiting.iter().collect();
     line.sort_by_key(|run| run.number);
     let mut taken: BTreeSet<&str> = BTreeSet::new();
+    // The methods of which every runner is waited for.
+    let mut full: BTreeSet<&str> = BTreeSet::new();
     let mut out = Vec::with_capacity(line.len());
     for run in line {
         // One run of a target at a time, as everywhere; it holds up nobody.
-        if targets.contains(&run.target_id) || taken.len() == offers.len() {
+        if full.contains(run.method.as_str()) || targets.contains(&run.target_id) {
             out.push((run.id, waits()));
             continue;
         }
         let fit = |free: &Slots| run.needs.iter().all(|(pool, n)| free.get(pool).is_some_and(|f| f >= n));
-        let reach: Vec<&str> = offers
-            .iter()
-            .filter(|(_, offer)| offer.power.contains(&run.method) && fit(&offer.capacity))
+        let knowing = offers.iter().filter(|(_, offer)| offer.power.contains(&run.method));
+        let all = knowing.clone().map(|(name, _)| name.as_str());
+        let reach: Vec<&str> = knowing
+            .clone()
+            .filter(|(_, offer)| fit(&offer.capacity))
             .map(|(name, _)| name.as_str())
             .collect();
         let runner = reach.iter().find(|name| !taken.contains(**name) && fit(&free[**name]));
@@ -45,6 +49,9 @@ pub fn first_in_first_out(
             out.push((run.id, Place::Admit { runner: (*name).to_owned() }));
         } else {
             taken.extend(reach);
+            if all.clone().all(|name| taken.contains(name)) {
+                full.insert(&run.method);
+            }
             out.push((run.id, waits()));
         }
     }

@@ -23,6 +23,9 @@ pub use tally::{Figures, Tally};
 /// When simulations begin.
 pub const START: Micros = Micros::seconds(1_700_000_000);
 
+/// How often the queue is looked at, if anything happened. The engine looks at once; twenty thousand looks would take a test
+/// minutes and change no figure.
+const LOOKS_EVERY: Micros = Micros::seconds(30);
 /// How often it is counted what was used lately: it halves in an hour.
 const COUNTED_EVERY: Micros = Micros::seconds(60);
 
@@ -40,6 +43,8 @@ pub enum Rule {
 pub struct Outcome {
     /// Which run, by its place in the load.
     pub job: usize,
+    /// Where it ran.
+    pub runner: String,
     /// When it began.
     pub started_at: Micros,
     /// When it ended.
@@ -67,7 +72,7 @@ struct World<'a> {
     used: Used,
     used_at: Micros,
     took: HashMap<(TargetId, bool), Vec<Micros>>,
-    started: HashMap<usize, Micros>,
+    started: HashMap<usize, (Micros, String)>,
     told: HashMap<usize, Micros>,
     outcomes: Vec<Outcome>,
 }
@@ -99,7 +104,8 @@ impl<'a> World<'a> {
         let changes =
             self.load.silences.iter().flat_map(|s| [s.from, s.until]).filter(|at| *at > self.now).min();
         let changes = changes.filter(|_| !self.waiting.is_empty());
-        let Some(now) = [arrives, ends, changes].into_iter().flatten().min() else { return false };
+        let Some(next) = [arrives, ends, changes].into_iter().flatten().min() else { return false };
+        let now = Micros((next.0 + LOOKS_EVERY.0 - 1) / LOOKS_EVERY.0 * LOOKS_EVERY.0).max(self.now);
         self.now = now;
         while let Some((at, job)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
             self.ends.pop_first();
@@ -161,7 +167,7 @@ impl<'a> World<'a> {
         for run in begun {
             let index = number_of(run.id);
             let job = &self.load.jobs[index];
-            self.started.insert(index, self.now);
+            self.started.insert(index, (self.now, admitted[&run.id].clone()));
             self.ends.insert((self.now.plus(job.takes), index));
             self.holding.push(job.holding(&run, &admitted[&run.id], self.now));
         }
@@ -171,7 +177,7 @@ impl<'a> World<'a> {
         let job = &self.load.jobs[index];
         let number = job.number(index);
         self.holding.retain(|run| run.number != number);
-        let started_at = self.started[&index];
+        let (started_at, runner) = self.started[&index].clone();
         let took = self.took.entry((job.target_id, job.quick)).or_default();
         took.insert(0, at.since(started_at));
         took.truncate(history::LATEST);
@@ -183,7 +189,7 @@ impl<'a> World<'a> {
             ended_at: at,
         });
         let told = self.told.get(&index).copied();
-        self.outcomes.push(Outcome { job: index, started_at, ended_at: at, told });
+        self.outcomes.push(Outcome { job: index, runner, started_at, ended_at: at, told });
     }
 
     fn expected(&self, job: &Job) -> Micros {
