@@ -26,6 +26,8 @@ pub struct Snapshot<'a> {
     pub off: bool,
     /// The runner that a queued run is given to now, if its turn has come.
     pub runner: Option<&'a str>,
+    /// Whether it stands in a line that moves: its turn comes, and nobody has to be told that it waits.
+    pub in_line: bool,
     /// The later run that has taken this one's place, if there is one.
     pub superseded_by: Option<i64>,
     /// Another run on the same runner that has its network stage open: the two would share one wire.
@@ -291,6 +293,7 @@ fn news(s: &Snapshot<'_>, now: Micros) -> Option<News> {
             let before = hour.0.min(tenth);
             (now.0 >= until.0 - before && now < until).then_some(News::HoldExpiring { until })
         }
+        RunState::Queued if s.in_line => None,
         RunState::Queued => stuck(run.created_at),
         RunState::Cancelling => stuck(run.decisions.last().map_or(run.created_at, |d| d.at)),
         RunState::Running => {

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::decide::{Action, NETWORK, Snapshot, decide};
 use crate::line::Line;
-use crate::queue::Place;
+use crate::queue::{Cause, Place};
 use crate::{Engine, EngineError, janitor};
 
 /// How often everything is looked at even when nothing happens.
@@ -33,6 +33,9 @@ const RECENT: u32 = 50;
 pub async fn run(engine: Engine) {
     if let Err(problem) = recover(&engine).await {
         error!(error = %problem, "recovery of finished runs failed; their reports are rendered on demand");
+    }
+    if let Err(problem) = name_older_runs(&engine).await {
+        error!(error = %problem, "open runs could not be read; trying again in a second");
     }
     // Dropped with this future, and with it what it is doing.
     let mut janitor = JoinSet::new();
@@ -115,6 +118,8 @@ impl Engine {
             Some(Place::Admit { runner }) => Some(runner.as_str()),
             _ => None,
         };
+        let in_line =
+            matches!(around.places.get(&run.id), Some(Place::Wait(wait)) if wait.cause != Cause::Runner);
         let told = self.live.told(run.id);
         let snapshot = Snapshot {
             run,
@@ -123,6 +128,7 @@ impl Engine {
             lease_until: granted.max(self.live.started().plus(self.tuning.lease)),
             off: self.live.is_off(run.id),
             runner,
+            in_line,
             superseded_by: around.superseded.get(&run.id).copied(),
             network_busy: network_busy(run, open),
             told: &told,
@@ -174,6 +180,23 @@ fn about_to_measure_network(run: &RunView) -> bool {
 
 fn wire_is_taken(by: i64) -> String {
     format!("run {by} on the same runner is measuring its network; one at a time")
+}
+
+/// A run goes on where a restart interrupted it, also when another version of Assay was started. Its evidence is then of two
+/// versions, which draining the queue before the upgrade would have avoided.
+async fn name_older_runs(engine: &Engine) -> Result<(), EngineError> {
+    let here = env!("CARGO_PKG_VERSION");
+    for run in engine.store.open_views().await? {
+        let began = run.started_at.is_some() && !run.state().is_terminal();
+        if began && run.created.harness != here {
+            warn!(
+                run.number = run.created.number,
+                "the run was begun by Assay {}, this is {here}; `assay queue drain --wait` before an upgrade lets runs end first",
+                run.created.harness
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A crash between the seal and the stored report leaves a sealed run without one.

@@ -28,7 +28,7 @@ fn ten_thousand_runs_and_the_page_about_them() {
     // One run hangs for half a day, and a runner is silent for an hour.
     let (without, with) = simulations.beside_the_wedges();
     assert_eq!(with.all.runs, without.all.runs, "nobody is left behind");
-    assert!(with.all.p50 < without.all.p50 + 600.0, "{} s beside {} s", with.all.p50, without.all.p50);
+    assert!(with.all.p50 < without.all.p50 + 1200.0, "{} s beside {} s", with.all.p50, without.all.p50);
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/scheduler.md");
     let text = page(&simulations);
@@ -45,7 +45,7 @@ fn ten_thousand_runs_and_the_page_about_them() {
 /// What a run that is on its runner for ever would do to others, if it could.
 #[test]
 fn a_run_that_hangs_and_a_runner_that_is_silent_hold_up_nobody() {
-    let load = Load::drawn(1500, 3).with_wedges();
+    let load = Load::drawn(4000, 3).with_wedges();
     let outcomes = simulate(&load, Rule::Fair);
     assert_eq!(outcomes.len(), load.jobs.len());
     let hangs = load.wedged().expect("one does");
@@ -63,11 +63,15 @@ fn a_run_that_hangs_and_a_runner_that_is_silent_hold_up_nobody() {
 /// More is asked for than the fleet can do, all the time, by people who go before sweeps: the sweeps' turn comes as well.
 #[test]
 fn what_nobody_waits_for_is_not_starved_by_more_than_the_fleet_can_do() {
-    let mut load = Load::drawn(3000, 5);
+    let mut load = Load::drawn(2500, 5);
     // Everything in half the time.
     let start = load.jobs[0].asked_at;
-    for job in &mut load.jobs {
+    for (place, job) in load.jobs.iter_mut().enumerate() {
         job.asked_at = Micros(start.0 + job.asked_at.since(start).0 / 2);
+        if place % 20 == 0 {
+            job.priority = Priority::Schedule;
+            job.requester = "nightly".to_owned();
+        }
     }
     let outcomes = simulate(&load, Rule::Fair);
     assert_eq!(outcomes.len(), load.jobs.len());

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 10] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 11] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
