@@ -12,6 +12,8 @@ pub const QUICK: &str = "quick";
 
 /// What runs of recipes and images take of processors and disks where nothing is declared.
 const ONE_EACH: [&str; 2] = ["cpu", "io"];
+/// What a recipe's run takes of memory where nothing is declared: its daemon and a small app.
+const RECIPE_MEM_MIB: u64 = 512;
 
 /// A run that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +132,8 @@ pub(crate) fn method(created: &RunCreated) -> &str {
 }
 
 /// What a run takes while it runs: what its power settings declare, `{"needs": {"mem_mib": 4096}}`; for a machine that
-/// boots one netboot slot; for what the runner does itself a processor and a tenth of the disks, unless it says otherwise.
+/// boots one netboot slot; for what the runner does itself a processor and a tenth of the disks, and for a recipe a little
+/// memory, unless it says otherwise.
 pub(crate) fn needs(created: &RunCreated) -> Slots {
     let declared = created.power.get("needs").and_then(|needs| needs.as_object());
     let declared = declared.into_iter().flatten().filter_map(|(pool, n)| Some((pool.clone(), n.as_u64()?)));
@@ -141,6 +144,9 @@ pub(crate) fn needs(created: &RunCreated) -> Slots {
         for pool in ONE_EACH {
             needs.entry(pool.to_owned()).or_insert(1);
         }
+    }
+    if created.pipeline == Pipeline::Recipe {
+        needs.entry("mem_mib".to_owned()).or_insert(RECIPE_MEM_MIB);
     }
     needs.retain(|_, n| *n > 0);
     needs

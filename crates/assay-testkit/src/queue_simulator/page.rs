@@ -174,7 +174,7 @@ needs from its start to its end:\n\n\
 | `netboot` | 16 | 1 for a machine under test |\n\
 | `vm` | one for every two processors, with `--vm` | 1 for an image on a virtual machine |\n\
 | `swarm` | one for every two processors, with `--swarm` | 1 for a recipe |\n\
-| `mem_mib` | four fifths of the memory | an image: its machine's memory; a recipe: `needs.mem_mib` |\n\
+| `mem_mib` | four fifths of the memory | an image: its machine's memory; a recipe: `needs.mem_mib`, or 512 |\n\
 | `cpu` | as many as there are | 1, or `needs.cpu` of a recipe |\n\
 | `io` | 10 | 1, or `needs.io` of a recipe: 10 has the disks to itself |\n\
 | `kvm` | none | what a host's power settings say |\n\n\
