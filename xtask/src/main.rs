@@ -13,6 +13,7 @@ mod demo;
 mod live_image;
 mod place;
 mod providers;
+mod scheduler;
 mod schemas;
 mod setup;
 mod test;
@@ -46,6 +47,8 @@ enum Chore {
     LiveImage(live_image::LiveImage),
     /// Writes the JSON schemas of what Assay reads and writes.
     Schemas(schemas::Schemas),
+    /// Simulates the queue and writes the page about it, docs/reference/scheduler.md; a test holds it against the simulator.
+    Scheduler,
     /// Measures the speeds that Assay promises.
     Bench(bench::Bench),
     /// Checks that no crate depends on one that it must not know.
@@ -71,6 +74,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Providers(options) => providers::run(&options),
         Chore::LiveImage(options) => live_image::run(&options),
         Chore::Schemas(options) => schemas::run(&options),
+        Chore::Scheduler => scheduler::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Boundaries => boundaries::run(),
     }

@@ -9,6 +9,7 @@ pub mod compat;
 pub mod images;
 pub mod notify;
 pub mod operator;
+pub mod queue;
 pub mod recipes;
 pub mod runner;
 pub mod shell;

@@ -2,7 +2,7 @@
 
 use assay_model::host::order::RunOptions;
 use assay_model::report::Report;
-use assay_model::{DecisionKind, Mac, Micros, Pipeline, RunResult, RunState, StageName};
+use assay_model::{Asked, DecisionKind, Mac, Micros, Pipeline, RunResult, RunState, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -96,6 +96,9 @@ pub struct TestRecipe {
     /// Codes of checks to switch off; for `assay prove`.
     #[serde(default)]
     pub muted: Vec<String>,
+    /// On whose behalf: its place in the queue depends on it.
+    #[serde(default, skip_serializing_if = "Asked::is_default")]
+    pub asked: Asked,
 }
 
 /// A physical machine in place of a virtual one.
@@ -144,6 +147,12 @@ pub struct RunSummary {
     pub completed_at: Option<Micros>,
     /// For a run that waits: what for.
     pub waiting: Option<String>,
+    /// For a run in the queue: its place in the line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
+    /// For a run in the queue: in about how many seconds it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_in_s: Option<i64>,
 }
 
 /// `GET /api/v1/runs/{number}`.

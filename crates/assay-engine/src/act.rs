@@ -12,8 +12,8 @@ use assay_model::host::spec::HostSpec;
 use assay_model::state::FailedAt;
 use assay_model::view::AttemptOutcome;
 use assay_model::{
-    EventBody, Finding, Judgement, Micros, Owner, Pipeline, RunResult, RunState, RunView, Severity, Sha256,
-    StageName, Verdict, journal,
+    Decision, DecisionKind, EventBody, Finding, Judgement, Micros, Owner, Pipeline, RunResult, RunState,
+    RunView, Severity, Sha256, StageName, Verdict, journal,
 };
 use assay_pipelines::image::{self, ImageInput};
 use assay_pipelines::recipe::{self, RecipeInput};
@@ -82,6 +82,8 @@ impl Engine {
                 Changes { events, writes: vec![completed] }
             }
             Action::ConfirmCancel { how } => one(EventBody::CancelConfirmed { how }),
+            Action::Overtake { by } => overtaken(by),
+            Action::Supersede { by } => one(EventBody::Superseded { by }),
             Action::Seal => return self.seal(run).await,
         };
         if changes.events.is_empty() && changes.writes.is_empty() {
@@ -548,6 +550,17 @@ fn unmoved(fresh: &RunView, known: i64, changes: Changes) -> Result<Changes, Eng
         return Ok(changes);
     }
     Err(EngineError::Refused("news came in meanwhile".to_owned()))
+}
+
+/// The dispatcher's own decision: a later run of the same pull request makes this one pointless.
+fn overtaken(by: i64) -> Changes {
+    let decision = Decision {
+        kind: DecisionKind::Cancel,
+        by: "assay".to_owned(),
+        why: format!("run {by} tests a newer commit of the same pull request"),
+        serials: Vec::new(),
+    };
+    Changes { events: vec![EventBody::Decided { decision }], writes: Vec::new() }
 }
 
 fn boot_failed(run: &RunView, message: String) -> Changes {

@@ -26,6 +26,10 @@ pub struct Snapshot<'a> {
     pub off: bool,
     /// The runner that a queued run is given to now, if its turn has come.
     pub runner: Option<&'a str>,
+    /// Whether it stands in a line that moves: its turn comes, and nobody has to be told that it waits.
+    pub in_line: bool,
+    /// The later run that has taken this one's place, if there is one.
+    pub superseded_by: Option<i64>,
     /// Another run on the same runner that has its network stage open: the two would share one wire.
     pub network_busy: Option<i64>,
     /// What was told about the run already, by its key.
@@ -104,6 +108,16 @@ pub enum Action {
         /// How that is known.
         how: String,
     },
+    /// Stop a run that a later one has overtaken.
+    Overtake {
+        /// The later one's number.
+        by: i64,
+    },
+    /// The run is over: a later one has taken its place.
+    Supersede {
+        /// The later one's number.
+        by: i64,
+    },
     /// Sign the verdict.
     Seal,
     /// Nothing to do before this time (or before something happens).
@@ -175,6 +189,9 @@ pub fn decide(s: &Snapshot<'_>, now: Micros) -> Action {
     if run.state().is_terminal() {
         return over(s, now);
     }
+    if let Some(action) = s.superseded_by.and_then(|by| overtaken(s, by, now)) {
+        return action;
+    }
     if let Some(action) = liveness(s, now) {
         return action;
     }
@@ -227,6 +244,20 @@ fn over(s: &Snapshot<'_>, now: Micros) -> Action {
     }
 }
 
+/// Nobody wants the verdict of a commit that has a newer one. One that waits is over at once; one that has begun is stopped
+/// as a cancelled one is, and gives its target back when that is done.
+fn overtaken(s: &Snapshot<'_>, by: i64, now: Micros) -> Option<Action> {
+    match s.run.state() {
+        RunState::Queued => Some(Action::Supersede { by }),
+        RunState::Cancelling => {
+            let stopping =
+                if s.run.created.has_machine() { cancelling(s, now) } else { indoors::cancelling(s, now) };
+            matches!(stopping, Action::ConfirmCancel { .. }).then_some(Action::Supersede { by })
+        }
+        _ => Some(Action::Overtake { by }),
+    }
+}
+
 fn liveness(s: &Snapshot<'_>, now: Micros) -> Option<Action> {
     let run = s.run;
     let enrolled = run.enrolled.as_ref()?;
@@ -262,6 +293,7 @@ fn news(s: &Snapshot<'_>, now: Micros) -> Option<News> {
             let before = hour.0.min(tenth);
             (now.0 >= until.0 - before && now < until).then_some(News::HoldExpiring { until })
         }
+        RunState::Queued if s.in_line => None,
         RunState::Queued => stuck(run.created_at),
         RunState::Cancelling => stuck(run.decisions.last().map_or(run.created_at, |d| d.at)),
         RunState::Running => {

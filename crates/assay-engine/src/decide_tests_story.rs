@@ -220,6 +220,8 @@ impl Story {
             lease_until: last_seen.plus(tuning.lease).max(started.plus(tuning.lease)),
             off: self.off,
             runner: self.runner,
+            in_line: false,
+            superseded_by: None,
             network_busy: self.network_busy,
             told: &self.told,
             step_since: Micros::seconds(self.step_since),

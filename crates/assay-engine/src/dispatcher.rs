@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::decide::{Action, NETWORK, Snapshot, decide};
-use crate::queue::{self, Place, Using, Waiting};
+use crate::line::Line;
+use crate::queue::{Cause, Place};
 use crate::{Engine, EngineError, janitor};
 
 /// How often everything is looked at even when nothing happens.
@@ -32,6 +33,9 @@ const RECENT: u32 = 50;
 pub async fn run(engine: Engine) {
     if let Err(problem) = recover(&engine).await {
         error!(error = %problem, "recovery of finished runs failed; their reports are rendered on demand");
+    }
+    if let Err(problem) = name_older_runs(&engine).await {
+        error!(error = %problem, "open runs could not be read; trying again in a second");
     }
     // Dropped with this future, and with it what it is doing.
     let mut janitor = JoinSet::new();
@@ -58,7 +62,9 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
     let ids: Vec<RunId> = open.iter().map(|run| run.id).collect();
     engine.live.prune(engine.now(), &ids);
     let leases = engine.store.leases().await?.into_iter().map(|lease| (lease.run, lease.expires)).collect();
-    let around = Around { leases, places: engine.line_up(&open) };
+    let Line { places, superseded } = engine.line_up(&open).await?;
+    engine.tell_who_measures(&open);
+    let around = Around { leases, places, superseded };
     for run in &open {
         // Most of them wait. What is to be done about the others is decided once more, on their newest state.
         if matches!(engine.next(run, &around, &open), Action::Wait { .. }) {
@@ -80,6 +86,7 @@ pub async fn turn(engine: &Engine) -> Result<(), EngineError> {
 struct Around {
     leases: HashMap<RunId, Micros>,
     places: BTreeMap<RunId, Place>,
+    superseded: BTreeMap<RunId, i64>,
 }
 
 /// Acts on one run until there is nothing to do now.
@@ -111,6 +118,8 @@ impl Engine {
             Some(Place::Admit { runner }) => Some(runner.as_str()),
             _ => None,
         };
+        let in_line =
+            matches!(around.places.get(&run.id), Some(Place::Wait(wait)) if wait.cause != Cause::Runner);
         let told = self.live.told(run.id);
         let snapshot = Snapshot {
             run,
@@ -119,6 +128,8 @@ impl Engine {
             lease_until: granted.max(self.live.started().plus(self.tuning.lease)),
             off: self.live.is_off(run.id),
             runner,
+            in_line,
+            superseded_by: around.superseded.get(&run.id).copied(),
             network_busy: network_busy(run, open),
             told: &told,
             step_since: self.live.step_since(run.id),
@@ -128,26 +139,10 @@ impl Engine {
         decide(&snapshot, now)
     }
 
-    /// What becomes of every queued run, and what those that wait are told.
-    fn line_up(&self, open: &[Arc<RunView>]) -> BTreeMap<RunId, Place> {
-        let (mut using, mut queue, mut waits) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for run in open {
-            if run.state() == RunState::Queued {
-                queue.push(Waiting::of(run));
-            }
-            if let Some(busy) = network_busy(run, open) {
-                waits.insert(run.id, wire_is_taken(busy));
-            }
-            using.extend(Using::of(run));
-        }
-        let places = queue::place(&self.live.waiting_runners(), &using, &queue);
-        for (id, place) in &places {
-            if let Place::Wait { reason } = place {
-                waits.insert(*id, reason.clone());
-            }
-        }
-        self.live.set_waits(waits);
-        places.into_iter().collect()
+    /// What runs wait for that have begun: one at a time measures its network on a runner.
+    fn tell_who_measures(&self, open: &[Arc<RunView>]) {
+        let busy = open.iter().filter_map(|run| Some((run.id, wire_is_taken(network_busy(run, open)?))));
+        self.live.set_waits(busy.collect());
     }
 
     /// Why a run waits, for people: in the queue, or for the wire. None for one that does not.
@@ -161,14 +156,7 @@ impl Engine {
 
     /// Why a queued run waits, for people.
     pub fn waiting_reason(&self, run: &RunView) -> String {
-        let known = self.live.waits_for(run.id);
-        known.unwrap_or_else(|| {
-            let alone = queue::place(&self.live.waiting_runners(), &[], &[Waiting::of(run)]);
-            match alone.into_iter().next() {
-                Some((_, Place::Wait { reason })) => reason,
-                _ => "about to start".to_owned(),
-            }
-        })
+        self.place(run).map_or_else(|| "about to start".to_owned(), |wait| wait.reason)
     }
 }
 
@@ -192,6 +180,23 @@ fn about_to_measure_network(run: &RunView) -> bool {
 
 fn wire_is_taken(by: i64) -> String {
     format!("run {by} on the same runner is measuring its network; one at a time")
+}
+
+/// A run goes on where a restart interrupted it, also when another version of Assay was started. Its evidence is then of two
+/// versions, which draining the queue before the upgrade would have avoided.
+async fn name_older_runs(engine: &Engine) -> Result<(), EngineError> {
+    let here = env!("CARGO_PKG_VERSION");
+    for run in engine.store.open_views().await? {
+        let began = run.started_at.is_some() && !run.state().is_terminal();
+        if began && run.created.harness != here {
+            warn!(
+                run.number = run.created.number,
+                "the run was begun by Assay {}, this is {here}; `assay queue drain --wait` before an upgrade lets runs end first",
+                run.created.harness
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A crash between the seal and the stored report leaves a sealed run without one.

@@ -22,6 +22,7 @@ pub mod images;
 mod indoors;
 pub mod install;
 pub mod janitor;
+pub mod line;
 pub mod live;
 pub mod outside;
 pub mod permits;
@@ -93,6 +94,7 @@ pub struct Engine {
     pub(crate) live: Live,
     pub(crate) wake: Arc<Notify>,
     pub(crate) tuning: Tuning,
+    pub(crate) remembered: Arc<tokio::sync::Mutex<line::Remembered>>,
 }
 
 /// The engine's time limits. The defaults are the documented contract; tests shorten them.
@@ -166,7 +168,8 @@ impl Engine {
     ) -> Self {
         let live = Live::new(clock.now());
         let guard = Arc::new(NobodyAsks);
-        Self { store, artifacts, clock, sealer, guard, live, wake: Arc::new(Notify::new()), tuning }
+        let (wake, remembered) = (Arc::new(Notify::new()), Arc::default());
+        Self { store, artifacts, clock, sealer, guard, live, wake, tuning, remembered }
     }
 
     /// The same with somebody to ask clusters about their members. Without, no disk of a member is ever erased.

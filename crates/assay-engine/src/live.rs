@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use assay_model::host::parts::PartId;
 use assay_model::{Micros, RunId, Sha256};
 
+use crate::queue::Wait;
+
 /// An agent silent for this long is no longer remembered; every lease has ended long before.
 const FORGET_AFTER: Micros = Micros::seconds(3600);
 
@@ -27,8 +29,10 @@ struct Inner {
     waiting_runners: BTreeMap<String, Offer>,
     /// What people were told about runs and no event of the journal says.
     told: BTreeMap<RunId, BTreeSet<String>>,
-    /// What runs wait for that are not waited for by the machine.
+    /// What runs wait for that have begun.
     waits: BTreeMap<RunId, String>,
+    /// What queued runs wait for.
+    places: BTreeMap<RunId, Wait>,
     /// The parts in inventories that were read lately, by the evidence's digest: never stale.
     parts: HashMap<Sha256, Arc<Vec<PartId>>>,
 }
@@ -58,6 +62,7 @@ impl Live {
             waiting_runners: BTreeMap::new(),
             told: BTreeMap::new(),
             waits: BTreeMap::new(),
+            places: BTreeMap::new(),
             parts: HashMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)), started }
@@ -93,13 +98,22 @@ impl Live {
         self.lock().waiting_runners.clone()
     }
 
-    /// What a run waits for that is not its machine: its turn in the queue, or the wire.
+    /// What a run that has begun waits for and that is not its machine: the wire.
     pub fn waits_for(&self, run: RunId) -> Option<String> {
         self.lock().waits.get(&run).cloned()
     }
 
     pub(crate) fn set_waits(&self, waits: BTreeMap<RunId, String>) {
         self.lock().waits = waits;
+    }
+
+    /// What a queued run waits for, as of the dispatcher's last turn.
+    pub(crate) fn place(&self, run: RunId) -> Option<Wait> {
+        self.lock().places.get(&run).cloned()
+    }
+
+    pub(crate) fn set_places(&self, places: BTreeMap<RunId, Wait>) {
+        self.lock().places = places;
     }
 
     /// Since when the agent has been saying the same about what it does; the start of the server at the earliest.

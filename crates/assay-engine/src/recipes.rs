@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::order::RunOptions;
-use assay_model::{Pipeline, RunView, TargetId};
+use assay_model::{Asked, Pipeline, RunView, TargetId};
 use assay_pipelines::recipe::harness::Harness;
 use assay_pipelines::recipe::{self, RecipeSpec};
 use serde_json::{Value, json};
@@ -27,12 +27,14 @@ pub struct RecipeRequest {
     pub muted: Vec<String>,
     /// Who asks.
     pub by: String,
+    /// On whose behalf.
+    pub asked: Asked,
 }
 
 impl Engine {
     /// Queues a run over a recipe.
     pub async fn test_recipe(&self, request: RecipeRequest) -> Result<Arc<RunView>, EngineError> {
-        let RecipeRequest { mut spec, only, runner, mut muted, by } = request;
+        let RecipeRequest { mut spec, only, runner, mut muted, by, asked } = request;
         if spec.asked.skip_generic {
             muted.extend(recipe::GENERIC.map(str::to_owned));
         }
@@ -42,8 +44,11 @@ impl Engine {
         spec.stages = stages.iter().map(|stage| stage.name.0.clone()).collect();
         let name = spec.name.clone();
         let mut needs = json!({ "swarm": 1 });
-        if let Some(memory) = spec.settings.needs.mem_mib {
-            needs["mem_mib"] = json!(memory);
+        let declared = &spec.settings.needs;
+        for (pool, n) in [("mem_mib", declared.mem_mib), ("cpu", declared.cpu), ("io", declared.io)] {
+            if let Some(n) = n {
+                needs[pool] = json!(n);
+            }
         }
         let mut power = json!({ "method": SWARM, "needs": needs });
         if let Some(runner) = runner {
@@ -68,7 +73,7 @@ impl Engine {
             requested_by: by,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
             muted,
-            options: RunOptions { left_out, ..RunOptions::default() },
+            options: RunOptions { left_out, asked, ..RunOptions::default() },
         };
         self.create(created).await
     }

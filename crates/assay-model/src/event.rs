@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::host::order::{IperfServer, RunOptions};
 use crate::{
-    Decision, Finding, Judgement, Mac, Micros, Pipeline, RunResult, Sha256, StageName, StagePlan, TargetId,
+    Decision, Finding, Judgement, Mac, Micros, Pipeline, Priority, RunResult, Sha256, StageName, StagePlan,
+    TargetId,
 };
 
 /// The version written by this code, for every kind.
@@ -79,6 +80,12 @@ impl RunCreated {
     /// Whether nothing was spared: no check is switched off, no stage left out, and it was to begin at the beginning.
     pub const fn is_whole(&self) -> bool {
         self.muted.is_empty() && self.options.left_out.is_empty() && self.options.from_phase.is_none()
+    }
+
+    /// Whether it may be queued while its target is under test, and wait for that. Machines and what people ask for are
+    /// refused instead: they should hear of it at once.
+    pub const fn may_wait_for_its_target(&self) -> bool {
+        !self.has_machine() && !matches!(self.options.asked.priority, Priority::Operator)
     }
 
     /// Whether a machine boots over the network for it, and is switched on and off. Otherwise the runner does the work

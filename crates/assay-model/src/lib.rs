@@ -4,6 +4,7 @@
 //! can be in, what may happen to it ([`event`]), how the pieces fold into one picture ([`view`])
 //! and how a verdict is reached ([`verdict`]). Nothing here does I/O, reads a clock or is async.
 
+pub mod asked;
 pub mod check;
 pub mod clock;
 pub mod compat;
@@ -27,6 +28,7 @@ pub mod text;
 pub mod verdict;
 pub mod view;
 
+pub use asked::{Asked, Priority};
 pub use check::{Check, Coverage, Judgement, bytes};
 pub use clock::{Clock, Micros};
 pub use decision::{Decision, DecisionKind};

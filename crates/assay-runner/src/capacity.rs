@@ -7,14 +7,18 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// The pools that there are, and what one slot of each stands for.
-const POOLS: [(&str, &str); 6] = [
+const POOLS: [(&str, &str); 7] = [
     ("netboot", "machines under test at once"),
     ("vm", "images under test at once, each on a virtual machine"),
     ("swarm", "recipes under test at once, each in a Docker daemon of its own"),
-    ("mem_mib", "MiB of this host's memory for simulated machines"),
-    ("cpu", "processors of this host for simulated machines"),
-    ("io", "machines at once that load this host's disks"),
+    ("mem_mib", "MiB of this host's memory for runs"),
+    ("cpu", "processors of this host for runs"),
+    ("io", "tenths of this host's disks for runs"),
+    ("kvm", "machines at once that use this host's virtualisation"),
 ];
+
+/// The disks of a host, in slots of `io`: a recipe says how many of ten it takes.
+const WHOLE_DISKS: u64 = 10;
 
 /// The slots of one pool: `netboot=4`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +86,16 @@ pub fn capacity(slots: &[Slots]) -> Result<BTreeMap<String, u64>, BadSlots> {
     Ok(out)
 }
 
-/// What a runner declares that tests images or recipes and says nothing else: one for every two processors, four fifths of
-/// the memory.
+/// What a runner declares that tests images or recipes and says nothing else: one for every two processors, all processors,
+/// its disks in tenths, four fifths of the memory.
 pub(crate) fn for_benches(declared: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let mut out = declared.clone();
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     for pool in ["vm", "swarm"] {
         out.entry(pool.to_owned()).or_insert((processors / 2).max(1));
+    }
+    for (pool, all) in [("cpu", processors), ("io", WHOLE_DISKS)] {
+        out.entry(pool.to_owned()).or_insert(all);
     }
     let memory = rustix::system::sysinfo();
     let bytes = (memory.totalram as u64).saturating_mul(u64::from(memory.mem_unit));

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use assay_engine::Engine;
+use assay_engine::live::Offer;
 use assay_model::event::EventBody;
 use assay_model::{DecisionKind, Finding, Judgement, Mac, RunResult, Severity, Sha256, Verdict};
 use assay_store::{Changes, Write};
@@ -26,6 +27,9 @@ async fn main() -> anyhow::Result<()> {
     println!("http://{} operator / {PASSWORD}", server.addresses()?.operators);
     let engine = server.app().engine.clone();
     let running = fleet(&engine).await?;
+    let capacity = [("netboot", 2), ("mem_mib", 32_768), ("cpu", 16)].map(|(pool, n)| (pool.to_owned(), n));
+    let offer = Offer { power: ["manual".to_owned()].into(), capacity: capacity.into() };
+    let _runner = engine.offering("rack7", offer);
     tokio::spawn(beat(running));
     server.serve(async { drop(tokio::signal::ctrl_c().await) }).await?;
     Ok(())

@@ -164,7 +164,9 @@ impl Store {
         let tx = self.db().begin(CREATE).await?;
         // Taking the number first also makes creations wait for each other.
         created.number = db::next_number(&tx, "run").await.doing(CREATE)?;
-        refuse_if_busy(&tx, &created).await?;
+        if !created.may_wait_for_its_target() {
+            refuse_if_busy(&tx, &created).await?;
+        }
         bulk::ensure_day(&tx, at).await.doing(CREATE)?;
 
         let event = Event { seq: 1, at, body: EventBody::RunCreated(Box::new(created)) };

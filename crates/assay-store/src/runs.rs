@@ -109,6 +109,17 @@ impl Store {
         rows.into_iter().map(Row::decode).collect()
     }
 
+    /// Runs that ended after `since`, the latest first, at most so many.
+    pub async fn runs_ended_since(&self, since: Micros, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+        let sql =
+            "SELECT number, id, target_id, target, pipeline, profile, state, stage_index, stage_name, result,
+                overridden, failed_stage, created_at, started_at, completed_at, sealed
+            FROM runs WHERE completed_at > $1 ORDER BY completed_at DESC, number DESC LIMIT $2";
+        let values = values![since.0, i64::from(limit)];
+        let rows: Vec<Row> = db::all(self.db().reader(), sql, values).await.doing(LIST)?;
+        rows.into_iter().map(Row::decode).collect()
+    }
+
     /// Runs, newest first.
     pub async fn list_runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
         let mut sql =

@@ -15,6 +15,7 @@ pub mod canned;
 mod clock;
 mod cluster;
 mod machine;
+pub mod queue_simulator;
 mod runner;
 mod sealer;
 mod server;

@@ -56,6 +56,8 @@ enum What {
     Journal,
     /// From the end of a stage to the start of the next (goal: p99 of 10 ms).
     Stages,
+    /// Whose turn it is among ten thousand waiting runs (goal: 20 ms, and twice as many in little more than twice the time).
+    Queue,
     /// From starting the server to its first page (goal: 150 ms).
     Server,
     /// A thousand simulated machines at one server, minutes (goals: p99 of 50 ms, no reading lost, a silent machine
@@ -136,7 +138,7 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         only => only.contains(&what),
     };
     let mut figures = Vec::new();
-    if [What::Journal, What::Stages, What::Server, What::Agents].into_iter().any(wanted) {
+    if [What::Journal, What::Stages, What::Queue, What::Server, What::Agents].into_iter().any(wanted) {
         let bench = Programs::build()?;
         let folder = Folder::make(options.folder.as_deref())?;
         if wanted(What::Journal) {
@@ -144,6 +146,9 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         }
         if wanted(What::Stages) {
             figures.push(("stages", stages(&bench, &folder)?));
+        }
+        if wanted(What::Queue) {
+            figures.extend(queue(&bench, options.rounds)?.map(|figure| ("queue", figure)));
         }
         if wanted(What::Server) {
             figures.push(("server", server::measure(&bench.assay, &folder.sub("server")?, options.rounds)?));
@@ -226,6 +231,21 @@ fn stages(bench: &Programs, folder: &Folder) -> Result<Figure> {
     Ok(Figure::limit("stage end to next stage start, p99", number(&said, "value")?, "ms", 10.0, note))
 }
 
+fn queue(bench: &Programs, rounds: u32) -> Result<[Figure; 2]> {
+    let said = measure(&bench.queue, &["bench".into(), rounds.to_string().into()])?;
+    let of = |waiting: &str| number(&said["sizes"], waiting);
+    let (half, whole) = (of("10000")?, of("20000")?);
+    let note = format!(
+        "median of {rounds}; {:.1} ms for 2,500 runs, {:.1} for 5,000, {whole:.1} for 20,000",
+        of("2500")?,
+        of("5000")?
+    );
+    Ok([
+        Figure::limit("whose turn it is, 10,000 waiting runs", half, "ms", 20.0, note.clone()),
+        Figure::limit("time for 20,000 waiting runs, of that for 10,000", whole / half, "times", 3.0, note),
+    ])
+}
+
 /// Runs one measuring program; what it prints on stdout is its result.
 fn measure(program: &Path, args: &[std::ffi::OsString]) -> Result<Value> {
     let output = Command::new(program)
@@ -249,6 +269,7 @@ struct Programs {
     journal: PathBuf,
     stages: PathBuf,
     agents: PathBuf,
+    queue: PathBuf,
 }
 
 impl Programs {
@@ -266,6 +287,8 @@ impl Programs {
                 "bench_stages",
                 "--example",
                 "bench_agents",
+                "--example",
+                "queue_simulator",
             ])
             .current_dir(place::repository());
         eprintln!("bench: {}", tool::show(&build));
@@ -277,6 +300,7 @@ impl Programs {
             journal: example("bench_journal"),
             stages: example("bench_stages"),
             agents: example("bench_agents"),
+            queue: example("queue_simulator"),
         })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::permit::SignedPermit;
-use crate::StageName;
+use crate::{Asked, StageName};
 
 /// How thorough a run is.
 #[derive(
@@ -117,6 +117,9 @@ pub struct RunOptions {
     /// had is told by Prepare; either way such a run speaks for less than one from the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_phase: Option<String>,
+    /// On whose behalf: what its place in the queue depends on.
+    #[serde(skip_serializing_if = "Asked::is_default")]
+    pub asked: Asked,
 }
 
 impl RunOptions {

@@ -11,6 +11,7 @@ mod live;
 mod network;
 mod notify;
 mod operators;
+mod queue;
 mod recipes;
 mod runs;
 mod shell;
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(gate::routes())
         .merge(janitor::routes())
         .merge(runs::routes())
+        .merge(queue::routes())
         .merge(shell::routes())
         .merge(live::routes())
         .merge(network::routes())
@@ -45,4 +47,5 @@ pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
 pub(crate) use images::{history as image_history, images};
 pub(crate) use notify::{status as notifications, test as test_sinks};
+pub(crate) use queue::{queue, rule as rule_queue};
 pub(crate) use recipes::{history as recipe_history, recipes};

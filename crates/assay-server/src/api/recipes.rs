@@ -182,8 +182,8 @@ async fn test(
 ) -> Result<Json<RunSummary>, ApiError> {
     let spec = RecipeSpec::of(&asked.spec).map_err(ApiError::invalid)?;
     check_name(&spec.name)?;
-    let TestRecipe { only, runner, muted, .. } = asked;
-    let request = RecipeRequest { spec, only, runner, muted, by: operator.name };
+    let TestRecipe { only, runner, muted, asked, .. } = asked;
+    let request = RecipeRequest { spec, only, runner, muted, by: operator.name, asked };
     let run = app.engine.test_recipe(request).await?;
     Ok(Json(super::summary(&app, &run)))
 }

@@ -16,6 +16,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::queue::whole_seconds;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
@@ -74,11 +75,10 @@ async fn list(
     };
     let mut out = Vec::new();
     for row in store.list_runs(filter).await? {
-        let waiting = match row.state {
-            RunState::Queued => Some(app.engine.waiting_reason(&*app.engine.view(row.id).await?)),
-            _ => None,
-        };
-        out.push(row_summary(row, waiting));
+        out.push(match row.state {
+            RunState::Queued => summary(&app, &*app.engine.view(row.id).await?),
+            _ => row_summary(row, None),
+        });
     }
     Ok(Json(out))
 }
@@ -259,6 +259,7 @@ pub(crate) async fn detail(app: &App, number: i64) -> Result<Arc<RunView>, ApiEr
 /// A run as it stands in lists.
 pub(crate) fn summary(app: &App, run: &RunView) -> RunSummary {
     let running = run.state() == RunState::Running;
+    let place = app.engine.place(run);
     RunSummary {
         number: run.created.number,
         id: run.id.to_string(),
@@ -274,6 +275,8 @@ pub(crate) fn summary(app: &App, run: &RunView) -> RunSummary {
         created_at: run.created_at,
         completed_at: run.completed_at,
         waiting: app.engine.waits_for(run),
+        position: place.as_ref().and_then(|wait| wait.position),
+        starts_in_s: place.and_then(|wait| wait.starts_in).map(whole_seconds),
     }
 }
 
@@ -295,5 +298,7 @@ pub(super) fn row_summary(row: RunRow, waiting: Option<String>) -> RunSummary {
         created_at: row.created_at,
         completed_at: row.completed_at,
         waiting,
+        position: None,
+        starts_in_s: None,
     }
 }

@@ -54,6 +54,7 @@ pub(super) struct Queued {
     pub(super) target: String,
     pub(super) why: String,
     pub(super) when: When,
+    place: u32,
 }
 
 pub(super) struct Unknown {
@@ -99,12 +100,13 @@ async fn gather(app: &App) -> Result<Fleet, PageError> {
                 target: host.name.clone(),
                 why: format::sentence(&app.engine.waiting_reason(run)),
                 when: When::new(run.created_at, now),
+                place: app.engine.place(run).and_then(|wait| wait.position).unwrap_or(u32::MAX),
             });
         }
         let step = run.as_ref().and_then(|r| app.engine.live().step(r.id));
         hosts.push(line(&host, run.as_deref(), step.as_deref(), now));
     }
-    queue.sort_by_key(|q| q.number);
+    queue.sort_by_key(|q| (q.place, q.number));
     hosts.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
     let runners: Vec<RunnerLine> =
         app.engine.store().runners().await?.into_iter().map(|r| runner(r, now)).collect();

@@ -11,6 +11,7 @@ mod hosts;
 mod image_model;
 mod images;
 mod notify;
+mod queue;
 mod recipes;
 mod run;
 mod run_model;
@@ -46,6 +47,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/recipes/state", get(recipes::fragment))
         .route("/recipes/{name}", get(recipes::one))
         .route("/matrix", get(compat::page))
+        .route("/queue", get(queue::page))
+        .route("/queue/state", get(queue::fragment))
+        .route("/queue/rule", post(queue::rule))
         .route("/runs", get(runs::page))
         .route("/runs/{number}", get(run::page))
         .route("/runs/{number}/state", get(run::fragment))

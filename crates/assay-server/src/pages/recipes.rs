@@ -274,6 +274,8 @@ mod tests {
                 created_at: Micros::seconds(10),
                 completed_at: None,
                 waiting: None,
+                position: None,
+                starts_in_s: None,
             },
             ladder: Ladder::from_rungs(rungs.collect()),
             checks_off: false,

@@ -4,6 +4,7 @@
 mod common;
 mod compat;
 mod images;
+mod queue;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -19,6 +19,7 @@ mod m0007_stages;
 mod m0008_targets;
 mod m0009_images;
 mod m0010_compat;
+mod m0011_queue;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_targets::STEP),
             Box::new(m0009_images::STEP),
             Box::new(m0010_compat::STEP),
+            Box::new(m0011_queue::STEP),
         ]
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 10] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 11] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -77,6 +77,7 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 10] {
             ("INSERT INTO run_machines VALUES ($1, $2, NULL)", vec![run.0.into(), hash()]),
             ("INSERT INTO image_trials VALUES ($1, 'my', 'pass', 5, '[\"SlowBoot\"]', 2)", vec![run.0.into()]),
         ],
+        vec![("INSERT INTO settings VALUES ('queue', '{\"limits\":{\"recipe\":4}}')", vec![])],
     ]
 }
 
@@ -107,6 +108,7 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     let told: Vec<_> = store.outbox_of(run).await.expect("read").into_iter().map(|row| row.state).collect();
     assert_eq!(told, [OutboxState::Sent, OutboxState::Unknown], "what was being sent may have gone out");
     assert_eq!(store.outbox_tally("ops").await.expect("read").last_success, Some(Micros(1)));
+    assert!(store.setting("queue").await.expect("read").is_some());
     assert_eq!(store.setting("k").await.expect("read"), Some(json!(1)));
     let checkpoint = store.checkpoint(run, &"Storage".into()).await.expect("read").expect("there");
     assert_eq!((checkpoint.generation, checkpoint.state), (3, json!({"pass": 2})));

@@ -15,6 +15,7 @@ mod notify;
 mod operator;
 mod out;
 mod prove;
+mod queue;
 mod recipe;
 mod registries;
 mod report;
@@ -73,6 +74,9 @@ pub(crate) enum Command {
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
+    /// The queue: what runs, what waits and why, and letting nothing start
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Which image works on which machine, and what is to be tested again
     Matrix(matrix::Matrix),
     /// Ask whether a machine may go back to work; the exit code is the answer
@@ -163,6 +167,7 @@ impl Cli {
             Command::Sweep(sweep) => sweep.run().await,
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
+            Command::Queue(queue) => queue.run().await,
             Command::Matrix(matrix) => matrix.run().await,
             Command::Gate(gate) => gate.run().await,
             Command::Janitor(janitor) => janitor.run().await,

@@ -377,6 +377,7 @@ impl Work<'_> {
             only: Vec::new(),
             runner: Some(self.runner.clone()),
             muted: self.muted.to_vec(),
+            asked: assay_model::Asked::default(),
         };
         let summary: RunSummary = self.client.post("/api/v1/recipes/runs", &asked).await?;
         let mut live = Live::open(&self.client, summary.number).await?;

@@ -168,6 +168,7 @@ impl Test {
             only: self.stages.clone(),
             runner,
             muted: self.mute.clone(),
+            asked: assay_model::Asked::default(),
         };
         let summary: RunSummary = client.post("/api/v1/recipes/runs", &asked).await?;
         let _ = number.set(summary.number);
