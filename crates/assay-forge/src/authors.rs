@@ -83,13 +83,17 @@ struct Told {
 impl Rules {
     /// Whether anybody may ask at all.
     pub fn is_empty(&self) -> bool {
-        self.people.is_empty() && self.organisations.is_empty() && self.teams.is_empty() && !self.owners_members
+        self.people.is_empty()
+            && self.organisations.is_empty()
+            && self.teams.is_empty()
+            && !self.owners_members
     }
 
     /// The questions for a repository, cheapest first.
     fn questions(&self, repo: &RepoName) -> impl Iterator<Item = Question> {
         let owner = self.owners_members.then(|| repo.owner().clone());
-        let organisations = owner.into_iter().chain(self.organisations.iter().cloned()).map(Question::Organisation);
+        let organisations =
+            owner.into_iter().chain(self.organisations.iter().cloned()).map(Question::Organisation);
         organisations.chain(self.teams.iter().map(|(org, team)| Question::Team(org.clone(), team.clone())))
     }
 
@@ -133,7 +137,8 @@ impl Authors {
 
     /// Takes the forge's answer to a question.
     pub fn heard(&mut self, question: &Question, who: &Login, belongs: bool, now: Micros) {
-        self.answers.retain(|known| known.until > now && !(known.question == *question && known.who == who.key()));
+        self.answers
+            .retain(|known| known.until > now && !(known.question == *question && known.who == who.key()));
         if self.answers.len() >= MOST_ANSWERS {
             self.answers.remove(0);
         }

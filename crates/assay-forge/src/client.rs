@@ -1,7 +1,6 @@
 //! HTTP, as both forges want it: a client that goes only to its forge, follows no redirect (the token would go along),
 //! reads bounded answers, counts what it asks, and says what a status means.
 
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -113,8 +112,6 @@ pub(crate) struct Reply {
     pub(crate) server_time: Option<Micros>,
     /// `X-Total-Count`.
     pub(crate) total: Option<u64>,
-    /// Whether `Link` names a next page; `None` without that header.
-    pub(crate) has_next: Option<bool>,
     pub(crate) body: Vec<u8>,
     host: String,
     doing: Doing,
@@ -177,7 +174,13 @@ impl Client {
     }
 
     /// A request to `segments` below the API's address; each is one segment, whatever is in it.
-    pub(crate) fn request(&self, doing: Doing, of: impl ToString, method: Method, segments: &[&str]) -> Request<'_> {
+    pub(crate) fn request(
+        &self,
+        doing: Doing,
+        of: impl ToString,
+        method: Method,
+        segments: &[&str],
+    ) -> Request<'_> {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
@@ -296,7 +299,6 @@ impl<'a> Request<'a> {
             etag: text(&headers, ETAG.as_str()).map(str::to_owned),
             server_time,
             total: text(&headers, "x-total-count").and_then(|n| n.trim().parse().ok()),
-            has_next: text(&headers, "link").map(|link| link.contains("rel=\"next\"")),
             body,
             host: client.host.clone(),
             doing: self.doing,

@@ -88,17 +88,27 @@ pub fn parse(body: &str, stages: &[&str]) -> Parsed {
 
 fn read(line: &str, stages: &[&str]) -> Result<Command, String> {
     if line.len() > LONGEST_LINE {
-        return Err(format!("the line is longer than {LONGEST_LINE} bytes; put what is not a command on the next line"));
+        return Err(format!(
+            "the line is longer than {LONGEST_LINE} bytes; put what is not a command on the next line"
+        ));
     }
     if let Some(odd) = line.chars().find(|c| !c.is_ascii_graphic() && !matches!(c, ' ' | '\t')) {
         return Err(match odd.is_control() || is_invisible(odd) {
-            true => format!("there is an invisible character in the line (U+{:04X}); type it anew", odd as u32),
-            false => format!("there is a character in the line that no command has (U+{:04X}); type it anew", odd as u32),
+            true => {
+                format!("there is an invisible character in the line (U+{:04X}); type it anew", odd as u32)
+            }
+            false => format!(
+                "there is a character in the line that no command has (U+{:04X}); type it anew",
+                odd as u32
+            ),
         });
     }
     if !line.is_empty() && !line.starts_with([' ', '\t']) {
         let word: String = line.chars().take_while(|c| !c.is_ascii_whitespace()).collect();
-        return Err(format!("{} is no command; write `{WORD}`, with a space before what follows", quoted(&format!("{WORD}{word}"))));
+        return Err(format!(
+            "{} is no command; write `{WORD}`, with a space before what follows",
+            quoted(&format!("{WORD}{word}"))
+        ));
     }
     let mut words = line.split_ascii_whitespace().peekable();
     let mut wanted = Wanted::default();
@@ -118,7 +128,9 @@ fn read(line: &str, stages: &[&str]) -> Result<Command, String> {
                 let list = value.or_else(|| words.next()).unwrap_or_default();
                 wanted.stages = list_of(list, stages)?;
             }
-            ("--quick" | "--extra" | "cancel" | "--stages", None) => return Err(format!("{} is there twice", quoted(word))),
+            ("--quick" | "--extra" | "cancel" | "--stages", None) => {
+                return Err(format!("{} is there twice", quoted(word)));
+            }
             ("--quick" | "--extra" | "cancel", Some(_)) => return Err(format!("`{name}` takes no value")),
             _ => return Err(format!("{} means nothing here{}", quoted(word), did_you_mean(name, &OPTIONS))),
         }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use assay_model::{Micros, RunResult, Severity, Verdict};
 
 use crate::markdown::{block, code, link, span};
-use crate::name::{Login, RepoName};
+use crate::name::Login;
 use crate::what::Comment;
 
 /// Longest comment, in bytes. GitHub takes 65536 characters; this leaves room.
@@ -209,7 +209,8 @@ pub enum SinceGreen {
 
 /// What finds our comment again. It is the comment's first line; forges do not show it.
 pub fn marker(instance: &str, number: u64) -> String {
-    let instance: String = instance.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
+    let instance: String =
+        instance.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
     format!("<!-- assay:{instance}:{number} -->")
 }
 
@@ -301,7 +302,9 @@ fn headline(about: &About) -> String {
         },
         Standing::Refused(Refused::NothingToCancel) => "ℹ️ nothing to cancel".to_owned(),
         Standing::Refused(_) => "🚫 not taken up".to_owned(),
-        Standing::Error { .. } => "⚠️ error: Assay could not do its work; this says nothing about the change".to_owned(),
+        Standing::Error { .. } => {
+            "⚠️ error: Assay could not do its work; this says nothing about the change".to_owned()
+        }
     };
     format!("### {words}{run}")
 }
@@ -331,7 +334,12 @@ fn asked(about: &About) -> String {
         let _ = write!(words, "Commit {}", code(&about.commit, 64));
     }
     if !about.asked.is_empty() {
-        let _ = write!(words, "{}{}", if words.is_empty() { "Asked: " } else { ", asked: " }, code(&about.asked, 120));
+        let _ = write!(
+            words,
+            "{}{}",
+            if words.is_empty() { "Asked: " } else { ", asked: " },
+            code(&about.asked, 120)
+        );
     }
     if let Some(by) = &about.asked_by {
         let _ = write!(words, " by {}", code(by.as_str(), 100));
@@ -362,15 +370,22 @@ fn finish(page: &mut Page, finished: &Finished) {
         page.always("A quick run does not gate: not all stages were run.");
     }
     if finished.is_overridden {
-        page.always("Something that failed was accepted by an operator; the run's page says what, by whom and why.");
+        page.always(
+            "Something that failed was accepted by an operator; the run's page says what, by whom and why.",
+        );
     }
     if let Some(head) = &finished.head {
         page.always(&format!("Sealed: {}", code(head, 80)));
     }
-    let links: Vec<String> = finished.links.iter().take(6).map(|(words, to)| link(&words_of_ours(words), to)).collect();
+    let links: Vec<String> =
+        finished.links.iter().take(6).map(|(words, to)| link(&words_of_ours(words), to)).collect();
     page.always(&links.join(" · "));
     page.fits(&table(&finished.steps));
-    page.fits(&list("**This pull request changes what it is tested with**; the trusted ones were taken instead:", &finished.flagged, 10));
+    page.fits(&list(
+        "**This pull request changes what it is tested with**; the trusted ones were taken instead:",
+        &finished.flagged,
+        10,
+    ));
     page.fits(&findings(finished));
     page.fits(&list("**Not verified:**", &finished.unverified, 10));
     match &finished.since_green {
@@ -454,7 +469,10 @@ fn refusal(refused: &Refused) -> String {
             code(who_may, 160)
         ),
         Refused::NotUnderstood { why } => {
-            format!("The command was not understood: {}\n\nWrite it as the first line of a new comment.", code(why, MAX_TEXT))
+            format!(
+                "The command was not understood: {}\n\nWrite it as the first line of a new comment.",
+                code(why, MAX_TEXT)
+            )
         }
         Refused::NotOpen => "The pull request is not open. Open it again, then say `!testme`.".to_owned(),
         Refused::NothingToCancel => "Nothing is waiting or running for this pull request.".to_owned(),
@@ -483,13 +501,4 @@ const fn sign(verdict: Verdict) -> &'static str {
         Verdict::Unverified => "❔",
         Verdict::Error => "⚠️",
     }
-}
-
-/// Where a comment belongs, for whoever keeps them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// The repository.
-    pub repo: RepoName,
-    /// The pull request.
-    pub number: u64,
 }

@@ -68,10 +68,11 @@ impl Client {
     /// the answer points is not followed.
     pub(crate) async fn ask_membership(&self, org: &Name, login: &Login) -> Result<Membership, ForgeError> {
         let doing = Doing::ReadMembers;
-        let public = match self.get(doing, org, &["orgs", org.as_str(), "members", login.as_str()]).send().await {
-            Ok(reply) => matches!(reply.status, StatusCode::FOUND | StatusCode::SEE_OTHER),
-            Err(no) => return not_found_is(ForgeError::from(no), Membership::NotMember),
-        };
+        let public =
+            match self.get(doing, org, &["orgs", org.as_str(), "members", login.as_str()]).send().await {
+                Ok(reply) => matches!(reply.status, StatusCode::FOUND | StatusCode::SEE_OTHER),
+                Err(no) => return not_found_is(ForgeError::from(no), Membership::NotMember),
+            };
         if !public {
             return Ok(Membership::Member);
         }
@@ -83,7 +84,12 @@ impl Client {
         }
     }
 
-    pub(crate) async fn write_comment(&self, repo: &RepoName, number: u64, body: &str) -> Result<Posted, ForgeError> {
+    pub(crate) async fn write_comment(
+        &self,
+        repo: &RepoName,
+        number: u64,
+        body: &str,
+    ) -> Result<Posted, ForgeError> {
         let digits = number.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", &digits, "comments"];
         let request = self.request(Doing::Comment, on(repo, number), Method::POST, &segments);
@@ -91,10 +97,16 @@ impl Client {
         Ok(Posted { id: made.id })
     }
 
-    pub(crate) async fn rewrite_comment(&self, repo: &RepoName, id: u64, body: &str) -> Result<(), ForgeError> {
+    pub(crate) async fn rewrite_comment(
+        &self,
+        repo: &RepoName,
+        id: u64,
+        body: &str,
+    ) -> Result<(), ForgeError> {
         let digits = id.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", "comments", &digits];
-        let request = self.request(Doing::EditComment, format!("comment {id} in {repo}"), Method::PATCH, &segments);
+        let request =
+            self.request(Doing::EditComment, format!("comment {id} in {repo}"), Method::PATCH, &segments);
         request.json(json!({ "body": body })).send().await?;
         Ok(())
     }

@@ -60,7 +60,9 @@ impl Doing {
                 Self::ReadMembers | Self::ReadTeam => "read:organization",
                 Self::Comment | Self::EditComment => "write:issue",
                 Self::SetStatus => "write:repository, and its owner the right to write to the repository",
-                Self::ReadHooks | Self::SetHook => "write:repository, and its owner the repository's administration",
+                Self::ReadHooks | Self::SetHook => {
+                    "write:repository, and its owner the repository's administration"
+                }
             },
             ForgeKind::GitHub => match self {
                 Self::WhoAmI => "no permission of its own",
@@ -104,7 +106,9 @@ pub enum Advice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ForgeError {
     /// 401.
-    #[error("{host} does not accept our token (it was asked to {doing}){said}; make a new token and put it into the settings")]
+    #[error(
+        "{host} does not accept our token (it was asked to {doing}){said}; make a new token and put it into the settings"
+    )]
     Unauthorised {
         /// The forge.
         host: String,
@@ -128,7 +132,9 @@ pub enum ForgeError {
         said: String,
     },
     /// 404, 410. Also what a forge answers about something that the token may not see.
-    #[error("{host} was asked to {doing} of {of} and finds nothing{said}; check the name, and that the token's owner can see it")]
+    #[error(
+        "{host} was asked to {doing} of {of} and finds nothing{said}; check the name, and that the token's owner can see it"
+    )]
     NotFound {
         /// The forge.
         host: String,
@@ -140,7 +146,9 @@ pub enum ForgeError {
         said: String,
     },
     /// 301, 307, 308: renamed.
-    #[error("{of} is somewhere else at {host} now; put its new name into the settings (redirects are not followed)")]
+    #[error(
+        "{of} is somewhere else at {host} now; put its new name into the settings (redirects are not followed)"
+    )]
     Moved {
         /// The forge.
         host: String,
@@ -168,7 +176,9 @@ pub enum ForgeError {
         after: Duration,
     },
     /// No answer in time. It may have been done.
-    #[error("{host} was asked to {doing} and did not answer within {seconds} s; it is looked after, then tried again")]
+    #[error(
+        "{host} was asked to {doing} and did not answer within {seconds} s; it is looked after, then tried again"
+    )]
     Slow {
         /// The forge.
         host: String,
@@ -178,7 +188,9 @@ pub enum ForgeError {
         seconds: u64,
     },
     /// The connection broke before the answer. It may have been done.
-    #[error("{host} was asked to {doing}, and the connection broke: {why}; it is looked after, then tried again")]
+    #[error(
+        "{host} was asked to {doing}, and the connection broke: {why}; it is looked after, then tried again"
+    )]
     Cut {
         /// The forge.
         host: String,
@@ -210,7 +222,9 @@ pub enum ForgeError {
         after: Option<Duration>,
     },
     /// Any other status of refusal, 422 mostly.
-    #[error("{host} does not want to {doing} of {of} ({status}{said}); this is ours to mend, please report it")]
+    #[error(
+        "{host} does not want to {doing} of {of} ({status}{said}); this is ours to mend, please report it"
+    )]
     Refused {
         /// The forge.
         host: String,
@@ -224,7 +238,9 @@ pub enum ForgeError {
         said: String,
     },
     /// An answer that is none.
-    #[error("{host} was asked to {doing} and answered something else: {why}; check that the address in the settings is a forge's API, and nothing in between answers for it")]
+    #[error(
+        "{host} was asked to {doing} and answered something else: {why}; check that the address in the settings is a forge's API, and nothing in between answers for it"
+    )]
     Unexpected {
         /// The forge.
         host: String,
@@ -234,7 +250,9 @@ pub enum ForgeError {
         why: String,
     },
     /// Registering webhooks has to be asked for.
-    #[error("webhooks are not registered unless the settings say so; set register_webhooks = true, or make the webhook by hand")]
+    #[error(
+        "webhooks are not registered unless the settings say so; set register_webhooks = true, or make the webhook by hand"
+    )]
     HooksNotAskedFor,
 }
 

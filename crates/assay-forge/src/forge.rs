@@ -68,7 +68,12 @@ pub trait Forge: fmt::Debug + Send + Sync {
     fn membership<'a>(&'a self, org: &'a Name, login: &'a Login) -> Asking<'a, Membership>;
 
     /// Whether somebody belongs to a team of an organisation.
-    fn team_membership<'a>(&'a self, org: &'a Name, team: &'a Name, login: &'a Login) -> Asking<'a, Membership>;
+    fn team_membership<'a>(
+        &'a self,
+        org: &'a Name,
+        team: &'a Name,
+        login: &'a Login,
+    ) -> Asking<'a, Membership>;
 
     /// Writes a comment. After [`crate::Advice::Look`], see [`crate::put`].
     fn create_comment<'a>(&'a self, repo: &'a RepoName, number: u64, body: &'a str) -> Asking<'a, Posted>;
@@ -77,7 +82,12 @@ pub trait Forge: fmt::Debug + Send + Sync {
     fn edit_comment<'a>(&'a self, repo: &'a RepoName, id: u64, body: &'a str) -> Asking<'a, ()>;
 
     /// Sets the status of a commit in its context; the last one counts.
-    fn set_status<'a>(&'a self, repo: &'a RepoName, commit: &'a str, status: &'a CommitStatus) -> Asking<'a, ()>;
+    fn set_status<'a>(
+        &'a self,
+        repo: &'a RepoName,
+        commit: &'a str,
+        status: &'a CommitStatus,
+    ) -> Asking<'a, ()>;
 
     /// Sees to it that a webhook is there, once, however often this is called. An error unless the client was told that
     /// it may ([`crate::Limits::register_webhooks`]).

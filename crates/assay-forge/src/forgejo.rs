@@ -63,7 +63,12 @@ impl Forgejo {
     }
 
     /// `None` when the list shrank meanwhile.
-    async fn hear_once(&self, repo: &RepoName, since: &Since, calls: &mut u32) -> Result<Option<Heard>, ForgeError> {
+    async fn hear_once(
+        &self,
+        repo: &RepoName,
+        since: &Since,
+        calls: &mut u32,
+    ) -> Result<Option<Heard>, ForgeError> {
         let doing = Doing::ReadComments;
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", "comments"];
         let at = time::write(since.at);
@@ -211,7 +216,12 @@ impl Forge for Forgejo {
         Box::pin(self.0.ask_membership(org, login))
     }
 
-    fn team_membership<'a>(&'a self, org: &'a Name, team: &'a Name, login: &'a Login) -> Asking<'a, Membership> {
+    fn team_membership<'a>(
+        &'a self,
+        org: &'a Name,
+        team: &'a Name,
+        login: &'a Login,
+    ) -> Asking<'a, Membership> {
         Box::pin(self.in_team(org, team, login))
     }
 
@@ -223,7 +233,12 @@ impl Forge for Forgejo {
         Box::pin(self.0.rewrite_comment(repo, id, body))
     }
 
-    fn set_status<'a>(&'a self, repo: &'a RepoName, commit: &'a str, status: &'a CommitStatus) -> Asking<'a, ()> {
+    fn set_status<'a>(
+        &'a self,
+        repo: &'a RepoName,
+        commit: &'a str,
+        status: &'a CommitStatus,
+    ) -> Asking<'a, ()> {
         Box::pin(self.0.write_status(repo, commit, status))
     }
 

@@ -135,7 +135,8 @@ impl GitHub {
 
     async fn in_team(&self, org: &Name, team: &Name, login: &Login) -> Result<Membership, ForgeError> {
         let segments = ["orgs", org.as_str(), "teams", team.as_str(), "memberships", login.as_str()];
-        let asked = self.0.get(Doing::ReadTeam, format!("{org}/{team}"), &segments).read::<TeamMember>().await;
+        let asked =
+            self.0.get(Doing::ReadTeam, format!("{org}/{team}"), &segments).read::<TeamMember>().await;
         match asked {
             Ok(member) if member.state == "active" => Ok(Membership::Member),
             // Invited, and has not said yes.
@@ -188,7 +189,12 @@ impl Forge for GitHub {
         Box::pin(self.0.ask_membership(org, login))
     }
 
-    fn team_membership<'a>(&'a self, org: &'a Name, team: &'a Name, login: &'a Login) -> Asking<'a, Membership> {
+    fn team_membership<'a>(
+        &'a self,
+        org: &'a Name,
+        team: &'a Name,
+        login: &'a Login,
+    ) -> Asking<'a, Membership> {
         Box::pin(self.in_team(org, team, login))
     }
 
@@ -200,7 +206,12 @@ impl Forge for GitHub {
         Box::pin(self.0.rewrite_comment(repo, id, body))
     }
 
-    fn set_status<'a>(&'a self, repo: &'a RepoName, commit: &'a str, status: &'a CommitStatus) -> Asking<'a, ()> {
+    fn set_status<'a>(
+        &'a self,
+        repo: &'a RepoName,
+        commit: &'a str,
+        status: &'a CommitStatus,
+    ) -> Asking<'a, ()> {
         Box::pin(self.0.write_status(repo, commit, status))
     }
 

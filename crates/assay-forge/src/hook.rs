@@ -67,10 +67,14 @@ pub enum HookError {
     #[error("the delivery is not signed; set the webhook's secret at the forge")]
     Unsigned,
     /// Not our secret.
-    #[error("the delivery's signature is not from our secret; set the same secret at the forge and in the settings")]
+    #[error(
+        "the delivery's signature is not from our secret; set the same secret at the forge and in the settings"
+    )]
     WrongSignature,
     /// The settings have none that is worth anything.
-    #[error("the webhook's secret has fewer than {SHORTEST_SECRET} characters; take one from `openssl rand -hex 32`")]
+    #[error(
+        "the webhook's secret has fewer than {SHORTEST_SECRET} characters; take one from `openssl rand -hex 32`"
+    )]
     WeakSecret,
     /// Too many bytes.
     #[error("the delivery has more than {MAX_BODY} bytes; it is left to polling")]
@@ -116,7 +120,12 @@ impl Headers {
             // Without its prefix it is no signature; kept, so that it fails.
             signatures.push(value.strip_prefix(b"sha256=").unwrap_or_default().to_vec());
         }
-        Self { event: first(events), delivery: first(deliveries), content_type: text("content-type"), signatures }
+        Self {
+            event: first(events),
+            delivery: first(deliveries),
+            content_type: text("content-type"),
+            signatures,
+        }
     }
 
     /// The delivery's number, when it has one that looks like one.
@@ -275,7 +284,8 @@ mod tests {
         let (body, secret) = (comment_body("created"), Secret::new(SECRET));
         let (good, bad) = (signed(body.as_bytes()), signed(b"another"));
         let hub = format!("sha256={good}");
-        let forgejo = |pairs: &[(&str, &str)]| read(&headers(ForgeKind::Forgejo, pairs), body.as_bytes(), &secret);
+        let forgejo =
+            |pairs: &[(&str, &str)]| read(&headers(ForgeKind::Forgejo, pairs), body.as_bytes(), &secret);
         let event = ("x-gitea-event", "issue_comment");
         let told = forgejo(&[event, ("x-gitea-signature", &good)]).expect("signed");
         let Told::Comment { repo, comment } = told else { panic!("{told:?}") };
@@ -286,10 +296,15 @@ mod tests {
         let mixed = forgejo(&[event, ("x-hub-signature-256", &hub), ("x-gitea-signature", &bad)]);
         assert_eq!(mixed, Err(HookError::WrongSignature));
         assert_eq!(forgejo(&[event]), Err(HookError::Unsigned));
-        assert_eq!(forgejo(&[event, ("x-hub-signature-256", &good)]), Err(HookError::WrongSignature), "no prefix");
+        assert_eq!(
+            forgejo(&[event, ("x-hub-signature-256", &good)]),
+            Err(HookError::WrongSignature),
+            "no prefix"
+        );
         assert_eq!(forgejo(&[event, ("x-gitea-signature", "zz")]), Err(HookError::WrongSignature));
         assert_eq!(forgejo(&[event, ("x-gitea-signature", &good[..62])]), Err(HookError::WrongSignature));
-        let github = headers(ForgeKind::GitHub, &[("x-github-event", "issue_comment"), ("x-hub-signature-256", &hub)]);
+        let github =
+            headers(ForgeKind::GitHub, &[("x-github-event", "issue_comment"), ("x-hub-signature-256", &hub)]);
         assert!(matches!(read(&github, body.as_bytes(), &secret), Ok(Told::Comment { .. })));
         let other = body.replace("alice", "mallo");
         assert_eq!(read(&github, other.as_bytes(), &secret), Err(HookError::WrongSignature));
@@ -309,7 +324,10 @@ mod tests {
         assert_eq!(told("star", "{}"), Ok(Told::Nothing));
         assert_eq!(told("issue_comment", &comment_body("deleted")), Ok(Told::Nothing));
         let sync = r#"{"action":"synchronize","number":9,"repository":{"full_name":"a/b"}}"#;
-        assert_eq!(told("pull_request", sync), Ok(Told::Pull { repo: "a/b".parse().expect("a name"), number: 9 }));
+        assert_eq!(
+            told("pull_request", sync),
+            Ok(Told::Pull { repo: "a/b".parse().expect("a name"), number: 9 })
+        );
         let climbing = comment_body("created").replace("coop/plausible", "../../etc");
         for (event, body) in [
             ("issue_comment", "{}".to_owned()),

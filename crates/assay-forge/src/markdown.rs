@@ -41,7 +41,11 @@ pub(crate) fn link(words: &str, address: &str) -> String {
     let parsed = address.parse::<url::Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     match parsed {
         Some(url) => {
-            let target: String = url.as_str().chars().map(|c| if matches!(c, '(' | ')' | '<' | '>' | '\\' | '|') { '_' } else { c }).collect();
+            let target: String = url
+                .as_str()
+                .chars()
+                .map(|c| if matches!(c, '(' | ')' | '<' | '>' | '\\' | '|') { '_' } else { c })
+                .collect();
             format!("[{words}]({target})")
         }
         None => words.to_owned(),

@@ -99,7 +99,8 @@ impl FromStr for RepoName {
     type Err = WrongName;
 
     fn from_str(text: &str) -> Result<Self, WrongName> {
-        let parts = text.split_once('/').and_then(|(owner, name)| Some((owner.parse().ok()?, name.parse().ok()?)));
+        let parts =
+            text.split_once('/').and_then(|(owner, name)| Some((owner.parse().ok()?, name.parse().ok()?)));
         let (owner, name) = parts.ok_or_else(|| WrongName {
             shown: shown(text),
             of: "of a repository",
@@ -160,7 +161,8 @@ mod tests {
         for good in ["coop/plausible", "a/b.c", "A-1/x_y", "o/.github"] {
             assert_eq!(good.parse::<RepoName>().expect(good).to_string(), good);
         }
-        for bad in ["", "a", "a/", "/b", "a/..", "../b", "a/b/c", "a/b?x", "a/b#1", "ä/b", "a/b c", "a/%2e"] {
+        for bad in ["", "a", "a/", "/b", "a/..", "../b", "a/b/c", "a/b?x", "a/b#1", "ä/b", "a/b c", "a/%2e"]
+        {
             assert!(bad.parse::<RepoName>().is_err(), "{bad}");
         }
         assert!("renovate[bot]".parse::<Login>().is_ok());

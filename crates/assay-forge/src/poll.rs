@@ -177,7 +177,14 @@ impl PollState {
 
     /// Takes an answer. `asked` is what [`Self::next`] gave. Answers for repositories that are not watched any more bring
     /// nothing.
-    pub fn heard(&mut self, name: &RepoName, asked: &Since, heard: Heard, rate: Option<Rate>, now: Micros) -> News {
+    pub fn heard(
+        &mut self,
+        name: &RepoName,
+        asked: &Since,
+        heard: Heard,
+        rate: Option<Rate>,
+        now: Micros,
+    ) -> News {
         self.charge(u64::from(heard.calls), u64::from(heard.counted), now);
         // A pause that another question brought about meanwhile goes on.
         (self.failures, self.told) = (0, None);
@@ -355,7 +362,8 @@ impl Hour {
         let age = now.since(self.began_at);
         if age >= Self::LENGTH || age.0 < 0 {
             let is_next = age < Micros(2 * Self::LENGTH.0) && age.0 >= 0;
-            (self.asked_before, self.counted_before) = if is_next { (self.asked, self.counted) } else { (0, 0) };
+            (self.asked_before, self.counted_before) =
+                if is_next { (self.asked, self.counted) } else { (0, 0) };
             (self.asked, self.counted, self.began_at) = (0, 0, now);
         }
         self.asked += asked;
@@ -372,7 +380,12 @@ impl Hour {
     }
 }
 
-fn once(told: &mut Option<String>, repo: Option<&RepoName>, message: String, again_at: Micros) -> Option<Trouble> {
+fn once(
+    told: &mut Option<String>,
+    repo: Option<&RepoName>,
+    message: String,
+    again_at: Micros,
+) -> Option<Trouble> {
     // The same with another number of seconds in it is the same.
     let gist = message.replace(|c: char| c.is_ascii_digit(), "");
     if told.as_ref() == Some(&gist) {

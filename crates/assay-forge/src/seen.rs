@@ -105,7 +105,16 @@ mod tests {
     fn comment(id: u64, at: i64, body: &str) -> Comment {
         let (body, digest) = Comment::text(body);
         let created_at = Micros::seconds(at);
-        Comment { id, number: 1, on_pull: true, author: None, body, digest, created_at, updated_at: created_at }
+        Comment {
+            id,
+            number: 1,
+            on_pull: true,
+            author: None,
+            body,
+            digest,
+            created_at,
+            updated_at: created_at,
+        }
     }
 
     #[test]

@@ -63,13 +63,16 @@ pub fn of(about: &About, context: &str) -> Option<CommitStatus> {
         return None;
     }
     let (state, words) = match &about.stage {
-        Standing::Queued { position: Some(n), .. } => (StatusState::Pending, format!("queued, place {n} in line")),
+        Standing::Queued { position: Some(n), .. } => {
+            (StatusState::Pending, format!("queued, place {n} in line"))
+        }
         Standing::Queued { position: None, .. } => (StatusState::Pending, "queued".to_owned()),
         Standing::Running { stage, place: (place, of), .. } => {
             (StatusState::Pending, format!("running: {stage}, {place} of {of}"))
         }
         Standing::Finished(finished) => {
-            let level = finished.level.map(|(level, of)| format!(", level {level} of {of}")).unwrap_or_default();
+            let level =
+                finished.level.map(|(level, of)| format!(", level {level} of {of}")).unwrap_or_default();
             let quick = if finished.is_quick { ", quick" } else { "" };
             let waived = if finished.is_overridden { ", overridden" } else { "" };
             let head = finished.head.as_ref().map(|head| format!("; sealed {head}")).unwrap_or_default();

@@ -61,7 +61,10 @@ impl WireComment {
         }
         let number = last_number(self.issue_url.as_deref()?)?;
         let page = self.html_url.as_deref().unwrap_or_default();
-        Some((number, page.contains(&format!("/pull/{number}#")) || page.ends_with(&format!("/pull/{number}"))))
+        Some((
+            number,
+            page.contains(&format!("/pull/{number}#")) || page.ends_with(&format!("/pull/{number}")),
+        ))
     }
 }
 

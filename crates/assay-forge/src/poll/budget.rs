@@ -66,7 +66,8 @@ impl Budget {
 
     /// Hot repositories get up to half of the budget, the others share the rest.
     pub fn plan(&self, hot: usize, quiet: usize) -> Plan {
-        let (shortest, all) = ((self.shortest.0 / 1_000_000).max(1) as u64, u64::from(self.asked_per_hour.max(1)));
+        let (shortest, all) =
+            ((self.shortest.0 / 1_000_000).max(1) as u64, u64::from(self.asked_per_hour.max(1)));
         let every = |repos: usize, calls: u64| (repos as u64 * 3600).div_ceil(calls.max(1)).max(shortest);
         let per_hour = |repos: usize, every: u64| (repos as u64 * 3600).div_ceil(every);
         let hot_share = if quiet == 0 { all } else { (all / 2).max(1) };
