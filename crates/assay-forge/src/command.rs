@@ -132,7 +132,13 @@ fn read(line: &str, stages: &[&str]) -> Result<Command, String> {
                 return Err(format!("{} is there twice", quoted(word)));
             }
             ("--quick" | "--extra" | "cancel", Some(_)) => return Err(format!("`{name}` takes no value")),
-            _ => return Err(format!("{} means nothing here{}", quoted(word), did_you_mean(name, &OPTIONS))),
+            _ => {
+                let hint = match did_you_mean(name, &OPTIONS) {
+                    hint if hint.is_empty() => "; there are --quick, --extra, --stages and cancel".to_owned(),
+                    hint => hint,
+                };
+                return Err(format!("{} means nothing here{hint}", quoted(word)));
+            }
         }
     }
     if is_cancel && count > 1 {
@@ -150,6 +156,9 @@ fn list_of(list: &str, known: &[&str]) -> Result<Vec<String>, String> {
         return Err(format!("`--stages` wants names, with commas and no spaces: {}", known.join(",")));
     }
     for name in list.split(',') {
+        if name.is_empty() {
+            return Err("there is nothing between two commas of `--stages`; leave one out".to_owned());
+        }
         if !known.contains(&name) {
             let hint = match did_you_mean(name, known) {
                 hint if hint.is_empty() => format!("; there are {}", known.join(",")),

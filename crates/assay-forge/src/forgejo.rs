@@ -176,7 +176,7 @@ impl Forgejo {
 
     async fn hook(&self, repo: &RepoName, hook: &HookWanted) -> Result<HookKept, ForgeError> {
         let new = json!({
-            "type": "forgejo", "active": true, "events": EVENTS,
+            "type": "gitea", "active": true, "events": EVENTS,
             "config": { "url": hook.url, "content_type": "json", "secret": hook.secret.reveal() },
         });
         self.0.see_to_hook(repo, hook, "limit", &EVENTS, new).await

@@ -76,7 +76,7 @@ impl World {
                 if !members.contains(*login) {
                     return Err(not_found());
                 }
-                Ok(Answer::json(200, &json!({ "state": "active", "role": "member", "url": "" })))
+                Ok(Answer::json(200, &json!({ "state": "active", "role": "member", "url": self.url })))
             }
             (_, ["repos", owner, name, rest @ ..]) => {
                 let repo = format!("{owner}/{name}");
