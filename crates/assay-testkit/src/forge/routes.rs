@@ -138,7 +138,7 @@ impl World {
                 self.allow(ask.token, Scope::ReadRepository)?;
                 let pull = self.repo(repo).pulls.get(&number(id)?).cloned().ok_or_else(not_found)?;
                 let files =
-                    pull.files.iter().map(|(path, before)| file_json(path, before.as_deref())).collect();
+                    pull.files.iter().map(|(path, before)| file_json(&self.url, path, before.as_deref())).collect();
                 Ok(self.page(ask, files, query, true))
             }
             ("POST", ["statuses", commit]) => {
@@ -343,18 +343,25 @@ impl World {
             answer = answer.header("x-total-count", total);
         }
         if has_links && page < pages {
-            let path = ask.path.split('?').next().unwrap_or_default();
-            let to = |page: usize, rel: &str| format!("<{}{path}?page={page}>; rel=\"{rel}\"", self.url);
+            let to = |page: usize, rel: &str| {
+                let mut url = Url::parse(&format!("{}{}", self.url, ask.path)).expect("a path");
+                let kept: Vec<(String, String)> =
+                    query.0.iter().filter(|(name, _)| name != "page").cloned().collect();
+                url.query_pairs_mut().clear().extend_pairs(kept).append_pair("page", &page.to_string());
+                format!("<{url}>; rel=\"{rel}\"")
+            };
             answer = answer.header("link", format!("{}, {}", to(page + 1, "next"), to(pages, "last")));
         }
         answer
     }
 }
 
-fn file_json(path: &str, before: Option<&str>) -> Value {
+fn file_json(url: &str, path: &str, before: Option<&str>) -> Value {
     let mut file = json!({
         "filename": path, "status": if before.is_some() { "renamed" } else { "modified" }, "sha": "0".repeat(40),
-        "additions": 1, "deletions": 0, "changes": 1, "html_url": "", "raw_url": "", "contents_url": "",
+        "additions": 1, "deletions": 0, "changes": 1, "html_url": format!("{url}/blob/{path}"),
+        "blob_url": format!("{url}/blob/{path}"), "raw_url": format!("{url}/raw/{path}"),
+        "contents_url": format!("{url}/contents/{path}"),
     });
     if let Some(before) = before {
         file["previous_filename"] = json!(before);
