@@ -287,7 +287,27 @@ mod tests {
         .iter()
         .map(|body| said(body))
         .collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @"
+        ? `!testmexyz` is no command; write `!testme`, with a space before what follows
+        ? `!testme!` is no command; write `!testme`, with a space before what follows
+        ? `foo` means nothing here; there are --quick, --extra, --stages and cancel
+        ? `--quik` means nothing here; did you mean `--quick`?
+        ? `--quick` is there twice
+        ? `--quick` takes no value
+        ? `--quick` is a selection of its own; leave out `--stages`, or `--quick`
+        ? `cancel` stands alone; a comment of its own says what to test instead
+        ? `--stages` wants names, with commas and no spaces: lint,install,upgrade,backup,restore,custom,teardown,reporting
+        ? `--stages` wants names, with commas and no spaces: lint,install,upgrade,backup,restore,custom,teardown,reporting
+        ? `instal` is no stage; did you mean `install`?
+        ? there is nothing between two commas of `--stages`; leave one out
+        ? `lint` is there twice
+        ? `x'@all'` is no stage; there are lint,install,upgrade,backup,restore,custom,teardown,reporting
+        ? there is an invisible character in the line (U+200B); type it anew
+        ? there is an invisible character in the line (U+00A0); type it anew
+        ? there is a character in the line that no command has (U+00E9); type it anew
+        ? `<!--` means nothing here; there are --quick, --extra, --stages and cancel
+        ? `please` means nothing here; there are --quick, --extra, --stages and cancel
+        ");
         assert!(said(&format!("!testme {}", "x".repeat(400))).starts_with("? the line is longer"));
     }
 

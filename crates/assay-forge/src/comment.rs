@@ -166,7 +166,7 @@ pub struct Finished {
     /// The last lines of what failed.
     pub last_words: String,
     /// Other pages: words of ours and an address.
-    pub links: Vec<(String, String)>,
+    pub links: Vec<(&'static str, String)>,
     /// The sealed run's head hash.
     pub head: Option<String>,
 }
@@ -377,8 +377,7 @@ fn finish(page: &mut Page, finished: &Finished) {
     if let Some(head) = &finished.head {
         page.always(&format!("Sealed: {}", code(head, 80)));
     }
-    let links: Vec<String> =
-        finished.links.iter().take(6).map(|(words, to)| link(&words_of_ours(words), to)).collect();
+    let links: Vec<String> = finished.links.iter().take(6).map(|(words, to)| link(words, to)).collect();
     page.always(&links.join(" · "));
     page.fits(&table(&finished.steps));
     page.fits(&list(
@@ -482,11 +481,6 @@ fn refusal(refused: &Refused) -> String {
 fn of_run(run: &RunLink) -> String {
     let words = format!("run {}", run.number);
     run.page.as_ref().map_or_else(|| words.clone(), |page| link(&words, page))
-}
-
-/// Words of a link are ours; whatever else gets there loses what has a meaning.
-fn words_of_ours(words: &str) -> String {
-    words.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-')).take(40).collect()
 }
 
 fn short(commit: &str) -> &str {

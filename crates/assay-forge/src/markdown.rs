@@ -12,12 +12,11 @@ use assay_model::text::clean_to;
 pub(crate) fn code(text: &str, limit: usize) -> String {
     let mut clean = clean_to(text, limit);
     // A line's end could end a list or begin a block; a backtick could end the span.
-    clean = clean.replace(['\u{2028}', '\u{2029}', '\u{fffd}'], "\u{fffd}").replace('`', "\u{2bb}");
+    clean = clean.replace(['\u{2028}', '\u{2029}'], "\u{fffd}").replace('`', "'");
     // In a cell a bar ends the cell, in code as well.
     clean = clean.replace('|', "\u{2223}");
     let clean = clean.trim();
-    // A backslash before the end would be one, but forges differ: a space on both sides is dropped by all of them.
-    if clean.is_empty() { "` `".to_owned() } else { format!("` {clean} `") }
+    if clean.is_empty() { "`-`".to_owned() } else { format!("`{clean}`") }
 }
 
 /// Lines as a fenced block: at most `lines` of them, from the end, each cut to `width` characters.
@@ -30,7 +29,7 @@ pub(crate) fn block(text: &str, lines: usize, width: usize) -> String {
     }
     for line in kept {
         // Without a backtick no line can close the fence.
-        let _ = writeln!(out, "{}", clean_to(line, width).replace('`', "\u{2bb}").replace('\u{2028}', " "));
+        let _ = writeln!(out, "{}", clean_to(line, width).replace('`', "'").replace('\u{2028}', " "));
     }
     out.push_str("```");
     out

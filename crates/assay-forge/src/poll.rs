@@ -3,7 +3,8 @@
 //! [`PollState::next`] says whom to ask now; the caller asks, and gives the answer to [`PollState::heard`] or
 //! [`PollState::failed`]. Everything that has to survive a restart is in the state, and it is a serialisable value. The
 //! caller stores the state *in the same transaction* as what it makes of the news: then a restart in any moment costs a
-//! question at most, and a comment is neither missed nor taken twice.
+//! question at most, and a comment is neither missed nor taken twice. It can be stored in parts, one per repository
+//! ([`PollState::part`]), and only when an answer says so ([`News::must_keep`]).
 //!
 //! Times of comments are the forge's own, from its `Date` header; our clock only measures pauses. So it does not matter by
 //! how much the two differ.
@@ -70,6 +71,9 @@ pub struct News {
     pub edited: Vec<u64>,
     /// Comments that were too large to be read.
     pub too_large: u32,
+    /// Whether the repository's memory has changed and has to be stored with what is made of this. Most answers change
+    /// only when the next question is due, and that may be lost.
+    pub must_keep: bool,
 }
 
 /// A trouble that has not been told yet.
@@ -87,7 +91,7 @@ pub struct Trouble {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollState {
     budget: Budget,
-    repos: BTreeMap<RepoName, Repo>,
+    repos: BTreeMap<RepoName, RepoState>,
     /// Nobody is asked before this, by our clock.
     pause_until: Option<Micros>,
     /// Failures of the forge in a row.
@@ -99,8 +103,9 @@ pub struct PollState {
     hour: Hour,
 }
 
+/// All that is known of one repository: what a row holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Repo {
+pub struct RepoState {
     seen: Seen,
     /// What changed before this has been heard, by the forge's clock. `None` before the first answer.
     heard_up_to: Option<Micros>,
@@ -153,7 +158,7 @@ impl PollState {
     pub fn watch(&mut self, repos: &BTreeSet<RepoName>, now: Micros) {
         self.repos.retain(|name, _| repos.contains(name));
         for name in repos {
-            self.repos.entry(name.clone()).or_insert_with(|| Repo::new(now));
+            self.repos.entry(name.clone()).or_insert_with(|| RepoState::new(now));
         }
     }
 
@@ -193,7 +198,9 @@ impl PollState {
         }
         let Some(repo) = self.repos.get_mut(name) else { return News::default() };
         (repo.failures, repo.told) = (0, None);
-        let news = repo.take(asked, heard, now);
+        let before = repo.mark();
+        let mut news = repo.take(asked, heard, now);
+        news.must_keep = repo.mark() != before || !news.fresh.is_empty() || !news.edited.is_empty();
         let has_more = repo.page > 1;
         if !news.fresh.is_empty() {
             repo.news_at = Some(now);
@@ -247,6 +254,16 @@ impl PollState {
         Some(novelty)
     }
 
+    /// One repository's part, to be stored.
+    pub fn part(&self, name: &RepoName) -> Option<&RepoState> {
+        self.repos.get(name)
+    }
+
+    /// Puts a stored part back.
+    pub fn put(&mut self, name: RepoName, part: RepoState) {
+        self.repos.insert(name, part);
+    }
+
     /// The memory of one repository.
     pub fn seen(&self, name: &RepoName) -> Option<&Seen> {
         self.repos.get(name).map(|repo| &repo.seen)
@@ -278,7 +295,7 @@ impl PollState {
     }
 }
 
-impl Repo {
+impl RepoState {
     fn new(now: Micros) -> Self {
         Self {
             seen: Seen::default(),
@@ -302,6 +319,11 @@ impl Repo {
         let at = self.heard_up_to.unwrap_or(now);
         let etag = self.etag.as_ref().filter(|(of, _)| *of == at && self.page == 1);
         Since { at, page: self.page, etag: etag.map(|(_, tag)| tag.clone()) }
+    }
+
+    /// How far it has come.
+    fn mark(&self) -> (Option<Micros>, Option<Micros>, u32) {
+        (self.heard_up_to, self.latest, self.page)
     }
 
     fn take(&mut self, asked: &Since, heard: Heard, now: Micros) -> News {

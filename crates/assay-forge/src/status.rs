@@ -9,6 +9,7 @@ use assay_model::text::clean_to;
 use assay_model::{Micros, RunResult};
 use serde::{Deserialize, Serialize};
 
+use crate::command::Wanted;
 use crate::comment::{About, Standing};
 use crate::error::ForgeError;
 use crate::name::RepoName;
@@ -55,6 +56,17 @@ impl StatusState {
             Self::Error => "error",
         }
     }
+}
+
+/// The context of a run's status. A run that leaves something out has one of its own, so that it cannot stand for a whole
+/// one where a forge asks for that.
+pub fn context(pipeline: &str, wanted: &Wanted) -> String {
+    let part = match (wanted.quick, wanted.stages.is_empty()) {
+        (true, _) => "-quick",
+        (false, false) => "-part",
+        (false, true) => "",
+    };
+    format!("assay/{pipeline}{part}")
 }
 
 /// The status that goes with a comment; `None` where no commit is concerned.
@@ -134,6 +146,14 @@ impl Permission {
 mod tests {
     use super::*;
     use crate::error::Doing;
+
+    #[test]
+    fn what_leaves_something_out_stands_for_nothing_whole() {
+        let whole = Wanted { extra: true, ..Wanted::default() };
+        assert_eq!(context("recipe", &whole), "assay/recipe");
+        assert_eq!(context("recipe", &Wanted { quick: true, ..Wanted::default() }), "assay/recipe-quick");
+        assert_eq!(context("recipe", &Wanted { stages: vec!["lint".into()], ..whole }), "assay/recipe-part");
+    }
 
     #[test]
     fn a_refusal_is_remembered_for_a_day_and_said() {

@@ -8,7 +8,8 @@ use assay_testkit::forge::{Dialect, ForgeDouble, Scope};
 use forgejo_api::structs::{
     CommitStatusState, CreateHookOption, CreateHookOptionConfig, CreateHookOptionType,
     CreateIssueCommentOption, CreateStatusOption, EditIssueCommentOption, IssueGetCommentsQuery,
-    IssueGetRepoCommentsQuery, RepoGetPullRequestFilesQuery, RepoListStatusesQuery, StateType, TeamSearchQuery,
+    IssueGetRepoCommentsQuery, RepoGetPullRequestFilesQuery, RepoListStatusesQuery, StateType,
+    TeamSearchQuery,
 };
 use forgejo_api::{Auth, Forgejo};
 use octocrab::Octocrab;
@@ -102,7 +103,8 @@ async fn forgejo_api_takes_the_double_for_a_forgejo() {
 
     client.org_is_member("coop", "alice").await.expect("204");
     assert!(client.org_is_member("coop", "mallo").await.is_err(), "404");
-    let found = client.team_search("coop", TeamSearchQuery { q: Some("maint".into()), include_desc: None }).await;
+    let found =
+        client.team_search("coop", TeamSearchQuery { q: Some("maint".into()), include_desc: None }).await;
     let team = found.expect("found").data.expect("teams").remove(0);
     assert_eq!(team.name.as_deref(), Some("maintainers"));
     let id = team.id.expect("an id");
@@ -147,7 +149,10 @@ async fn octocrab_takes_the_double_for_github() {
     assert_eq!((pull.head.sha.as_str(), pull.base.sha.as_str()), (HEAD, BASE));
     assert_eq!(pull.user.expect("an author").login, "alice");
     let files = client.pulls(o, r).list_files(1).await.expect("files");
-    assert_eq!(files.items.iter().map(|file| file.filename.as_str()).collect::<Vec<_>>(), ["compose.yml", "abra.sh"]);
+    assert_eq!(
+        files.items.iter().map(|file| file.filename.as_str()).collect::<Vec<_>>(),
+        ["compose.yml", "abra.sh"]
+    );
 
     let first = forge.say("coop/plausible", 1, "alice", "first");
     forge.clock().advance(Micros::seconds(10));
@@ -173,7 +178,8 @@ async fn octocrab_takes_the_double_for_github() {
     }
     let page = client.issues(o, r).list_comments(1).per_page(100).send().await.expect("a page");
     assert_eq!((page.items.len(), page.number_of_pages()), (100, Some(2)));
-    let next = client.get_page::<octocrab::models::issues::Comment>(&page.next).await.expect("the link leads on");
+    let next =
+        client.get_page::<octocrab::models::issues::Comment>(&page.next).await.expect("the link leads on");
     assert!(next.is_some_and(|next| !next.items.is_empty()));
 
     let repo = client.repos(o, r);

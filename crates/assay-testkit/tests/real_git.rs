@@ -20,8 +20,12 @@ async fn git(folder: &std::path::Path, args: &[&str]) -> String {
 async fn a_pull_request_is_cloned_fetched_and_pushed_to() {
     for dialect in [Dialect::Forgejo, Dialect::GitHub] {
         let forge = ForgeDouble::start(dialect).await;
-        let main = forge.git_repository("coop/plausible", &[("compose.yml", "version: '3.8'\n"), ("a/b.txt", "b\n")]).await;
-        let head = forge.commit("coop/plausible", "upgrade", Some(&main), &[("compose.yml", "version: '3.9'\n")]).await;
+        let main = forge
+            .git_repository("coop/plausible", &[("compose.yml", "version: '3.8'\n"), ("a/b.txt", "b\n")])
+            .await;
+        let head = forge
+            .commit("coop/plausible", "upgrade", Some(&main), &[("compose.yml", "version: '3.9'\n")])
+            .await;
         let number = forge.open_git_pull("coop/plausible", "alice", "upgrade").await;
 
         let folder = tempfile::tempdir().expect("a folder");

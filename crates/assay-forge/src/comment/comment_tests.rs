@@ -54,7 +54,7 @@ fn finished() -> Finished {
             what: vec!["postgres:16 is another image".into()],
         },
         last_words: "FATAL: data directory\nhas wrong ownership".into(),
-        links: vec![("report".into(), "https://assay.example/runs/42/report.html".into())],
+        links: vec![("report", "https://assay.example/runs/42/report.html".into())],
         head: Some("9f86d081884c7d65".into()),
     }
 }
@@ -66,7 +66,16 @@ fn queued() {
         why: "needs 4096 MiB of mem, 1024 free; behind run 41 (plausible, Upgrade, 2 m 10 s)".into(),
         in_seconds: Some(180),
     };
-    insta::assert_snapshot!(render(&about(stage)), @"");
+    insta::assert_snapshot!(render(&about(stage)), @"
+    <!-- assay:main:7 -->
+    ### ⏳ queued · [run 42](https://assay.example/runs/42)
+
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+
+    Place 3 in line: `needs 4096 MiB of mem, 1024 free; behind run 41 (plausible, Upgrade, 2 m 10 s)`; begins in about 3 m.
+
+    <sub>Assay, 2026-11-21 09:30 UTC. Commands: `!testme`, `--quick`, `--extra`, `--stages a,b`, `!testme cancel`.</sub>
+    ");
 }
 
 #[test]
@@ -77,14 +86,72 @@ fn running() {
         steps: vec![step("Lint", Verdict::Pass, 1, ""), step("Install", Verdict::Pass, 41, "")],
         for_seconds: 75,
     };
-    insta::assert_snapshot!(render(&about(stage)), @"");
+    insta::assert_snapshot!(render(&about(stage)), @"
+    <!-- assay:main:7 -->
+    ### ▶️ running: `Upgrade`, 3 of 8, for 1 m 15 s · [run 42](https://assay.example/runs/42)
+
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+
+    | | stage | took | |
+    |---|---|---:|---|
+    | ✅ pass | `Lint` | 1 s |  |
+    | ✅ pass | `Install` | 41 s |  |
+
+    <sub>Assay, 2026-11-21 09:30 UTC. Commands: `!testme`, `--quick`, `--extra`, `--stages a,b`, `!testme cancel`.</sub>
+    ");
 }
 
 #[test]
 fn a_verdict() {
     let mut about = about(Standing::Finished(Box::new(finished())));
     about.notes.push("there is no commit status: the token may not set one here".into());
-    insta::assert_snapshot!(render(&about), @"");
+    insta::assert_snapshot!(render(&about), @"
+    <!-- assay:main:7 -->
+    ### ❌ fail, level 1 of 5, in 2 m 10 s · [run 42](https://assay.example/runs/42)
+
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+
+    Sealed: `9f86d081884c7d65`
+
+    [report](https://assay.example/runs/42/report.html)
+
+    | | stage | took | |
+    |---|---|---:|---|
+    | ✅ pass | `install` | 41 s |  |
+    | ❌ fail | `upgrade` | 1 m 2 s | `db crashes` |
+    | ➖ skip | `backup` | 0 s | `nothing to back up` |
+
+    **This pull request changes what it is tested with**; the trusted ones were taken instead:
+
+    - `tests/assay.toml`
+
+    **Findings:**
+
+    - **critical** `CrashLoop` `db`: `service db has died 3 times: 'exit 1'`
+      → `read its last lines`
+    - … and 2 more
+
+    **Not verified:**
+
+    - `restore of volume uploads`
+
+    **Changed since green** (run 40):
+
+    - `postgres:16 is another image`
+
+    <details><summary>Last lines</summary>
+
+    ```text
+    FATAL: data directory
+    has wrong ownership
+    ```
+
+    </details>
+
+    _Note:_ `there is no commit status: the token may not set one here`
+
+    <sub>Assay, 2026-11-21 09:30 UTC. Commands: `!testme`, `--quick`, `--extra`, `--stages a,b`, `!testme cancel`.</sub>
+    ");
 }
 
 #[test]
@@ -97,10 +164,16 @@ fn everything_else_in_its_first_lines() {
             who: "mallo".parse().expect("a login"),
             who_may: "members of coop".into(),
         }),
-        Standing::Refused(Refused::NotUnderstood { why: "`--quik` means nothing here; did you mean `--quick`?".into() }),
+        Standing::Refused(Refused::NotUnderstood {
+            why: "`--quik` means nothing here; did you mean `--quick`?".into(),
+        }),
         Standing::Refused(Refused::NotOpen),
         Standing::Refused(Refused::NothingToCancel),
-        Standing::Error { what: "runner r1 is gone".into(), next_step: "see whether r1 is up".into(), is_retried: true },
+        Standing::Error {
+            what: "runner r1 is gone".into(),
+            next_step: "see whether r1 is up".into(),
+            is_retried: true,
+        },
         Standing::Finished(Box::new(Finished {
             result: Some(RunResult::Pass),
             level: Some((5, 5)),
@@ -119,14 +192,63 @@ fn everything_else_in_its_first_lines() {
         .into_iter()
         .map(|stage| {
             let about = about(stage);
-            let status = status::of(&about, "assay/recipe")
-                .map_or_else(|| "-".to_owned(), |status| format!("{} {}", status.state.as_str(), status.description));
+            let status = status::of(&about, "assay/recipe").map_or_else(
+                || "-".to_owned(),
+                |status| format!("{} {}", status.state.as_str(), status.description),
+            );
             let text = render(&about);
-            let lines: Vec<&str> = text.lines().skip(1).filter(|line| !line.is_empty() && !line.starts_with("<sub>")).collect();
+            let lines: Vec<&str> =
+                text.lines().skip(1).filter(|line| !line.is_empty() && !line.starts_with("<sub>")).collect();
             format!("{}\n[status: {status}]", lines.join("\n"))
         })
         .collect();
-    insta::assert_snapshot!(shown.join("\n\n"), @"");
+    insta::assert_snapshot!(shown.join("\n\n"), @"
+    ### ⏭️ superseded by `bbbbbbbbbbbb`, run 43 · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    [status: error superseded by bbbbbbbbbbbb]
+
+    ### ⏹️ cancelled by `bob` · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    [status: error cancelled]
+
+    ### ⏹️ cancelled by an operator · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    [status: error cancelled]
+
+    ### 🚫 not taken up · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    `mallo` may not ask for runs here. Who may: `members of coop`. One of them can say `!testme` instead; this is said once.
+    [status: -]
+
+    ### 🚫 not taken up · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    The command was not understood: `'--quik' means nothing here; did you mean '--quick'?`
+    Write it as the first line of a new comment.
+    [status: -]
+
+    ### 🚫 not taken up · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    The pull request is not open. Open it again, then say `!testme`.
+    [status: -]
+
+    ### ℹ️ nothing to cancel · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    Nothing is waiting or running for this pull request.
+    [status: -]
+
+    ### ⚠️ error: Assay could not do its work; this says nothing about the change · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    `runner r1 is gone`
+    `see whether r1 is up` It is tried again by itself.
+    [status: error Assay could not do its work]
+
+    ### ✅ pass, level 5 of 5, quick, in 2 m 10 s · [run 42](https://assay.example/runs/42)
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+    A quick run does not gate: not all stages were run.
+    Sealed: `9f86d081884c7d65`
+    [report](https://assay.example/runs/42/report.html)
+    [status: success pass, level 5 of 5, quick; sealed 9f86d081884c7d65]
+    ");
 }
 
 #[test]
@@ -144,7 +266,11 @@ fn ours_is_found_by_author_and_marker() {
         comment(1, "mallo", &text),
         comment(2, "assay-bot", "another comment"),
         comment(3, "Assay-Bot", &text.replace('\n', "\r\n")),
-        comment(4, "assay-bot", &render(&About { instance: "other".into(), ..about(Standing::Cancelled { by: None }) })),
+        comment(
+            4,
+            "assay-bot",
+            &render(&About { instance: "other".into(), ..about(Standing::Cancelled { by: None }) }),
+        ),
         comment(5, "assay-bot", &format!("quoted: {text}")),
     ];
     assert_eq!(find_ours(&all, &us, &mark).map(|comment| comment.id), Some(3));
@@ -157,7 +283,8 @@ fn too_much_is_left_out_and_the_verdict_is_not() {
     let mut finished = finished();
     finished.findings = vec![finished.findings[0].clone(); 500];
     for found in &mut finished.findings {
-        (found.message, found.part, found.next_step) = ("\u{1f4a5}".repeat(1000), much.clone(), "\u{1f4a5}".repeat(1000));
+        (found.message, found.part, found.next_step) =
+            ("\u{1f4a5}".repeat(1000), much.clone(), "\u{1f4a5}".repeat(1000));
     }
     finished.steps = vec![step(&much, Verdict::Fail, 1, &"\u{1f4a5}".repeat(500)); 500];
     finished.last_words = format!("{much}\n").repeat(1000);
@@ -167,7 +294,14 @@ fn too_much_is_left_out_and_the_verdict_is_not() {
         SinceGreen::Changed { run: RunLink { number: 1, page: None }, what: finished.unverified.clone() };
     let text = render(&about(Standing::Finished(Box::new(finished))));
     assert!(text.len() <= LONGEST, "{}", text.len());
-    for kept in ["❌ fail, level 1 of 5", COMMIT, "Sealed: ` 9f86d081884c7d65 `", "[report](", "More is left out", "Commands:"] {
+    for kept in [
+        "❌ fail, level 1 of 5",
+        COMMIT,
+        "Sealed: `9f86d081884c7d65`",
+        "[report](",
+        "More is left out",
+        "Commands:",
+    ] {
         assert!(text.contains(kept), "{kept}");
     }
 }
@@ -178,10 +312,49 @@ const ACTIVE: [&str; 12] =
 
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = proptest::sample::select(vec![
-        "@everyone", "#1", "!1", "<img src=x onerror=alert(1)>", "![a](http://x/y.png)", "[a](javascript:x)", "`", "``",
-        "```", "~~~", "\n", "\r\n", "\n\n", "|", "\\|", "\\", "\u{2028}", "\u{202e}", "\u{200b}", "<!--", "-->", "</details>",
-        "$x$", "$$", "\n# a", "\n> a", "\n- a", "\n    a", "\n---\n", "http://evil.example", "www.evil.example", "deadbeef",
-        ":tada:", "a@b.example", "&lt;b&gt;", "&#64;all", "\0", "\t", " ", "x", "\u{1f4a5}", "[^1]", "[x]: http://y",
+        "@everyone",
+        "#1",
+        "!1",
+        "<img src=x onerror=alert(1)>",
+        "![a](http://x/y.png)",
+        "[a](javascript:x)",
+        "`",
+        "``",
+        "```",
+        "~~~",
+        "\n",
+        "\r\n",
+        "\n\n",
+        "|",
+        "\\|",
+        "\\",
+        "\u{2028}",
+        "\u{202e}",
+        "\u{200b}",
+        "<!--",
+        "-->",
+        "</details>",
+        "$x$",
+        "$$",
+        "\n# a",
+        "\n> a",
+        "\n- a",
+        "\n    a",
+        "\n---\n",
+        "http://evil.example",
+        "www.evil.example",
+        "deadbeef",
+        ":tada:",
+        "a@b.example",
+        "&lt;b&gt;",
+        "&#64;all",
+        "\0",
+        "\t",
+        " ",
+        "x",
+        "\u{1f4a5}",
+        "[^1]",
+        "[x]: http://y",
     ]);
     proptest::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat())
 }
@@ -197,7 +370,7 @@ proptest! {
         (finished.unverified, finished.flagged) = (vec![a.clone(), c.clone()], vec![b.clone()]);
         finished.since_green = SinceGreen::Changed { run: RunLink { number: 1, page: Some(a.clone()) }, what: vec![b.clone(), c.clone()] };
         finished.last_words = format!("{a}\n{b}\n{c}");
-        finished.links = vec![(a.clone(), b.clone())];
+        finished.links = vec![("report", b.clone())];
         finished.head = Some(c.clone());
         let standings = [
             Standing::Finished(Box::new(finished)),

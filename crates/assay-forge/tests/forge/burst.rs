@@ -16,9 +16,9 @@ use crate::{BASE, BOTH, HEAD, REPO, bot, forge, repo};
 
 const STAGES: [&str; 3] = ["install", "upgrade", "backup"];
 
-/// What a control plane keeps: the state and what came of it, written together.
+/// What a control plane keeps: the repository's part of the state and what came of it, written together.
 struct Kept {
-    state: String,
+    part: String,
     taken: Vec<(u64, Command)>,
     misunderstood: usize,
 }
@@ -27,6 +27,8 @@ struct Kept {
 struct Control<'a> {
     forge: &'a dyn Forge,
     clock: SimClock,
+    /// In memory: lost when it dies.
+    state: PollState,
     kept: Kept,
 }
 
@@ -34,51 +36,55 @@ impl<'a> Control<'a> {
     fn new(forge: &'a dyn Forge, clock: SimClock, repos: &BTreeSet<RepoName>) -> Self {
         let mut state = PollState::new(Budget::usual(forge.kind()));
         state.watch(repos, clock.now());
-        let kept = Kept { state: serde_json::to_string(&state).expect("a value"), taken: vec![], misunderstood: 0 };
-        Self { forge, clock, kept }
+        let part = serde_json::to_string(&state.part(&repo())).expect("a value");
+        Self { forge, clock, state, kept: Kept { part, taken: vec![], misunderstood: 0 } }
     }
 
-    fn state(&self) -> PollState {
-        serde_json::from_str(&self.kept.state).expect("a value")
+    /// Dies, and starts again with what was kept.
+    fn restart(&mut self) {
+        self.state = PollState::new(Budget::usual(self.forge.kind()));
+        self.state.put(repo(), serde_json::from_str(&self.kept.part).expect("a value"));
     }
 
     /// One question with all that follows; `dies` is the step before which it dies.
     async fn turn(&mut self, dies: Option<u8>) {
-        let mut state = self.state();
         let now = self.clock.now();
-        let Action::Ask { repo, since } = state.next(now, &BTreeSet::new()) else { return };
+        let Action::Ask { repo, since } = self.state.next(now, &BTreeSet::new()) else { return };
         if dies == Some(0) {
-            return;
+            return self.restart();
         }
         let answer = self.forge.comments(&repo, &since).await;
         if dies == Some(1) {
-            return;
+            return self.restart();
         }
         let news = match answer {
-            Ok(heard) => state.heard(&repo, &since, heard, self.forge.meter().rate, now),
+            Ok(heard) => self.state.heard(&repo, &since, heard, self.forge.meter().rate, now),
             Err(error) => {
-                state.failed(&repo, &error, now);
+                self.state.failed(&repo, &error, now);
                 News::default()
             }
         };
         if dies == Some(2) {
-            return;
+            return self.restart();
         }
-        self.keep(&state, news.fresh);
+        if news.must_keep {
+            self.keep(news.fresh);
+        }
     }
 
     /// A delivery; it is lost when the control plane dies before it is written down, and polling has to find it.
     fn hooked(&mut self, comment: &Comment, dies: bool) {
-        let mut state = self.state();
-        let novelty = state.hooked(&repo(), comment, self.clock.now());
-        if !dies && novelty == Some(assay_forge::Novelty::Fresh) {
-            self.keep(&state, vec![comment.clone()]);
+        let novelty = self.state.hooked(&repo(), comment, self.clock.now());
+        if dies {
+            self.restart();
+        } else if novelty == Some(assay_forge::Novelty::Fresh) {
+            self.keep(vec![comment.clone()]);
         }
     }
 
     /// The transaction.
-    fn keep(&mut self, state: &PollState, fresh: Vec<Comment>) {
-        self.kept.state = serde_json::to_string(state).expect("a value");
+    fn keep(&mut self, fresh: Vec<Comment>) {
+        self.kept.part = serde_json::to_string(&self.state.part(&repo())).expect("a value");
         for comment in fresh.into_iter().filter(|comment| comment.on_pull && comment.author.is_some()) {
             match parse(&comment.body, &STAGES) {
                 Parsed::Command(command) => self.kept.taken.push((comment.id, command)),
@@ -92,7 +98,7 @@ impl<'a> Control<'a> {
     async fn catch_up(&mut self, seconds: i64) {
         let end = self.clock.now().plus(Micros::seconds(seconds));
         while self.clock.now() < end {
-            match self.state().next(self.clock.now(), &BTreeSet::new()) {
+            match self.state.next(self.clock.now(), &BTreeSet::new()) {
                 Action::Ask { .. } => self.turn(None).await,
                 Action::Wait { until } => self.clock.advance(until.since(self.clock.now())),
                 Action::Nothing => return,
@@ -113,9 +119,21 @@ async fn two_hundred_comments_at_once_are_each_taken_once() {
         control.turn(None).await;
         let issue = forge.open_issue(REPO);
         let hostile = [
-            "> !testme", " !testme", "`!testme`", "```\n!testme\n```", "<!-- -->!testme", "\u{200b}!testme", "!tеstme",
-            "please !testme", "!testme; rm -rf /", "!testme --stages ../../etc", "!testme @everyone", "!testme\u{202e}",
-            "<script>!testme</script>", "!TESTME", "a\n!testme",
+            "> !testme",
+            " !testme",
+            "`!testme`",
+            "```\n!testme\n```",
+            "<!-- -->!testme",
+            "\u{200b}!testme",
+            "!tеstme",
+            "please !testme",
+            "!testme; rm -rf /",
+            "!testme --stages ../../etc",
+            "!testme @everyone",
+            "!testme\u{202e}",
+            "<script>!testme</script>",
+            "!TESTME",
+            "a\n!testme",
         ];
         let mut wanted = BTreeMap::new();
         let mut misunderstood = 0;
@@ -139,20 +157,20 @@ async fn two_hundred_comments_at_once_are_each_taken_once() {
                 clock.advance(Micros::seconds(1));
             }
         }
-        control.catch_up(1800).await;
+        control.catch_up(200).await;
         // Everything is edited, some of it into commands, and asked again and again.
         for told in forge.comments(REPO, 1) {
             forge.edit(REPO, told.id, "!testme --extra");
             control.turn(None).await;
         }
-        control.catch_up(1800).await;
+        control.catch_up(200).await;
         let taken: BTreeMap<u64, Command> = control.kept.taken.iter().cloned().collect();
         assert_eq!(taken.len(), control.kept.taken.len(), "nothing twice");
         assert_eq!(taken, wanted, "{dialect:?}");
         assert_eq!(control.kept.misunderstood, misunderstood);
         // Once it is quiet, one request a turn.
         clock.advance(Micros::seconds(3600));
-        control.catch_up(1800).await;
+        control.catch_up(100).await;
         let before = forge.asked().len();
         clock.advance(Micros::seconds(3600));
         control.turn(None).await;
@@ -166,6 +184,7 @@ enum Step {
     Edit { which: usize },
     Delete { which: usize },
     Turn { dies: Option<u8> },
+    Restart,
     Hook { which: usize, dies: bool },
     Pass { seconds: i64 },
     Trouble(u8),
@@ -177,6 +196,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_usize).prop_map(|which| Step::Edit { which }),
         1 => (0..20_usize).prop_map(|which| Step::Delete { which }),
         6 => prop_oneof![Just(None), (0..3_u8).prop_map(Some)].prop_map(|dies| Step::Turn { dies }),
+        1 => Just(Step::Restart),
         1 => (0..20_usize, any::<bool>()).prop_map(|(which, dies)| Step::Hook { which, dies }),
         4 => prop_oneof![0..3_i64, 20..90_i64, Just(700), Just(5000)].prop_map(|seconds| Step::Pass { seconds }),
         1 => (0..5_u8).prop_map(Step::Trouble),
@@ -237,6 +257,7 @@ async fn story(dialect: Dialect, skew: i64, steps: Vec<Step>) -> Result<(), Test
                 }
             }
             Step::Turn { dies } => control.turn(dies).await,
+            Step::Restart => control.restart(),
             Step::Hook { which, dies } => {
                 if let Some(comment) = delivered(&forge, dialect, which) {
                     control.hooked(&comment, dies);
@@ -302,7 +323,7 @@ async fn a_long_absence_is_caught_up_with() {
                 wanted.insert(id);
             }
         }
-        control.catch_up(1800).await;
+        control.catch_up(200).await;
         let taken: Vec<u64> = control.kept.taken.iter().map(|(id, _)| *id).collect();
         assert_eq!(taken, wanted.into_iter().collect::<Vec<_>>(), "{dialect:?}");
     }

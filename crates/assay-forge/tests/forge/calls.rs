@@ -24,9 +24,15 @@ async fn pull_requests_and_their_files_are_read() {
         assert_eq!(client.who_am_i().await.expect("known"), login(ForgeDouble::BOT));
         let pull = client.pull(&repo(), 1).await.expect("there");
         assert_eq!((pull.head.as_str(), pull.base.as_str(), pull.state), (HEAD, BASE, PullState::Open));
-        assert_eq!((pull.author, pull.is_fork, pull.base_ref.as_str()), (Some(login("alice")), false, "main"));
+        assert_eq!(
+            (pull.author, pull.is_fork, pull.base_ref.as_str()),
+            (Some(login("alice")), false, "main")
+        );
         let files = client.changed_files(&repo(), 1).await.expect("there");
-        assert_eq!((files.paths, files.is_complete), (vec!["abra.sh".to_owned(), "compose.yml".into()], true));
+        assert_eq!(
+            (files.paths, files.is_complete),
+            (vec!["abra.sh".to_owned(), "compose.yml".into()], true)
+        );
 
         let many: Vec<String> = (0..230).map(|n| format!("f{n:03}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -75,7 +81,8 @@ async fn comments_are_read_since_a_change_and_over_pages() {
         let ids: std::collections::BTreeSet<u64> = comments.iter().map(|c| c.id).collect();
         assert_eq!(ids.len(), 178, "{dialect:?}");
         assert!((4..=5).contains(&heard.calls), "{}", heard.calls);
-        let later = client.comments(&repo(), &since(forge.now().plus(Micros::seconds(1)))).await.expect("heard");
+        let later =
+            client.comments(&repo(), &since(forge.now().plus(Micros::seconds(1)))).await.expect("heard");
         assert_eq!(later.comments.expect("read").len(), 0);
 
         // All within one second: no page can begin where the one before ended.
@@ -184,8 +191,12 @@ async fn members_are_known_to_members_and_public_ones_to_all() {
         let (mut authors, rules) = (Authors::default(), Rules { owners_members: true, ..Rules::default() });
         let now = Micros::seconds(0);
         for _ in 0..5 {
-            assert!(may_ask(&*client, &mut authors, &rules, &repo(), &login("alice"), now).await.expect("known"));
-            assert!(!may_ask(&*client, &mut authors, &rules, &repo(), &login("mallo"), now).await.expect("known"));
+            assert!(
+                may_ask(&*client, &mut authors, &rules, &repo(), &login("alice"), now).await.expect("known")
+            );
+            assert!(
+                !may_ask(&*client, &mut authors, &rules, &repo(), &login("mallo"), now).await.expect("known")
+            );
         }
         assert_eq!(forge.asked().len() - asked, 2, "asked once each");
     }

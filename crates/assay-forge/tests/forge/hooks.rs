@@ -27,7 +27,8 @@ fn headers(dialect: Dialect, delivery: &Delivery) -> Headers {
 async fn a_comment_that_a_webhook_brought_is_not_taken_again_by_polling() {
     for dialect in BOTH {
         let forge = forge(dialect).await;
-        let client = client(&forge, dialect, ForgeDouble::TOKEN, Limits { register_webhooks: true, ..limits() });
+        let client =
+            client(&forge, dialect, ForgeDouble::TOKEN, Limits { register_webhooks: true, ..limits() });
         let wanted = HookWanted { url: "https://assay.example/hook".into(), secret: Secret::new(SECRET) };
         client.keep_hook(&repo(), &wanted).await.expect("registered");
         let mut state = PollState::new(Budget::usual(kind(dialect)));
@@ -63,13 +64,17 @@ async fn a_comment_that_a_webhook_brought_is_not_taken_again_by_polling() {
         forge.say(REPO, 1, "alice", "!testme --quick");
         let late = forge.waiting_deliveries().pop().expect("a delivery");
         assert_eq!(poll(&mut state, &*client, &mut now).await, ["!testme --quick"]);
-        let Ok(Told::Comment { comment, .. }) = hook::read(&headers(dialect, &late), &late.body, &wanted.secret) else {
+        let Ok(Told::Comment { comment, .. }) =
+            hook::read(&headers(dialect, &late), &late.body, &wanted.secret)
+        else {
             panic!("a comment")
         };
         assert_eq!(state.hooked(&repo(), &comment, now), Some(Novelty::Again));
         forge.edit(REPO, id, "!testme --extra");
         let edit = forge.waiting_deliveries().pop().expect("a delivery");
-        let Ok(Told::Comment { comment, .. }) = hook::read(&headers(dialect, &edit), &edit.body, &wanted.secret) else {
+        let Ok(Told::Comment { comment, .. }) =
+            hook::read(&headers(dialect, &edit), &edit.body, &wanted.secret)
+        else {
             panic!("a comment")
         };
         assert_eq!(state.hooked(&repo(), &comment, now), Some(Novelty::Edited));

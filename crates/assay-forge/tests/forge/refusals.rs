@@ -11,7 +11,12 @@ use assay_testkit::forge::{Dialect, Fault, ForgeDouble, Match, Scope};
 use crate::{BOTH, HEAD, REPO, bot, client, forge, limits, repo};
 
 fn status() -> CommitStatus {
-    CommitStatus { context: "assay".into(), state: StatusState::Success, description: "pass".into(), url: None }
+    CommitStatus {
+        context: "assay".into(),
+        state: StatusState::Success,
+        description: "pass".into(),
+        url: None,
+    }
 }
 
 #[tokio::test]
@@ -28,9 +33,15 @@ async fn each_refusal_has_its_name_and_says_what_to_do() {
     let mut said = vec![
         stranger.pull(&repo(), 1).await.expect_err("401"),
         reader.create_comment(&repo(), 1, "x").await.expect_err("403"),
-        reader.membership(&"coop".parse::<Name>().expect("a name"), &"alice".parse().expect("a login")).await.expect_err("403"),
+        reader
+            .membership(&"coop".parse::<Name>().expect("a name"), &"alice".parse().expect("a login"))
+            .await
+            .expect_err("403"),
         whole.pull(&repo(), 99).await.expect_err("404"),
-        whole.comments(&"coop/none".parse().expect("a name"), &Since { at: Micros(0), page: 1, etag: None }).await.expect_err("404"),
+        whole
+            .comments(&"coop/none".parse().expect("a name"), &Since { at: Micros(0), page: 1, etag: None })
+            .await
+            .expect_err("404"),
     ];
     for code in [301, 409, 422, 500, 503] {
         forge.inject(Match::of("GET", "/pulls/1"), answer(code), 1);
@@ -38,7 +49,11 @@ async fn each_refusal_has_its_name_and_says_what_to_do() {
     }
     forge.inject(Match::any(), Fault::too_many(77), 1);
     said.push(reader.pull(&repo(), 1).await.expect_err("429"));
-    forge.inject(Match::any(), Fault::Answer { status: 200, headers: vec![], body: "<html>sign in</html>".into() }, 1);
+    forge.inject(
+        Match::any(),
+        Fault::Answer { status: 200, headers: vec![], body: "<html>sign in</html>".into() },
+        1,
+    );
     said.push(reader.pull(&repo(), 1).await.expect_err("no JSON"));
     forge.inject(Match::any(), Fault::Cut, 1);
     said.push(reader.create_comment(&repo(), 1, "x").await.expect_err("cut"));
@@ -46,7 +61,21 @@ async fn each_refusal_has_its_name_and_says_what_to_do() {
     let all = lines.join("\n");
     assert!(!all.contains("reader-token") && !all.contains('\u{1b}'), "{all}");
     assert!(!format!("{reader:?} {said:?}").contains("reader-token"));
-    insta::assert_snapshot!(all, @"");
+    insta::assert_snapshot!(all, @"
+    127.0.0.1 does not accept our token (it was asked to show the pull request): Bad credentials; make a new token and put it into the settings [Never]
+    127.0.0.1 refuses to take a comment of coop/plausible#1: token does not have at least one of required scope(s): WriteIssue; the token needs write:issue [Never]
+    127.0.0.1 refuses to say who belongs to the organisation of coop: token does not have at least one of required scope(s): ReadOrganization; the token needs read:organization [Never]
+    127.0.0.1 was asked to show the pull request of coop/plausible#99 and finds nothing: Not Found; check the name, and that the token's owner can see it [Never]
+    127.0.0.1 was asked to list the comments of coop/none and finds nothing: Not Found; check the name, and that the token's owner can see it [Never]
+    coop/plausible#1 is somewhere else at 127.0.0.1 now; put its new name into the settings (redirects are not followed) [Never]
+    127.0.0.1 cannot show the pull request of coop/plausible#1 just now, since something else is at it: told�[2J to by …; it is tried again [Later { after: None }]
+    127.0.0.1 does not want to show the pull request of coop/plausible#1 (422: told�[2J to by …); this is ours to mend, please report it [Never]
+    127.0.0.1 was asked to show the pull request and is in trouble itself (500: told�[2J to by …); it is tried again [Later { after: None }]
+    127.0.0.1 was asked to show the pull request and is in trouble itself (503: told�[2J to by …); it is tried again [Later { after: None }]
+    127.0.0.1 wants to be left alone for 77 s; nothing needs to be done, or raise the limit of the token [Later { after: Some(77s) }]
+    127.0.0.1 was asked to show the pull request and answered something else: expected value at line 1 column 1; check that the address in the settings is a forge's API, and nothing in between answers for it [Never]
+    127.0.0.1 was asked to take a comment, and the connection broke: connection closed before message completed; it is looked after, then tried again [Look]
+    ");
 }
 
 #[tokio::test]
@@ -71,12 +100,18 @@ async fn github_hides_a_limit_behind_a_403() {
 #[tokio::test]
 async fn nobody_there_and_nobody_answering_are_told_apart() {
     let forge = forge(Dialect::Forgejo).await;
-    let hurried = client(&forge, Dialect::Forgejo, ForgeDouble::TOKEN, Limits { timeout: Duration::from_millis(300), ..limits() });
+    let hurried = client(
+        &forge,
+        Dialect::Forgejo,
+        ForgeDouble::TOKEN,
+        Limits { timeout: Duration::from_millis(300), ..limits() },
+    );
     forge.inject(Match::any(), Fault::Hang, 1);
     let slow = hurried.pull(&repo(), 1).await.expect_err("no answer");
     assert!(matches!(slow, ForgeError::Slow { doing: Doing::ReadPull, .. }), "{slow}");
     assert_eq!(slow.advice(), Advice::Later { after: None }, "reading again does no harm");
-    let gone = assay_forge::Forgejo::new("http://127.0.0.1:1", assay_forge::Secret::new("x"), limits()).expect("settings");
+    let gone = assay_forge::Forgejo::new("http://127.0.0.1:1", assay_forge::Secret::new("x"), limits())
+        .expect("settings");
     let gone = assay_forge::Forge::pull(&gone, &repo(), 1).await.expect_err("nobody");
     assert!(matches!(gone, ForgeError::Unreachable { .. }), "{gone}");
     for bad in ["forge.example", "ftp://forge.example", "https://user:pw@forge.example"] {
@@ -103,9 +138,15 @@ async fn a_lost_answer_makes_no_second_comment() {
             let short = Limits { timeout: Duration::from_millis(500), ..limits() };
             let client = client(&forge, dialect, ForgeDouble::TOKEN, short);
             forge.inject(Match::of("POST", "/comments"), fault.clone(), 1);
-            let put = put::comment(&*client, &us, &repo(), 1, None, &marker, &body("queued")).await.expect("put");
-            assert_eq!(std::mem::discriminant(&put), std::mem::discriminant(&expected), "{dialect:?} {fault:?}");
-            let again = put::comment(&*client, &us, &repo(), 1, Some(put.id()), &marker, &body("running")).await;
+            let put =
+                put::comment(&*client, &us, &repo(), 1, None, &marker, &body("queued")).await.expect("put");
+            assert_eq!(
+                std::mem::discriminant(&put),
+                std::mem::discriminant(&expected),
+                "{dialect:?} {fault:?}"
+            );
+            let again =
+                put::comment(&*client, &us, &repo(), 1, Some(put.id()), &marker, &body("running")).await;
             assert_eq!(again, Ok(Put::Edited(put.id())));
             // And with nothing remembered, as after a restart before it was written down.
             let found = put::comment(&*client, &us, &repo(), 1, None, &marker, &body("done")).await;

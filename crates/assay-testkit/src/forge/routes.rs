@@ -126,8 +126,7 @@ impl World {
                 self.allow(ask.token, Scope::ReadRepository)?;
                 let pulls: Vec<_> =
                     self.repo(repo).pulls.values().filter(|pull| pull.is_open).cloned().collect();
-                let pulls: Vec<Value> = pulls.iter().map(|pull| self.pull_json(repo, pull)).collect();
-                Ok(self.page(ask, pulls, query, true))
+                Ok(self.page(ask, &pulls, query, true, |world, pull| world.pull_json(repo, pull)))
             }
             ("GET", ["pulls", id]) => {
                 self.allow(ask.token, Scope::ReadRepository)?;
@@ -137,9 +136,9 @@ impl World {
             ("GET", ["pulls", id, "files"]) => {
                 self.allow(ask.token, Scope::ReadRepository)?;
                 let pull = self.repo(repo).pulls.get(&number(id)?).cloned().ok_or_else(not_found)?;
-                let files =
-                    pull.files.iter().map(|(path, before)| file_json(&self.url, path, before.as_deref())).collect();
-                Ok(self.page(ask, files, query, true))
+                Ok(self.page(ask, &pull.files, query, true, |world, (path, before)| {
+                    file_json(&world.url, path, before.as_deref())
+                }))
             }
             ("POST", ["statuses", commit]) => {
                 let login = self.may_write(ask, repo)?;
@@ -149,15 +148,15 @@ impl World {
                 self.allow(ask.token, Scope::ReadRepository)?;
                 let written = self.repo(repo).statuses.get(*commit).cloned().unwrap_or_default();
                 let bot = super::ForgeDouble::BOT;
-                let statuses =
-                    written.iter().rev().map(|status| self.status_json(repo, commit, bot, status)).collect();
-                Ok(self.page(ask, statuses, query, true))
+                let newest_first: Vec<_> = written.into_iter().rev().collect();
+                Ok(self.page(ask, &newest_first, query, true, |world, status| {
+                    world.status_json(repo, commit, bot, status)
+                }))
             }
             ("GET", ["hooks"]) => {
                 self.may_write(ask, repo)?;
                 let hooks = self.repo(repo).hooks.clone();
-                let hooks = hooks.iter().map(|hook| self.hook_json(repo, hook)).collect();
-                Ok(self.page(ask, hooks, query, true))
+                Ok(self.page(ask, &hooks, query, true, |world, hook| world.hook_json(repo, hook)))
             }
             ("POST", ["hooks"]) => {
                 self.may_write(ask, repo)?;
@@ -197,8 +196,7 @@ impl World {
                 comments.reverse();
             }
         }
-        let comments = comments.iter().map(|comment| self.comment_json(repo, comment)).collect();
-        Ok(self.page(ask, comments, query, !is_forgejo))
+        Ok(self.page(ask, &comments, query, !is_forgejo, |world, comment| world.comment_json(repo, comment)))
     }
 
     fn comments_of(
@@ -213,13 +211,14 @@ impl World {
         }
         let mut comments: Vec<Comment> = self.repo(repo).comments.values().cloned().collect();
         comments.retain(|comment| comment.number == thread);
-        let comments: Vec<Value> = comments.iter().map(|comment| self.comment_json(repo, comment)).collect();
         if self.dialect == Dialect::Forgejo {
+            let comments: Vec<Value> =
+                comments.iter().map(|comment| self.comment_json(repo, comment)).collect();
             // This list comes whole.
             let total = comments.len();
             return Ok(Answer::json(200, &Value::from(comments)).header("x-total-count", total));
         }
-        Ok(self.page(ask, comments, query, true))
+        Ok(self.page(ask, &comments, query, true, |world, comment| world.comment_json(repo, comment)))
     }
 
     fn one_comment(&mut self, ask: &Ask<'_>, method: &str, repo: &str, id: u64) -> Result<Answer, Answer> {
@@ -227,6 +226,8 @@ impl World {
         let login = self.allow(ask.token, scope)?;
         let Some(comment) = self.repo(repo).comments.get(&id).cloned() else { return Err(not_found()) };
         let is_own = comment.author.as_ref() == Some(&login) || self.repo(repo).writers.contains(&login);
+        // GitHub takes POST for PATCH, from before PATCH was everywhere.
+        let method = if method == "POST" && self.dialect == Dialect::GitHub { "PATCH" } else { method };
         match method {
             "GET" => Ok(Answer::json(200, &self.comment_json(repo, &comment))),
             "PATCH" if is_own => {
@@ -328,7 +329,14 @@ impl World {
         }
     }
 
-    fn page(&self, ask: &Ask<'_>, entries: Vec<Value>, query: &Query, has_links: bool) -> Answer {
+    fn page<T>(
+        &mut self,
+        ask: &Ask<'_>,
+        entries: &[T],
+        query: &Query,
+        has_links: bool,
+        show: impl Fn(&mut Self, &T) -> Value,
+    ) -> Answer {
         let (size, usual) = match self.dialect {
             Dialect::Forgejo => ("limit", 30),
             Dialect::GitHub => ("per_page", 30),
@@ -337,7 +345,8 @@ impl World {
         let page = query.number("page").unwrap_or(1).max(1);
         let total = entries.len();
         let pages = total.div_ceil(size).max(1);
-        let shown: Vec<Value> = entries.into_iter().skip((page - 1) * size).take(size).collect();
+        let shown: Vec<Value> =
+            entries.iter().skip((page - 1) * size).take(size).map(|entry| show(self, entry)).collect();
         let mut answer = Answer::json(200, &Value::from(shown));
         if self.dialect == Dialect::Forgejo {
             answer = answer.header("x-total-count", total);
