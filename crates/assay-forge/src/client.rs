@@ -177,7 +177,7 @@ impl Client {
     pub(crate) fn request(
         &self,
         doing: Doing,
-        of: impl ToString,
+        of: &(impl ToString + ?Sized),
         method: Method,
         segments: &[&str],
     ) -> Request<'_> {
@@ -188,7 +188,7 @@ impl Client {
         Request { client: self, doing, of: of.to_string(), method, url, body: None, etag: None }
     }
 
-    pub(crate) fn get(&self, doing: Doing, of: impl ToString, segments: &[&str]) -> Request<'_> {
+    pub(crate) fn get(&self, doing: Doing, of: &(impl ToString + ?Sized), segments: &[&str]) -> Request<'_> {
         self.request(doing, of, Method::GET, segments)
     }
 

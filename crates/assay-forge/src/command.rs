@@ -93,15 +93,12 @@ fn read(line: &str, stages: &[&str]) -> Result<Command, String> {
         ));
     }
     if let Some(odd) = line.chars().find(|c| !c.is_ascii_graphic() && !matches!(c, ' ' | '\t')) {
-        return Err(match odd.is_control() || is_invisible(odd) {
-            true => {
-                format!("there is an invisible character in the line (U+{:04X}); type it anew", odd as u32)
-            }
-            false => format!(
-                "there is a character in the line that no command has (U+{:04X}); type it anew",
-                odd as u32
-            ),
-        });
+        let kind = if odd.is_control() || is_invisible(odd) {
+            "an invisible character in the line"
+        } else {
+            "a character in the line that no command has"
+        };
+        return Err(format!("there is {kind} (U+{:04X}); type it anew", odd as u32));
     }
     if !line.is_empty() && !line.starts_with([' ', '\t']) {
         let word: String = line.chars().take_while(|c| !c.is_ascii_whitespace()).collect();

@@ -26,7 +26,7 @@ impl Client {
         let doing = Doing::ReadPull;
         let digits = number.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "pulls", &digits];
-        let pull: WirePull = self.get(doing, on(repo, number), &segments).read().await?;
+        let pull: WirePull = self.get(doing, &on(repo, number), &segments).read().await?;
         pull.pull(repo).map_err(|why| self.odd(doing, why))
     }
 
@@ -43,7 +43,7 @@ impl Client {
         let (mut count, mut is_complete) = (0, false);
         for page in 1..=MOST_FILES / PAGE {
             let files: Vec<WireFile> = self
-                .get(Doing::ReadFiles, on(repo, number), &segments)
+                .get(Doing::ReadFiles, &on(repo, number), &segments)
                 .query(size, &PAGE.to_string())
                 .query("page", &page.to_string())
                 .read()
@@ -92,7 +92,7 @@ impl Client {
     ) -> Result<Posted, ForgeError> {
         let digits = number.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", &digits, "comments"];
-        let request = self.request(Doing::Comment, on(repo, number), Method::POST, &segments);
+        let request = self.request(Doing::Comment, &on(repo, number), Method::POST, &segments);
         let made: OnlyId = request.json(json!({ "body": body })).read().await?;
         Ok(Posted { id: made.id })
     }
@@ -106,7 +106,7 @@ impl Client {
         let digits = id.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", "comments", &digits];
         let request =
-            self.request(Doing::EditComment, format!("comment {id} in {repo}"), Method::PATCH, &segments);
+            self.request(Doing::EditComment, &format!("comment {id} in {repo}"), Method::PATCH, &segments);
         request.json(json!({ "body": body })).send().await?;
         Ok(())
     }

@@ -151,7 +151,7 @@ impl Forgejo {
         let digits = number.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", &digits, "comments"];
         // This list comes whole.
-        let comments: Vec<WireComment> = self.0.get(doing, on(repo, number), &segments).read().await?;
+        let comments: Vec<WireComment> = self.0.get(doing, &on(repo, number), &segments).read().await?;
         let belongs = Some((number, true));
         let read = comments.into_iter().map(|comment| comment.comment(belongs));
         read.collect::<Result<_, _>>().map_err(|why| self.0.odd(doing, why))

@@ -116,7 +116,7 @@ impl GitHub {
         for page in 1..=MOST_PAGES {
             let found: Vec<WireComment> = self
                 .0
-                .get(doing, on(repo, number), &segments)
+                .get(doing, &on(repo, number), &segments)
                 .query("per_page", &PAGE.to_string())
                 .query("page", &page.to_string())
                 .read()
@@ -136,7 +136,7 @@ impl GitHub {
     async fn in_team(&self, org: &Name, team: &Name, login: &Login) -> Result<Membership, ForgeError> {
         let segments = ["orgs", org.as_str(), "teams", team.as_str(), "memberships", login.as_str()];
         let asked =
-            self.0.get(Doing::ReadTeam, format!("{org}/{team}"), &segments).read::<TeamMember>().await;
+            self.0.get(Doing::ReadTeam, &format!("{org}/{team}"), &segments).read::<TeamMember>().await;
         match asked {
             Ok(member) if member.state == "active" => Ok(Membership::Member),
             // Invited, and has not said yes.

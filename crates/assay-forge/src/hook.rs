@@ -228,7 +228,7 @@ struct OnlyNumber {
 }
 
 fn comment(body: &[u8]) -> Result<Told, HookError> {
-    let body: CommentBody = serde_json::from_slice(body).map_err(unreadable)?;
+    let body: CommentBody = serde_json::from_slice(body).map_err(|e| unreadable(&e))?;
     // What was deleted asks for nothing; the run that it asked for is cancelled by `!testme cancel` alone.
     let (true, Some(comment)) = (matches!(body.action.as_str(), "created" | "edited"), body.comment) else {
         return Ok(Told::Nothing);
@@ -240,7 +240,7 @@ fn comment(body: &[u8]) -> Result<Told, HookError> {
 }
 
 fn pull(body: &[u8]) -> Result<Told, HookError> {
-    let body: PullBody = serde_json::from_slice(body).map_err(unreadable)?;
+    let body: PullBody = serde_json::from_slice(body).map_err(|e| unreadable(&e))?;
     let repo = repository(&body.repository)?;
     let number = body.pull_request.map(|pull| pull.number).or(body.number);
     let number = number.ok_or_else(|| HookError::Unreadable("a pull request without a number".to_owned()))?;
@@ -251,7 +251,7 @@ fn repository(repo: &Repo) -> Result<RepoName, HookError> {
     repo.full_name.parse().map_err(|e: crate::name::WrongName| HookError::Unreadable(e.to_string()))
 }
 
-fn unreadable(e: serde_json::Error) -> HookError {
+fn unreadable(e: &serde_json::Error) -> HookError {
     HookError::Unreadable(assay_model::text::clean_to(&e.to_string(), 160))
 }
 

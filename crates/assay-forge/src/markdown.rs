@@ -55,7 +55,7 @@ pub(crate) fn link(words: &str, address: &str) -> String {
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
-        60..3600 if seconds % 60 == 0 => format!("{} m", seconds / 60),
+        60..3600 if seconds.is_multiple_of(60) => format!("{} m", seconds / 60),
         60..3600 => format!("{} m {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} m", seconds / 3600, seconds % 3600 / 60),
     }

@@ -119,7 +119,7 @@ impl Permission {
     }
 
     /// Takes the outcome of a try. Returns whether it has been refused for the first time.
-    pub fn tried(&mut self, repo: &RepoName, outcome: Result<(), &ForgeError>, now: Micros) -> bool {
+    pub fn tried(&mut self, repo: &RepoName, outcome: &Result<(), ForgeError>, now: Micros) -> bool {
         match outcome {
             Ok(()) => {
                 self.refused_at.remove(repo);
@@ -159,23 +159,23 @@ mod tests {
     fn a_refusal_is_remembered_for_a_day_and_said() {
         let repo: RepoName = "a/b".parse().expect("a name");
         let mut permission = Permission::default();
-        let refused = ForgeError::Forbidden {
+        let refused = Err(ForgeError::Forbidden {
             host: "h".into(),
             doing: Doing::SetStatus,
             of: "a/b".into(),
             needs: "x",
             said: String::new(),
-        };
+        });
         let now = Micros::seconds(1000);
         assert!(permission.may_try(&repo, now) && permission.note(&repo).is_none());
-        assert!(permission.tried(&repo, Err(&refused), now));
-        assert!(!permission.tried(&repo, Err(&refused), now), "said once");
+        assert!(permission.tried(&repo, &refused, now));
+        assert!(!permission.tried(&repo, &refused, now), "said once");
         assert!(permission.note(&repo).expect("said").starts_with("there is no commit status"));
         assert!(!permission.may_try(&repo, now.plus(Micros::seconds(3600))));
         assert!(permission.may_try(&repo, now.plus(ASKED_AGAIN)));
-        permission.tried(&repo, Ok(()), now);
+        permission.tried(&repo, &Ok(()), now);
         assert_eq!(permission.note(&repo), None);
-        let slow = ForgeError::Slow { host: "h".into(), doing: Doing::SetStatus, seconds: 20 };
-        assert!(!permission.tried(&repo, Err(&slow), now) && permission.may_try(&repo, now));
+        let slow = Err(ForgeError::Slow { host: "h".into(), doing: Doing::SetStatus, seconds: 20 });
+        assert!(!permission.tried(&repo, &slow, now) && permission.may_try(&repo, now));
     }
 }

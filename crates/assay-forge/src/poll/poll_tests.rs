@@ -32,9 +32,9 @@ fn comment(id: u64, at: Micros, body: &str) -> Comment {
     Comment { id, number: 1, on_pull: true, author: None, body, digest, created_at: at, updated_at: at }
 }
 
-fn heard(server_time: Micros, comments: &[Comment]) -> Heard {
+fn heard(server_time: Micros, comments: Vec<Comment>) -> Heard {
     Heard {
-        comments: Some(comments.to_vec()),
+        comments: Some(comments),
         etag: None,
         server_time: Some(server_time),
         more: None,
@@ -69,13 +69,16 @@ fn what_was_said_before_does_not_count_and_everything_after_does_once() {
     let mut state = watching(&["a/b"]);
     let (name, since) = asked(&state, OURS);
     let old = comment(1, Micros(THEIRS.0 - 3_600_000_000), "!testme");
-    assert_eq!(state.heard(&name, &since, heard(THEIRS, &[old.clone()]), None, OURS).fresh, []);
+    assert_eq!(state.heard(&name, &since, heard(THEIRS, vec![old.clone()]), None, OURS).fresh, []);
     let (now, name, since) = next_asked(&state, OURS);
     assert_eq!(now, OURS.plus(Micros::seconds(30)), "hot or not, one repository is asked every half minute");
     assert_eq!(since.at, Micros(THEIRS.0 - GRACE.0), "by the forge's clock");
     let new = comment(2, THEIRS.plus(Micros::seconds(5)), "!testme");
     let later = THEIRS.plus(Micros::seconds(30));
-    assert_eq!(state.heard(&name, &since, heard(later, &[new.clone()]), None, now).fresh, [new.clone()]);
+    assert_eq!(
+        state.heard(&name, &since, heard(later, vec![new.clone()]), None, now).fresh,
+        std::slice::from_ref(&new)
+    );
     let (now, name, since) = next_asked(&state, now);
     assert!(since.at <= new.updated_at, "the overlap is asked again");
     let mut edited = new.clone();
@@ -83,7 +86,7 @@ fn what_was_said_before_does_not_count_and_everything_after_does_once() {
     edited.updated_at = later;
     let mut old_edited = old;
     old_edited.updated_at = later;
-    let news = state.heard(&name, &since, heard(later, &[old_edited, edited]), None, now);
+    let news = state.heard(&name, &since, heard(later, vec![old_edited, edited]), None, now);
     assert_eq!((news.fresh, news.edited), (vec![], vec![2]));
 }
 
@@ -91,17 +94,17 @@ fn what_was_said_before_does_not_count_and_everything_after_does_once() {
 fn the_question_stays_the_same_while_nothing_is_said_and_narrows_once() {
     let mut state = watching(&["a/b"]);
     let (name, since) = asked(&state, OURS);
-    state.heard(&name, &since, heard(THEIRS, &[]), None, OURS);
+    state.heard(&name, &since, heard(THEIRS, vec![]), None, OURS);
     let said_at = THEIRS.plus(Micros::seconds(500));
     let (mut now, _, mut since) = next_asked(&state, OURS);
-    state.heard(&name, &since, heard(said_at, &[comment(1, said_at, "x")]), None, now);
+    state.heard(&name, &since, heard(said_at, vec![comment(1, said_at, "x")]), None, now);
     let mut asked_from = Vec::new();
     for step in 1..40 {
         let server_time = said_at.plus(Micros::seconds(30 * step));
         (now, _, since) = next_asked(&state, now);
         asked_from.push(since.at.since(said_at));
         let answer = if since.at <= said_at { vec![comment(1, said_at, "x")] } else { vec![] };
-        assert_eq!(state.heard(&name, &since, heard(server_time, &answer), None, now).fresh, []);
+        assert_eq!(state.heard(&name, &since, heard(server_time, answer), None, now).fresh, []);
     }
     asked_from.dedup();
     assert_eq!(asked_from, [Micros(-OVERLAP.0), Micros::seconds(1)], "{}", SETTLED.as_seconds());
@@ -111,20 +114,20 @@ fn the_question_stays_the_same_while_nothing_is_said_and_narrows_once() {
 fn a_tag_goes_along_with_the_same_question_only() {
     let mut state = watching(&["a/b"]);
     let (name, since) = asked(&state, OURS);
-    state.heard(&name, &since, heard(THEIRS, &[]), None, OURS);
+    state.heard(&name, &since, heard(THEIRS, vec![]), None, OURS);
     let (now, name, since) = next_asked(&state, OURS);
-    let mut answer = heard(THEIRS, &[]);
+    let mut answer = heard(THEIRS, vec![]);
     answer.etag = Some("tag".into());
     state.heard(&name, &since, answer, None, now);
     let (now, name, since) = next_asked(&state, now);
     assert_eq!(since.etag.as_deref(), Some("tag"));
-    let mut unchanged = heard(THEIRS, &[]);
+    let mut unchanged = heard(THEIRS, vec![]);
     (unchanged.comments, unchanged.etag, unchanged.counted) = (None, Some("tag".into()), 0);
     state.heard(&name, &since, unchanged, None, now);
     let (now, name, since) = next_asked(&state, now);
     assert_eq!(since.etag.as_deref(), Some("tag"));
     let new = comment(1, THEIRS.plus(Micros::seconds(200)), "x");
-    let mut answer = heard(THEIRS.plus(Micros::seconds(201)), &[new]);
+    let mut answer = heard(THEIRS.plus(Micros::seconds(201)), vec![new]);
     answer.etag = Some("other".into());
     state.heard(&name, &since, answer, None, now);
     let (_, _, since) = next_asked(&state, now);
@@ -135,18 +138,23 @@ fn a_tag_goes_along_with_the_same_question_only() {
 fn a_long_list_is_read_on_before_the_mark_moves() {
     let mut state = watching(&["a/b"]);
     let (name, since) = asked(&state, OURS);
-    state.heard(&name, &since, heard(THEIRS, &[]), None, OURS);
+    state.heard(&name, &since, heard(THEIRS, vec![]), None, OURS);
     let (mut now, _, first) = next_asked(&state, OURS);
     let mut answer =
-        heard(THEIRS.plus(Micros::seconds(9000)), &[comment(1, THEIRS.plus(Micros::seconds(8000)), "x")]);
+        heard(THEIRS.plus(Micros::seconds(9000)), vec![comment(1, THEIRS.plus(Micros::seconds(8000)), "x")]);
     answer.more = Some(Resume::Page(21));
     state.heard(&name, &first, answer, None, now);
     let second;
     (now, _, second) = next_asked(&state, now);
     assert_eq!((second.at, second.page), (first.at, 21));
     let missed = comment(2, THEIRS.plus(Micros::seconds(7000)), "y");
-    let news =
-        state.heard(&name, &second, heard(THEIRS.plus(Micros::seconds(9000)), &[missed.clone()]), None, now);
+    let news = state.heard(
+        &name,
+        &second,
+        heard(THEIRS.plus(Micros::seconds(9000)), vec![missed.clone()]),
+        None,
+        now,
+    );
     assert_eq!(news.fresh, [missed]);
     let (_, _, third) = next_asked(&state, now);
     assert_eq!((third.at, third.page), (THEIRS.plus(Micros::seconds(8001)), 1));
@@ -170,7 +178,7 @@ fn a_forge_in_trouble_is_left_alone_longer_and_longer_and_told_once() {
     assert!(pauses.iter().all(|pause| *pause <= 600.0), "{pauses:?}");
     assert_eq!(told, 1);
     let (at, name, since) = next_asked(&state, now);
-    state.heard(&name, &since, heard(THEIRS, &[]), None, at);
+    state.heard(&name, &since, heard(THEIRS, vec![]), None, at);
     assert!(state.failed(&name, &gone, at).is_some(), "new trouble is told again");
 
     let mut state = watching(&["a/b", "a/c"]);
@@ -179,7 +187,7 @@ fn a_forge_in_trouble_is_left_alone_longer_and_longer_and_told_once() {
     assert_eq!(state.next(OURS, &BTreeSet::new()), Action::Wait { until: OURS.plus(Micros::seconds(777)) });
     // An answer that was under way does not end the pause.
     let since = Since { at: OURS, page: 1, etag: None };
-    state.heard(&repo("a/c"), &since, heard(THEIRS, &[]), None, OURS.plus(Micros::seconds(1)));
+    state.heard(&repo("a/c"), &since, heard(THEIRS, vec![]), None, OURS.plus(Micros::seconds(1)));
     assert_eq!(next_asked(&state, OURS).0, OURS.plus(Micros::seconds(777)));
 }
 
@@ -209,7 +217,7 @@ fn one_repository_in_trouble_does_not_keep_the_others_waiting() {
                 state.failed(&name, &error, now);
             } else {
                 good += 1;
-                state.heard(&name, &since, heard(THEIRS, &[]), None, now);
+                state.heard(&name, &since, heard(THEIRS, vec![]), None, now);
             }
         }
         assert!(good > 45, "{good} of 60 for {error}");
@@ -217,13 +225,29 @@ fn one_repository_in_trouble_does_not_keep_the_others_waiting() {
 }
 
 #[test]
+fn several_are_asked_at_once_and_none_twice() {
+    let state = watching(&["a/b", "a/c", "a/d"]);
+    let mut busy = BTreeSet::new();
+    let mut now = OURS;
+    while busy.len() < 3 {
+        match state.next(now, &busy) {
+            Action::Ask { repo, .. } => assert!(busy.insert(repo)),
+            Action::Wait { until } => now = until,
+            Action::Nothing => panic!("three are there"),
+        }
+    }
+    assert!(matches!(state.next(now, &busy), Action::Wait { until } if until > now));
+    assert_eq!(watching(&[]).next(OURS, &BTreeSet::new()), Action::Nothing);
+}
+
+#[test]
 fn something_is_kept_back_for_answers() {
     let mut state = watching(&["a/b"]);
     let (name, since) = asked(&state, OURS);
-    let rate = |remaining| Some(Rate { limit: 5000, remaining, resets_in: Duration::from_secs(900) });
-    state.heard(&name, &since, heard(THEIRS, &[]), rate(1001), OURS);
+    let rate = |remaining| Some(Rate { limit: 5000, remaining, resets_in: Duration::from_mins(15) });
+    state.heard(&name, &since, heard(THEIRS, vec![]), rate(1001), OURS);
     assert_eq!(next_asked(&state, OURS).0, OURS.plus(Micros::seconds(30)));
-    state.heard(&name, &since, heard(THEIRS, &[]), rate(1000), OURS);
+    state.heard(&name, &since, heard(THEIRS, vec![]), rate(1000), OURS);
     assert_eq!(next_asked(&state, OURS).0, OURS.plus(Micros::seconds(900)));
 }
 
@@ -253,7 +277,7 @@ fn five_hundred_repositories_keep_to_the_budget() {
             if let Some(before) = last.insert(name.clone(), now) {
                 waits = waits.max(now.since(before).0 / 1_000_000);
             }
-            state.heard(&name, &since, heard(THEIRS, &[]), None, now);
+            state.heard(&name, &since, heard(THEIRS, vec![]), None, now);
         }
         assert!(count <= u64::from(budget.asked_per_hour) + 20, "{count}");
         assert!(waits <= i64::from(quiet_every) + 10, "{kind}: {waits}");
@@ -267,7 +291,7 @@ fn five_hundred_repositories_keep_to_the_budget() {
 fn the_state_is_a_value_that_reads_back_as_itself() {
     let mut state = watching(&["a/b", "a/c"]);
     let (name, since) = asked(&state, OURS);
-    state.heard(&name, &since, heard(THEIRS, &[comment(1, THEIRS, "x")]), None, OURS);
+    state.heard(&name, &since, heard(THEIRS, vec![comment(1, THEIRS, "x")]), None, OURS);
     state.hooked(&name, &comment(7, THEIRS, "y"), OURS);
     let stored = serde_json::to_string(&state).expect("a value");
     assert_eq!(serde_json::from_str::<PollState>(&stored).expect("the same"), state);

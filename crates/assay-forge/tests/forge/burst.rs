@@ -294,7 +294,9 @@ async fn story(dialect: Dialect, skew: i64, steps: Vec<Step>) -> Result<(), Test
 #[test]
 fn each_command_is_taken_exactly_once_whatever_happens() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    // A story takes longer than most; `PROPTEST_CASES` counts here as well.
+    let cases = (Config::default().cases / 5).max(1);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let skews = prop_oneof![Just(0), Just(-7200), Just(86_400), -400..400_i64];
     let stories = (any::<bool>(), skews, proptest::collection::vec(step(), 1..60));
     let outcome = runner.run(&stories, |(is_forgejo, skew, steps)| {

@@ -23,7 +23,7 @@ impl Answer {
         Self::json(status, &json!({ "message": message, "url": "", "documentation_url": "" }))
     }
 
-    pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
+    pub(super) fn header(mut self, name: &str, value: &impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }

@@ -156,7 +156,7 @@ impl ForgeDouble {
     /// New commits in a pull request.
     pub fn push(&self, repository: &str, number: u64, head: &str) {
         let mut world = self.shared.world();
-        world.pull(repository, number).head = head.to_owned();
+        head.clone_into(&mut world.pull(repository, number).head);
         world.pull_changed(repository, number, "synchronized");
     }
 

@@ -216,7 +216,7 @@ impl World {
                 comments.iter().map(|comment| self.comment_json(repo, comment)).collect();
             // This list comes whole.
             let total = comments.len();
-            return Ok(Answer::json(200, &Value::from(comments)).header("x-total-count", total));
+            return Ok(Answer::json(200, &Value::from(comments)).header("x-total-count", &total));
         }
         Ok(self.page(ask, &comments, query, true, |world, comment| world.comment_json(repo, comment)))
     }
@@ -248,11 +248,11 @@ impl World {
     fn set_status(&mut self, ask: &Ask<'_>, repo: &str, commit: &str, login: &str) -> Result<Answer, Answer> {
         let asked: Value = serde_json::from_slice(ask.body).map_err(|_| invalid("not JSON"))?;
         let text = |name: &str| asked[name].as_str().unwrap_or_default().to_owned();
-        let states: &[&str] = match self.dialect {
+        let known: &[&str] = match self.dialect {
             Dialect::Forgejo => &["pending", "success", "error", "failure", "warning"],
             Dialect::GitHub => &["pending", "success", "error", "failure"],
         };
-        if !states.contains(&text("state").as_str()) {
+        if !known.contains(&text("state").as_str()) {
             return Err(invalid("state is not included in the list"));
         }
         if self.dialect == Dialect::GitHub && text("description").chars().count() > 140 {
@@ -299,7 +299,7 @@ impl World {
             return if is_member { Ok(Answer::empty(204)) } else { Err(not_found()) };
         }
         let (status, api) = if is_forgejo { (303, "/api/v1") } else { (302, "") };
-        Ok(Answer::empty(status).header("location", format!("{url}{api}/orgs/{org}/public_members/{login}")))
+        Ok(Answer::empty(status).header("location", &format!("{url}{api}/orgs/{org}/public_members/{login}")))
     }
 
     fn teams(&mut self, org: &str, wanted: &str, asker: &str) -> Result<Answer, Answer> {
@@ -349,7 +349,7 @@ impl World {
             entries.iter().skip((page - 1) * size).take(size).map(|entry| show(self, entry)).collect();
         let mut answer = Answer::json(200, &Value::from(shown));
         if self.dialect == Dialect::Forgejo {
-            answer = answer.header("x-total-count", total);
+            answer = answer.header("x-total-count", &total);
         }
         if has_links && page < pages {
             let to = |page: usize, rel: &str| {
@@ -359,7 +359,7 @@ impl World {
                 url.query_pairs_mut().clear().extend_pairs(kept).append_pair("page", &page.to_string());
                 format!("<{url}>; rel=\"{rel}\"")
             };
-            answer = answer.header("link", format!("{}, {}", to(page + 1, "next"), to(pages, "last")));
+            answer = answer.header("link", &format!("{}, {}", to(page + 1, "next"), to(pages, "last")));
         }
         answer
     }

@@ -119,7 +119,7 @@ impl World {
         let wait = window.resets_at.since(now).0 / 1_000_000;
         Some(match dialect {
             Dialect::GitHub => Answer::refused(403, "API rate limit exceeded for user ID 1."),
-            Dialect::Forgejo => Answer::refused(429, "Too Many Requests").header("retry-after", wait),
+            Dialect::Forgejo => Answer::refused(429, "Too Many Requests").header("retry-after", &wait),
         })
     }
 
@@ -130,12 +130,12 @@ impl World {
         }
         let tag = format!("W/\"{}\"", assay_model::Sha256::of(&answer.body));
         if known != Some(tag.as_str()) {
-            return answer.header("etag", tag);
+            return answer.header("etag", &tag);
         }
         if let Some(window) = &mut self.rate {
             window.remaining += 1;
         }
-        Answer::empty(304).header("etag", tag)
+        Answer::empty(304).header("etag", &tag)
     }
 
     /// What a token lets its owner do, or why not.
