@@ -102,6 +102,7 @@ pub(crate) struct Request<'a> {
     url: Url,
     body: Option<Value>,
     etag: Option<&'a str>,
+    leads_on: bool,
 }
 
 /// An answer that was not an error.
@@ -185,11 +186,25 @@ impl Client {
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
-        Request { client: self, doing, of: of.to_string(), method, url, body: None, etag: None }
+        Request {
+            client: self,
+            doing,
+            of: of.to_string(),
+            method,
+            url,
+            body: None,
+            etag: None,
+            leads_on: false,
+        }
     }
 
     pub(crate) fn get(&self, doing: Doing, of: &(impl ToString + ?Sized), segments: &[&str]) -> Request<'_> {
         self.request(doing, of, Method::GET, segments)
+    }
+
+    /// That something is not there, in our words.
+    pub(crate) fn missing(&self, doing: Doing, of: String, why: &str) -> ForgeError {
+        ForgeError::NotFound { host: self.host.clone(), doing, of, said: format!(": {why}") }
     }
 
     /// That an answer makes no sense.
@@ -238,7 +253,13 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Sends it. Success, 302, 303 and 304 are replies; anything else is an error. 404 is one, too.
+    /// An answer that leads elsewhere is an answer; it is not followed.
+    pub(crate) fn may_lead_on(mut self) -> Self {
+        self.leads_on = true;
+        self
+    }
+
+    /// Sends it. Success is a reply, and so is what was said to be one; anything else is an error. 404 is one, too.
     pub(crate) async fn send(self) -> Result<Reply, NoReply> {
         let client = self.client;
         let (scheme, accept) = match client.kind {
@@ -271,7 +292,9 @@ impl<'a> Request<'a> {
         let server_time = text(&headers, DATE.as_str()).and_then(time::read_http);
         let rate = rate(&headers, server_time);
         client.count(Some(status), rate);
-        let is_reply = status.is_success() || matches!(status.as_u16(), 302..=304);
+        let is_reply = status.is_success()
+            || (self.leads_on && matches!(status.as_u16(), 302 | 303))
+            || (self.etag.is_some() && status == StatusCode::NOT_MODIFIED);
         let most = if is_reply { client.limits.answer } else { MAX_REFUSAL };
         let mut body = Vec::new();
         loop {
@@ -330,7 +353,7 @@ impl<'a> Request<'a> {
             }
             403 => ForgeError::Forbidden { host, doing, of, needs: doing.needs(self.client.kind), said },
             404 | 410 => ForgeError::NotFound { host, doing, of, said },
-            301 | 307 | 308 => ForgeError::Moved { host, of },
+            300..=303 | 307 | 308 => ForgeError::Moved { host, of },
             409 | 423 => ForgeError::Conflict { host, doing, of, said },
             408 | 500..=599 => ForgeError::Unwell { host, doing, status: status.as_u16(), said, after },
             status => ForgeError::Refused { host, doing, of, status, said },

@@ -68,11 +68,15 @@ impl Client {
     /// the answer points is not followed.
     pub(crate) async fn ask_membership(&self, org: &Name, login: &Login) -> Result<Membership, ForgeError> {
         let doing = Doing::ReadMembers;
-        let public =
-            match self.get(doing, org, &["orgs", org.as_str(), "members", login.as_str()]).send().await {
-                Ok(reply) => matches!(reply.status, StatusCode::FOUND | StatusCode::SEE_OTHER),
-                Err(no) => return not_found_is(ForgeError::from(no), Membership::NotMember),
-            };
+        let public = match self
+            .get(doing, org, &["orgs", org.as_str(), "members", login.as_str()])
+            .may_lead_on()
+            .send()
+            .await
+        {
+            Ok(reply) => matches!(reply.status, StatusCode::FOUND | StatusCode::SEE_OTHER),
+            Err(no) => return not_found_is(ForgeError::from(no), Membership::NotMember),
+        };
         if !public {
             return Ok(Membership::Member);
         }
@@ -107,8 +111,12 @@ impl Client {
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "issues", "comments", &digits];
         let request =
             self.request(Doing::EditComment, &format!("comment {id} in {repo}"), Method::PATCH, &segments);
-        request.json(json!({ "body": body })).send().await?;
-        Ok(())
+        let edited: OnlyId = request.json(json!({ "body": body })).read().await?;
+        if edited.id == id {
+            Ok(())
+        } else {
+            Err(self.odd(Doing::EditComment, "another comment than was asked for"))
+        }
     }
 
     pub(crate) async fn write_status(
@@ -128,7 +136,7 @@ impl Client {
         if let Some(url) = &status.url {
             body["target_url"] = json!(url);
         }
-        self.request(doing, repo, Method::POST, &segments).json(body).send().await?;
+        let _: OnlyId = self.request(doing, repo, Method::POST, &segments).json(body).read().await?;
         Ok(())
     }
 
@@ -161,7 +169,8 @@ impl Client {
             page += 1;
         };
         let Some(found) = found else {
-            self.request(Doing::SetHook, repo, Method::POST, &segments).json(new).send().await?;
+            let _: OnlyId =
+                self.request(Doing::SetHook, repo, Method::POST, &segments).json(new).read().await?;
             return Ok(HookKept::Made);
         };
         let hears = events.iter().all(|event| found.events.iter().any(|there| there == event));
@@ -170,7 +179,7 @@ impl Client {
         }
         let id = found.id.to_string();
         let segments = ["repos", repo.owner().as_str(), repo.name().as_str(), "hooks", &id];
-        self.request(Doing::SetHook, repo, Method::PATCH, &segments).json(new).send().await?;
+        let _: OnlyId = self.request(Doing::SetHook, repo, Method::PATCH, &segments).json(new).read().await?;
         Ok(HookKept::Changed)
     }
 }

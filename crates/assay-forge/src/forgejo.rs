@@ -164,8 +164,7 @@ impl Forgejo {
         let found: Found = self.0.get(doing, &of, &segments).query("q", team.as_str()).read().await?;
         let team = found.data.iter().find(|found| found.name.eq_ignore_ascii_case(team.as_str()));
         let Some(team) = team else {
-            let said = ": there is no such team, or it is not shown".to_owned();
-            return Err(ForgeError::NotFound { host: org.to_string(), doing, of, said });
+            return Err(self.0.missing(doing, of, "there is no such team, or it is not shown"));
         };
         let id = team.id.to_string();
         match self.0.get(doing, &of, &["teams", &id, "members", login.as_str()]).send().await {

@@ -98,6 +98,31 @@ async fn github_hides_a_limit_behind_a_403() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_none_is_no_success() {
+    let forge = forge(Dialect::Forgejo).await;
+    let client = bot(&forge, Dialect::Forgejo);
+    let id = forge.say(REPO, 1, ForgeDouble::BOT, "ours");
+    let page = || Fault::Answer { status: 200, headers: vec![], body: "<html>sign in</html>".into() };
+    let elsewhere = || Fault::Answer {
+        status: 302,
+        headers: vec![("location".into(), "https://elsewhere.example/login".into())],
+        body: String::new(),
+    };
+    forge.inject(Match::of("PATCH", "/comments/"), page(), 1);
+    let edit = client.edit_comment(&repo(), id, "new").await.expect_err("a page");
+    assert!(matches!(edit, ForgeError::Unexpected { .. }), "{edit}");
+    forge.inject(Match::of("PATCH", "/comments/"), elsewhere(), 1);
+    let edit = client.edit_comment(&repo(), id, "new").await.expect_err("a way");
+    assert!(matches!(edit, ForgeError::Moved { .. }), "{edit}");
+    forge.inject(Match::of("POST", "/statuses/"), page(), 1);
+    let set = client.set_status(&repo(), HEAD, &status()).await.expect_err("a page");
+    assert!(matches!(set, ForgeError::Unexpected { .. }), "{set}");
+    assert_eq!(forge.comments(REPO, 1)[0].body, "ours");
+    client.edit_comment(&repo(), id, "new").await.expect("edited");
+    assert_eq!(forge.comments(REPO, 1)[0].body, "new");
+}
+
+#[tokio::test]
 async fn nobody_there_and_nobody_answering_are_told_apart() {
     let forge = forge(Dialect::Forgejo).await;
     let hurried = client(
