@@ -91,6 +91,26 @@ fn what_was_said_before_does_not_count_and_everything_after_does_once() {
 }
 
 #[test]
+fn a_comment_that_shows_late_is_heard() {
+    let mut state = watching(&["a/b"]);
+    let (name, since) = asked(&state, OURS);
+    state.heard(&name, &since, heard(THEIRS, vec![]), None, OURS);
+    let (now, _, since) = next_asked(&state, OURS);
+    let first = comment(2, THEIRS.plus(Micros::seconds(100)), "hm");
+    state.heard(&name, &since, heard(THEIRS.plus(Micros::seconds(101)), vec![first]), None, now);
+    // It was written before the other, in a transaction that took longer.
+    let late = comment(1, THEIRS.plus(Micros::seconds(40)), "!testme");
+    let (now, _, since) = next_asked(&state, now);
+    assert!(since.at <= late.updated_at);
+    let news =
+        state.heard(&name, &since, heard(THEIRS.plus(Micros::seconds(131)), vec![late.clone()]), None, now);
+    assert_eq!((news.fresh, news.must_keep), (vec![late], true));
+    let (now, _, since) = next_asked(&state, now);
+    let news = state.heard(&name, &since, heard(THEIRS.plus(Micros::seconds(161)), vec![]), None, now);
+    assert!(!news.must_keep, "nothing has changed but when to ask");
+}
+
+#[test]
 fn the_question_stays_the_same_while_nothing_is_said_and_narrows_once() {
     let mut state = watching(&["a/b"]);
     let (name, since) = asked(&state, OURS);

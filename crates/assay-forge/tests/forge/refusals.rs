@@ -98,6 +98,23 @@ async fn github_hides_a_limit_behind_a_403() {
 }
 
 #[tokio::test]
+async fn a_wrong_clock_does_not_change_for_how_long_to_be_quiet() {
+    for dialect in BOTH {
+        for skew in [0, -86_400, 86_400] {
+            let forge = forge(dialect).await;
+            forge.set_skew(Micros::seconds(skew));
+            forge.grant(0);
+            let spent = bot(&forge, dialect).pull(&repo(), 1).await.expect_err("nothing is granted");
+            assert_eq!(
+                spent.advice(),
+                Advice::Later { after: Some(Duration::from_hours(1)) },
+                "{dialect:?} {skew}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_none_is_no_success() {
     let forge = forge(Dialect::Forgejo).await;
     let client = bot(&forge, Dialect::Forgejo);
