@@ -26,7 +26,7 @@ const UNREACHABLE: [(&str, &[&str], &str); 4] = [
 const CONTROL_PLANE: &[&str] = &["assay-store", "assay-engine", "assay-server", "sea-orm", "sqlx", "axum"];
 
 /// Crates that may know only these of ours.
-const KNOWS_ONLY: [(&str, &[&str], &str); 18] = [
+const KNOWS_ONLY: [(&str, &[&str], &str); 19] = [
     ("assay-model", &[], "everything else builds on it"),
     ("assay-process", &[], "every driver builds on it"),
     ("assay-api", &["assay-model"], "wire types are not storage types"),
@@ -48,6 +48,7 @@ const KNOWS_ONLY: [(&str, &[&str], &str); 18] = [
     ("assay-backup", BACKUP, "it backs up and restores a stack, and judges nothing"),
     ("assay-report", &["assay-model"], "reports are folds of finished data"),
     ("assay-notify", &["assay-model"], "it sends finished data"),
+    ("assay-forge", &["assay-model"], "it asks forges and words answers, and stores nothing"),
     ("assay-store", &["assay-model"], "it stores, and decides nothing"),
 ];
 const DRIVER: &[&str] = &["assay-model", "assay-process"];

@@ -1,5 +1,5 @@
 //! What tests share. Fakes stand only at the world's edge: the clock, a machine's hardware, a power
-//! switch, a receiver of notifications, a cluster that is asked about its members. Everything between them is the real thing: the real store,
+//! switch, a receiver of notifications, a forge, a cluster that is asked about its members. Everything between them is the real thing: the real store,
 //! the real engine, the real agent, the real server in its own process.
 //!
 //! Two levels. [`Bench`] drives the engine in this process, turn by turn, on a simulated clock and
@@ -14,6 +14,7 @@ mod bench;
 pub mod canned;
 mod clock;
 mod cluster;
+pub mod forge;
 mod machine;
 pub mod queue_simulator;
 mod runner;
@@ -27,6 +28,7 @@ pub use assay_agent::{Agent, ExitReason};
 pub use bench::{Bench, ScriptedAgent};
 pub use clock::SimClock;
 pub use cluster::ProxmoxCluster;
+pub use forge::ForgeDouble;
 pub use machine::{CannedMachine, Given, Said, hurried};
 pub use runner::FakeRunner;
 pub use sealer::TestSealer;
