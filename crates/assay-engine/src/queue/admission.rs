@@ -42,7 +42,7 @@ struct Line<'a> {
     /// Runs of each pipeline that wait for others of it to end.
     limited: BTreeMap<Pipeline, u32>,
     /// How many stand in the line so far.
-    in_line: u32,
+    stood: u32,
     /// What is known of each set of runners.
     reaches: Vec<Reach<'a>>,
 }
@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
         }
         let mut line = Self {
             reaches: Vec::new(),
-            in_line: 0,
+            stood: 0,
             paused: snapshot.policy.mode.told(),
             limited: BTreeMap::new(),
             snapshot,
@@ -209,9 +209,9 @@ impl<'a> Line<'a> {
         for place in self.reaches[reach].meets.clone() {
             add(&mut self.reaches[place].load, needs, run.expected.as_seconds());
         }
-        self.in_line += 1;
+        self.stood += 1;
         self.reaches[reach].waiting += 1;
-        self.reaches[reach].last = Some((self.in_line, run));
+        self.reaches[reach].last = Some((self.stood, run));
         let until = starts_in.map(|span| self.now.plus(span).plus(run.expected));
         self.targets.insert(run.target_id, Taken { by: Behind::Waiting(run), until });
         Place::Wait(Wait { cause, reason, position: Some(position), starts_in })
@@ -270,7 +270,10 @@ impl<'a> Line<'a> {
     }
 
     fn unless_paused(&self, reason: String) -> String {
-        self.paused.as_ref().map_or(reason.clone(), |paused| format!("{paused}; {reason}"))
+        match &self.paused {
+            Some(paused) => format!("{paused}; {reason}"),
+            None => reason,
+        }
     }
 }
 

@@ -86,10 +86,9 @@ pub fn expected(latest: &[Micros], pipeline: Pipeline, profile: &str) -> Micros 
 /// How long a run takes of which nothing is known.
 const fn usual(pipeline: Pipeline, profile: &str) -> Micros {
     let minutes = match (pipeline, profile.as_bytes()) {
-        (Pipeline::Host, b"quick") => 20,
+        (Pipeline::Host, b"quick") | (Pipeline::Image, _) => 20,
         (Pipeline::Host, b"burnin") => 26 * 60,
         (Pipeline::Host, _) => 6 * 60,
-        (Pipeline::Image, _) => 20,
         (Pipeline::Recipe, b"quick") => 4,
         (Pipeline::Recipe, _) => 10,
     };

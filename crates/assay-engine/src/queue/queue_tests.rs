@@ -12,7 +12,10 @@ fn slots(of: &[(&str, u64)]) -> Slots {
     of.iter().map(|(pool, n)| ((*pool).to_owned(), *n)).collect()
 }
 
-fn offers(of: &[(&str, &[&str], &[(&str, u64)])]) -> BTreeMap<String, Offer> {
+/// A runner's name, its power methods and its slots.
+type Runner<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, u64)]);
+
+fn offers(of: &[Runner<'_>]) -> BTreeMap<String, Offer> {
     let offer = |methods: &[&str], capacity: &[(&str, u64)]| Offer {
         power: methods.iter().map(|m| (*m).to_owned()).collect(),
         capacity: slots(capacity),

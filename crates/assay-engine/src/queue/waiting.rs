@@ -105,8 +105,8 @@ impl Holding {
         if state == RunState::Queued || state.is_terminal() {
             return None;
         }
-        let stage = run.current_stage().filter(|_| state == RunState::Running);
-        let begun = stage.and_then(|stage| stage.latest()).map(|attempt| attempt.started_at);
+        let current = run.current_stage().filter(|_| state == RunState::Running);
+        let begun = current.and_then(|stage| stage.latest()).map(|attempt| attempt.started_at);
         let held = state == RunState::FailedHolding;
         Some(Self {
             number: run.created.number,
@@ -114,7 +114,7 @@ impl Holding {
             target_id: run.created.target.id,
             pipeline: run.created.pipeline,
             runner: run.runner.clone()?,
-            doing: stage.map_or_else(|| state.to_string(), |stage| stage.plan.name.to_string()),
+            doing: current.map_or_else(|| state.to_string(), |stage| stage.plan.name.to_string()),
             since: begun.or(run.started_at).unwrap_or(run.created_at),
             needs: if held { Slots::new() } else { needs(&run.created) },
             requester: run.created.requested_by.clone(),

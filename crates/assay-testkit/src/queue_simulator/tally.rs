@@ -47,11 +47,10 @@ pub struct Tally {
 impl Tally {
     /// Counts a simulation up.
     pub fn of(load: &Load, outcomes: &[Outcome]) -> Self {
-        let each = |wanted: &dyn Fn(&Job) -> bool| {
+        let each = |wanted: Wanted<'_>| {
             let those = outcomes.iter().filter(|o| wanted(&load.jobs[o.job]));
             those.map(|o| Sample::of(&load.jobs[o.job], o)).collect::<Vec<_>>()
         };
-        type Wanted<'a> = &'a dyn Fn(&Job) -> bool;
         let person = |job: &Job| ![GREEDY, SWEEP, "wedged"].contains(&job.requester.as_str());
         let large = |job: &Job| job.needs.get("mem_mib").is_some_and(|m| *m >= 16_384);
         let groups: [(&'static str, Wanted<'_>); 7] = [
@@ -63,9 +62,9 @@ impl Tally {
             ("the greedy one", &|j| j.requester == GREEDY),
             ("machines", &|j| j.pipeline == Pipeline::Host),
         ];
-        let groups = groups.into_iter().filter_map(|(name, wanted)| Some((name, figures(each(wanted))?)));
+        let groups = groups.into_iter().filter_map(|(name, wanted)| Some((name, figures(&each(wanted))?)));
         let groups = groups.collect();
-        let all = figures(each(&|_| true)).unwrap_or(Figures {
+        let all = figures(&each(&|_| true)).unwrap_or(Figures {
             runs: 0,
             p50: 0.0,
             p95: 0.0,
@@ -86,6 +85,9 @@ impl Tally {
     }
 }
 
+/// Which runs are counted.
+type Wanted<'a> = &'a dyn Fn(&Job) -> bool;
+
 struct Sample {
     wait: f64,
     slowdown: f64,
@@ -99,7 +101,7 @@ impl Sample {
     }
 }
 
-fn figures(samples: Vec<Sample>) -> Option<Figures> {
+fn figures(samples: &[Sample]) -> Option<Figures> {
     let sorted = |of: fn(&Sample) -> f64| {
         let mut all: Vec<f64> = samples.iter().map(of).collect();
         all.sort_by(f64::total_cmp);

@@ -71,6 +71,8 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
             created_at: Micros(0),
             completed_at: Some(Micros(1)),
             waiting: None,
+            position: None,
+            starts_in_s: None,
         },
         report: Report {
             format: 1,
