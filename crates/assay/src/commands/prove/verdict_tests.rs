@@ -55,8 +55,6 @@ fn run(result: Option<RunResult>, judged: &[&str], findings: &[(&str, &str, Seve
     };
     RunDetail {
         summary: RunSummary {
-            position: None,
-            starts_in_s: None,
             number: 7,
             id: "01900000-0000-7000-8000-000000000001".into(),
             target: "x".into(),
