@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
     println!("http://{} operator / {PASSWORD}", server.addresses()?.operators);
     let engine = server.app().engine.clone();
     let running = fleet(&engine).await?;
-    let capacity = [("netboot", 2), ("mem_mib", 32_768), ("cpu", 16)].map(|(pool, n)| (pool.to_owned(), n));
+    let capacity = [("netboot", 1), ("mem_mib", 32_768), ("cpu", 16)].map(|(pool, n)| (pool.to_owned(), n));
     let offer = Offer { power: ["manual".to_owned()].into(), capacity: capacity.into() };
     let _runner = engine.offering("rack7", offer);
     tokio::spawn(beat(running));

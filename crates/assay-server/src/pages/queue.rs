@@ -157,6 +157,7 @@ fn room(room: RunnerRoom) -> Room {
     let pools = room.pools.into_iter().map(|(name, slots)| {
         let short = name.strip_suffix("_mib");
         let amount = |n: u64| match short {
+            Some(_) if n == 0 => "0".to_owned(),
             Some(_) if n >= 1024 && n.is_multiple_of(1024) => format!("{} GiB", n / 1024),
             Some(_) => format!("{n} MiB"),
             None => n.to_string(),
