@@ -32,7 +32,7 @@ fn what_the_guide_shows_is_what_is_read() {
         assert_eq!(LoadedSettings::read(&text).unwrap().warnings, []);
     }
     let scripts: Vec<String> = ["sh", "python"].iter().flat_map(|language| blocks(&page, language)).collect();
-    assert_eq!(scripts.len(), 2);
+    assert_eq!(scripts.len(), 3);
     for script in scripts {
         let folder = tempfile::tempdir().unwrap();
         let test = folder.path().join("test_install");

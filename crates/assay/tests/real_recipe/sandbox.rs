@@ -1,7 +1,7 @@
 //! What hooks, tests and browsers of a recipe get to see and to take of this machine, and that they end with the run.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use assay_process::{Cmd, Signal};
@@ -225,7 +225,7 @@ async fn hooks_tests_and_browsers_end_with_a_runner_that_is_killed() {
         assert_eq!(running.ended().await, None, "{name}");
         tokio::time::timeout(GONE, gone).await.expect("in time").expect("it is closed");
         // Browsers are in the same network, and hold nothing of this test's.
-        assert!(processes_in(&traces.namespaces, killed), "{name}: {:#?}", world.traces());
+        assert!(all_ended(&traces, killed), "{name}: {:#?}", world.traces());
         eprintln!("{name}: all were gone {:?} after the runner", killed.elapsed());
         for file in [recipe.join("tests").join(name), gate] {
             std::fs::remove_file(file).expect("it is there");
@@ -262,9 +262,10 @@ fn gate_of(gate: &Path) -> (Heard, Heard) {
     (Box::pin(line), Box::pin(rest))
 }
 
-/// Whether all processes in these namespaces end in time.
-fn processes_in(namespaces: &std::collections::BTreeSet<PathBuf>, killed: Instant) -> bool {
-    let traces = crate::traces::Traces { namespaces: namespaces.clone(), ..Default::default() };
+/// Whether all processes that a run had end in time. Its control groups are taken away by the next one.
+fn all_ended(traces: &crate::traces::Traces, killed: Instant) -> bool {
+    let mut traces = traces.clone();
+    traces.control_groups.clear();
     traces.still_there().is_empty() && killed.elapsed() < GONE
 }
 

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// What a daemon's processes have in their environment, before its folder.
 const MARK: &[u8] = b"ASSAY_DAEMON=";
+const KINDS: [&str; 3] = ["net", "mnt", "pid"];
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// How long the kernel may take to be done with a process that was killed.
 const ENDS: Timespec = Timespec { tv_sec: 20, tv_nsec: 0 };
@@ -21,6 +25,8 @@ pub(crate) struct Traces {
     pub(crate) processes: Vec<String>,
     /// Their namespaces of network, mounts and processes, which are not this test's.
     pub(crate) namespaces: BTreeSet<PathBuf>,
+    /// Held open: the kernel gives the number of one that is gone to the next, which may be another test's.
+    held: Vec<Arc<File>>,
     pub(crate) mounts: Vec<String>,
     pub(crate) control_groups: Vec<PathBuf>,
 }
@@ -38,15 +44,28 @@ impl Traces {
             if marked || contains(&command, name) {
                 let words = String::from_utf8_lossy(&command).replace('\0', " ");
                 traces.processes.push(format!("{} {words}", process.display()));
-                traces.namespaces.extend(namespaces(&process));
+                traces.hold(&process);
                 traces.control_groups.extend(control_groups(&String::from_utf8_lossy(&command)));
             }
         }
-        traces.namespaces.retain(|namespace| !namespaces(Path::new("/proc/self")).contains(namespace));
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let name = folder.display().to_string();
         traces.mounts = table.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect();
         traces
+    }
+
+    /// Takes a process's namespaces down that are not this test's, as they are while they are held.
+    fn hold(&mut self, process: &Path) {
+        let own = namespaces(Path::new("/proc/self"));
+        for kind in KINDS {
+            let Ok(file) = File::open(process.join("ns").join(kind)) else { continue };
+            let Ok(name) = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) else {
+                continue;
+            };
+            if !own.contains(&name) && self.namespaces.insert(name) {
+                self.held.push(Arc::new(file));
+            }
+        }
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -84,10 +103,7 @@ fn ended(process: &Path) -> bool {
 
 /// A process's namespaces, as the kernel names them: `net:[4026532008]`.
 fn namespaces(process: &Path) -> BTreeSet<PathBuf> {
-    ["net", "mnt", "pid"]
-        .iter()
-        .filter_map(|kind| std::fs::read_link(process.join("ns").join(kind)).ok())
-        .collect()
+    KINDS.iter().filter_map(|kind| std::fs::read_link(process.join("ns").join(kind)).ok()).collect()
 }
 
 /// The control group that a daemon was told to make for its containers, in every hierarchy that has it.

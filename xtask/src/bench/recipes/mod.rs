@@ -44,17 +44,23 @@ const WAITS_AT_ONCE: usize = 2;
 
 pub(super) fn measure(folder: &Folder) -> Result<Vec<Figure>> {
     let bench = Bench::make(folder.sub("recipes")?)?;
-    let trivial = whole(&bench, "trivial recipe, all stages", "static-site", TRIVIAL_S)?;
+    let trivial = told(whole(&bench, "trivial recipe, all stages", "static-site", TRIVIAL_S)?);
     let a_run_s = trivial.value;
     let mut figures =
-        vec![trivial, whole(&bench, "database-backed recipe, all stages", "ledger", DATABASE_S)?];
-    figures.push(large::measure(&bench)?);
-    figures.push(bare::measure(&bench, ROUNDS)?);
-    figures.extend(crashes(&bench)?);
-    figures.push(waits(&bench)?);
-    figures.push(together(&bench, a_run_s)?);
-    figures.push(killed::measure(&bench, a_run_s)?);
+        vec![trivial, told(whole(&bench, "database-backed recipe, all stages", "ledger", DATABASE_S)?)];
+    figures.push(told(large::measure(&bench)?));
+    figures.push(told(bare::measure(&bench, ROUNDS)?));
+    figures.extend(crashes(&bench)?.map(told));
+    figures.push(told(together(&bench, a_run_s)?));
+    figures.push(told(waits(&bench)?));
+    figures.push(told(killed::measure(&bench, a_run_s)?));
     Ok(figures)
+}
+
+/// Says a figure as soon as it is known: all of them take half an hour.
+fn told(figure: Figure) -> Figure {
+    eprintln!("bench: {}: {:.1} {} ({})", figure.name, figure.value, figure.unit, figure.note);
+    figure
 }
 
 /// What the figures share.
