@@ -130,9 +130,10 @@ impl Known {
 /// By Co-op Cloud's convention: major where an operator has to do something, minor for a new image. An image's major version is
 /// taken for the former; who knows better says less.
 fn next_version(from: &Version, newer: &Newer, is_app: bool) -> Version {
-    let upstream = match is_app {
-        true => Some(newer.tag.strip_prefix('v').unwrap_or(&newer.tag).to_owned()),
-        false => from.upstream.clone(),
+    let upstream = if is_app {
+        Some(newer.tag.strip_prefix('v').unwrap_or(&newer.tag).to_owned())
+    } else {
+        from.upstream.clone()
     };
     match newer.step {
         Step::Major => Version { major: from.major + 1, minor: 0, patch: 0, upstream },

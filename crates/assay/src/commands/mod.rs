@@ -158,7 +158,7 @@ impl Cli {
         match self.command {
             Command::Up(up) => up.run().await,
             Command::Serve(serve) => serve.run().await,
-            Command::Runner(runner) => runner.run().await,
+            Command::Runner(runner) => Box::pin(runner.run()).await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Host(host) => host.run().await,
             Command::Image(image) => image.run().await,
