@@ -401,6 +401,7 @@ fn a_teardown_counts_what_stays_and_what_leaked() {
         TornDown { deploys: 3, ..clean.clone() },
         TornDown { died: vec![died("Custom"), died("Backup")], ..clean.clone() },
         TornDown { died: vec![died("Backup")], ..clean.clone() },
+        TornDown { died: vec![Died { exit_code: Some(0), ..died("Custom") }], ..clean.clone() },
         TornDown { kept: Some("curl here".to_owned()), ..clean },
     ];
     insta::assert_snapshot!(all.map(judge).join("\n\n"));

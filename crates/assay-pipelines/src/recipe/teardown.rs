@@ -3,7 +3,7 @@
 
 use assay_model::{Judgement, StagePlan, Verdict, text};
 
-use super::evidence::TornDown;
+use super::evidence::{Died, TornDown};
 use super::told::{Told, quoted};
 use super::{RecipeInput, RecipeStage, by_runner, judged};
 
@@ -72,9 +72,11 @@ impl RecipeStage for Teardown {
     }
 }
 
-/// What died while nobody waited for it. The hooks of a backup may end services on purpose.
+/// What died while nobody waited for it. The hooks of a backup may end services on purpose, and an app may end itself well to be
+/// started anew with other settings; neither costs the verdict.
 fn died(told: &mut Told, seen: &TornDown) {
-    let bad = seen.died.iter().filter(|died| died.during != "Backup").count();
+    let may_be_meant = |died: &Died| died.during == "Backup" || died.exit_code == Some(0);
+    let bad = seen.died.iter().filter(|died| !may_be_meant(died)).count();
     let words = if bad == 0 { "nothing".to_owned() } else { text::plural(bad, "task") };
     told.check("what died while the stack was up", bad == 0, "nothing", words);
     for died in &seen.died {
@@ -89,8 +91,8 @@ fn died(told: &mut Told, seen: &TornDown) {
             text::clean(&died.during),
             quoted(&died.last_words)
         );
-        if died.during == "Backup" {
-            let next = "If the backup's hooks end it, all is well; otherwise look at its log.";
+        if may_be_meant(died) {
+            let next = "If it is meant to (a hook of the backup's, an app that starts itself anew), all is well; otherwise look at its log.";
             told.warning("DiedLater", message, next);
         } else {
             let next = "Look at its log for what it was asked last. Swarm starts it again, so whoever counts replicas sees nothing.";
