@@ -10,6 +10,7 @@ mod api;
 mod auth;
 mod boot;
 mod error;
+mod forges;
 mod guard;
 mod live_image;
 mod memtest;
@@ -25,6 +26,7 @@ mod state;
 mod tls;
 mod wire;
 
+pub use forges::ForgesError;
 pub use guard::{ClusterTokens, ClusterTokensError, ProxmoxGuard};
 pub use live_image::LiveImage;
 pub use notify_settings::NotifySettingsError;
