@@ -2,6 +2,7 @@
 
 mod audit;
 mod compat;
+mod forges;
 mod gate;
 mod hosts;
 mod images;
@@ -37,6 +38,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(janitor::routes())
         .merge(runs::routes())
         .merge(queue::routes())
+        .merge(forges::routes())
         .merge(shell::routes())
         .merge(live::routes())
         .merge(network::routes())

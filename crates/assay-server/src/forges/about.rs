@@ -93,6 +93,17 @@ fn standing(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Stan
     }
 }
 
+/// The runner failed, not the change.
+fn no_verdict(run: &RunView) -> Standing {
+    let failed = run.stages.iter().find(|stage| stage.verdict() == Some(Verdict::Error));
+    let what = failed.and_then(|stage| Some(format!("{}: {}", stage.plan.name, stage.judgement()?.message)));
+    Standing::Error {
+        what: what.unwrap_or_else(|| "the run came to no verdict".to_owned()),
+        next_step: "The run's page has what the runner said.".to_owned(),
+        is_retried: false,
+    }
+}
+
 /// Whoever said so in the pull request; an operator is not named there.
 fn cancelled_by(run: &RunView) -> Option<Login> {
     let cancel = run.decisions.iter().rfind(|made| made.decision.kind == DecisionKind::Cancel)?;
@@ -196,3 +207,7 @@ fn since_green(since: &Compared, base_url: Option<&str>) -> SinceGreen {
 fn seconds(span: Micros) -> u64 {
     u64::try_from(span.0 / 1_000_000).unwrap_or(0)
 }
+
+#[cfg(test)]
+#[path = "about_tests.rs"]
+mod tests;

@@ -78,10 +78,12 @@ async fn take(
         Err(error) => {
             if let Some(trouble) = poll.failed(repo, &error, now) {
                 warn!(forge = known.settings.name, "{}", trouble.message);
+                known.troubles().insert(trouble.repo, (trouble.message, now));
             }
             return true;
         }
     };
+    known.troubles().retain(|of, _| of.as_ref().is_some_and(|of| of != repo));
     let before = poll.part(repo).cloned();
     let news = poll.heard(repo, since, heard, known.client.meter().rate, now);
     if news.too_large > 0 {

@@ -13,6 +13,7 @@ mod answer;
 mod hook;
 mod listen;
 mod mirror;
+mod shown;
 mod tell;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use tracing::warn;
 use crate::state::App;
 
 pub(crate) use hook::routes;
+pub(crate) use shown::{check, overview};
 
 /// The file in the data folder.
 const FILE: &str = "forges.toml";
@@ -68,6 +70,8 @@ pub(crate) struct Known {
     heard: Notify,
     /// There is something to tell.
     answered: Notify,
+    /// What does not work at present.
+    troubles: std::sync::Mutex<shown::Troubles>,
 }
 
 /// What is remembered of a forge beside its repositories; lost, it costs a few more questions.
@@ -154,6 +158,7 @@ impl Known {
             us: OnceCell::new(),
             heard: Notify::new(),
             answered: Notify::new(),
+            troubles: std::sync::Mutex::default(),
         }
     }
 
@@ -196,6 +201,10 @@ impl Known {
     /// Whose token this is.
     async fn us(&self) -> Result<&Login, ForgeError> {
         self.us.get_or_try_init(|| self.client.who_am_i()).await
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, shown::Troubles> {
+        self.troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// A pull request's name for people, and for the queue: `git.example.org/apps/wiki#12`.

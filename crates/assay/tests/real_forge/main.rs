@@ -19,20 +19,27 @@ async fn forge_testme_survives_restart() {
     let mut world = World::start().await;
     let (pull, head) = world.pull().await;
     world.say(pull, "alice", "!testme");
-    world.forge.until_within(WHOLE, "the run is under way", |_| world.ours(pull).contains("running: `Install`")).await;
+    world
+        .forge
+        .until_within(WHOLE, "the run is under way", |_| world.ours(pull).contains("running: `Install`"))
+        .await;
     assert!(world.ours(pull).contains("[run 1]"));
 
     world.kill_both().await;
     world.say(pull, "bob", "what is taking so long?");
     world.start_both().await;
 
-    let ended = |_: &ForgeDouble| world.ours(pull).contains("### ✅ pass") || world.ours(pull).contains("### ❌");
+    let ended =
+        |_: &ForgeDouble| world.ours(pull).contains("### ✅ pass") || world.ours(pull).contains("### ❌");
     world.forge.until_within(WHOLE, "a verdict in the comment", ended).await;
     let told = world.ours(pull);
     assert!(told.contains("### ✅ pass, level "), "{told}");
     assert!(told.contains(&format!("Commit `{head}`, asked: `!testme` by `alice`.")), "{told}");
     assert!(told.contains("`Restore`") && told.contains("Sealed: `"), "{told}");
-    assert!(told.contains("tests/functional/changed.sh"), "what was not taken from the change is flagged: {told}");
+    assert!(
+        told.contains("tests/functional/changed.sh"),
+        "what was not taken from the change is flagged: {told}"
+    );
     let authors = world.forge.comments(REPO, pull).into_iter().map(|told| told.author.unwrap_or_default());
     assert_eq!(authors.collect::<Vec<_>>(), ["alice", ForgeDouble::BOT, "bob"], "one comment of ours");
 
@@ -46,7 +53,10 @@ async fn forge_testme_survives_restart() {
 
     // What anybody can check: the run's bundle, without the control plane.
     let run = world.run(1).await;
-    assert_eq!((run["summary"]["state"].as_str(), run["summary"]["result"].as_str()), (Some("Completed"), Some("pass")));
+    assert_eq!(
+        (run["summary"]["state"].as_str(), run["summary"]["result"].as_str()),
+        (Some("Completed"), Some("pass"))
+    );
     let verified = world.verify(1).await;
     assert!(verified.contains(sealed), "{verified}");
     world.stop().await;

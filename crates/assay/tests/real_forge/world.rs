@@ -36,7 +36,8 @@ impl World {
         let at = |name: &str| folder.path().join(name);
         let checkout = Cmd::new(canaries().join("checkout")).arg(RECIPE).arg(at(RECIPE));
         checkout.run_ok().await.expect("a checkout");
-        let build = Cmd::new(canaries().join("images/build")).arg("static-web").arg("--out").arg(at("images"));
+        let build =
+            Cmd::new(canaries().join("images/build")).arg("static-web").arg("--out").arg(at("images"));
         build.timeout(BUILD).run_ok().await.expect("images");
 
         let clock = SimClock::at(assay_engine::clock::SystemClock::default().now());
@@ -106,7 +107,7 @@ impl World {
         let mut runner = self.runner.take().expect("it runs");
         runner.stop(GRACE).await.expect("it ends");
         let benches = self.folder.path().join("r/swarms");
-        let left = std::fs::read_dir(&benches).map(|entries| entries.count()).unwrap_or(0);
+        let left = std::fs::read_dir(&benches).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{} is not empty", benches.display());
         self.server.kill().await;
     }
