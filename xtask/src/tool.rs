@@ -4,6 +4,7 @@
 //! it is passed on: otherwise a cancelled CI job would leave its tests running.
 
 use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -78,6 +79,50 @@ fn status(command: Command, shown: &str) -> Result<ExitStatus> {
     })
 }
 
+/// From now on a signal ends this program and whatever it has started, wherever it is in its work; each is told to end, and waited
+/// for, so that what it brought up is taken down.
+pub(crate) fn end_with_children() -> Result<()> {
+    /// Longest time that a program may take for that.
+    const GRACE: Duration = Duration::from_secs(90);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+    let (mut term, mut interrupt) = runtime.block_on(async {
+        std::io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    })?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        eprintln!("stopping");
+        for child in children() {
+            let _ = kill_process(child, Signal::TERM);
+        }
+        let told = Instant::now();
+        while !children().is_empty() && told.elapsed() < GRACE {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// The programs that this one has started and that have not ended.
+fn children() -> Vec<Pid> {
+    let me = std::process::id().to_string();
+    let all = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let of_mine = all.filter_map(|entry| {
+        // `PID (NAME) STATE PARENT …`; a name may hold anything, also a bracket.
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let mut rest = stat.rsplit_once(") ")?.1.split(' ');
+        let (state, parent) = (rest.next()?, rest.next()?);
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        (parent == me && state != "Z").then(|| Pid::from_raw(pid)).flatten()
+    });
+    of_mine.collect()
+}
+
 fn pass_on(child: &tokio::process::Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
@@ -110,6 +155,16 @@ mod tests {
             !seen.contains("CARGO_PKG_") && !seen.contains("CARGO_MANIFEST_") && seen.contains("PATH="),
             "{seen}"
         );
+    }
+
+    #[test]
+    fn what_was_started_is_known_until_it_has_ended() {
+        let mut sleeping = Command::new("sleep").arg("60").spawn().expect("it starts");
+        let pid = Pid::from_child(&sleeping);
+        assert!(children().contains(&pid));
+        sleeping.kill().expect("it runs");
+        sleeping.wait().expect("its end is seen");
+        assert!(!children().contains(&pid));
     }
 
     #[test]

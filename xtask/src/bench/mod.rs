@@ -73,8 +73,11 @@ enum What {
     /// machine to running (goal: 0.5 s), the reference installer through all stages (goal: 360 s).
     Images,
     /// App recipes: whole runs (goals: 30 s, 60 s with a database), beside a bare deployment (goal: 10 s over it), an app that
-    /// will not run to its verdict (goals: 15 s, 50 s at worst), one that waits for its database, killed runners. About 25 minutes.
+    /// will not run to its verdict (goals: 15 s, 50 s at worst). About 15 minutes.
     Recipes,
+    /// App recipes, again and again: one that waits for its database is never condemned, and killed runners leave nothing.
+    /// About 15 minutes.
+    Endurance,
     /// From the request to the sealed verdict in the profile `quick`, on a simulated machine (goal: 480 s).
     Quick,
 }
@@ -132,11 +135,14 @@ impl Goal {
 pub(crate) fn run(options: &Bench) -> Result<()> {
     let wanted = |what: What| match options.only.as_slice() {
         [] => {
-            !matches!(what, What::Boot | What::Images | What::Recipes | What::Quick | What::Scan)
-                || options.lab
+            !matches!(
+                what,
+                What::Boot | What::Images | What::Recipes | What::Endurance | What::Quick | What::Scan
+            ) || options.lab
         }
         only => only.contains(&what),
     };
+    tool::end_with_children()?;
     let mut figures = Vec::new();
     if [What::Journal, What::Stages, What::Queue, What::Server, What::Agents].into_iter().any(wanted) {
         let bench = Programs::build()?;
@@ -173,6 +179,10 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     if wanted(What::Recipes) {
         let folder = Folder::make(options.folder.as_deref())?;
         figures.extend(recipes::measure(&folder)?.into_iter().map(|figure| ("recipes", figure)));
+    }
+    if wanted(What::Endurance) {
+        let folder = Folder::make(options.folder.as_deref())?;
+        figures.extend(recipes::endurance(&folder)?.into_iter().map(|figure| ("endurance", figure)));
     }
     if wanted(What::Boot) {
         figures.extend(boot::measure()?.into_iter().map(|figure| ("boot", figure)));

@@ -31,6 +31,9 @@ pub(crate) struct Demo {
     /// The port of the web page.
     #[arg(long, default_value_t = 7300)]
     port: u16,
+    /// Take the programs that are built, as they are: `cargo xtask test` has built them with everything else.
+    #[arg(long, hide = true)]
+    built: bool,
 }
 
 pub(crate) fn run(options: &Demo) -> Result<()> {
@@ -43,19 +46,22 @@ pub(crate) fn run(options: &Demo) -> Result<()> {
     runtime.block_on(stack::stop_leftover(&folder))?;
     // Before the minutes of building, and not after.
     refuse_taken(listen)?;
-    prepare()?;
+    prepare(options.built)?;
     folder.fill()?;
     runtime.block_on(show(options, &folder, listen))
 }
 
 /// Everything that takes long and leaves nothing running; Ctrl-C simply ends it.
-fn prepare() -> Result<()> {
+fn prepare(built: bool) -> Result<()> {
+    if built {
+        return chore::<live_image::LiveImage>(&[], live_image::run);
+    }
     chore::<setup::Setup>(&["--no-cargo-tools"], setup::run)?;
     chore::<assets::Assets>(&[], assets::run)?;
-    let mut build = Command::new(place::cargo());
-    build.args(["build", "-p", "assay", "-p", "assay-agent"]).current_dir(place::repository());
-    eprintln!("demo: {}", tool::show(&build));
-    tool::run(build)?;
+    let mut cargo = Command::new(place::cargo());
+    cargo.args(["build", "-p", "assay", "-p", "assay-agent"]).current_dir(place::repository());
+    eprintln!("demo: {}", tool::show(&cargo));
+    tool::run(cargo)?;
     chore::<live_image::LiveImage>(&[], live_image::run)
 }
 

@@ -127,7 +127,7 @@ pub(super) static STEPS: [Step; 20] = [
         name: "demo",
         what: "one machine passes and one is held, by the whole product",
         boots_machines: true,
-        run: || chore::<demo::Demo>(&["--exit"], demo::run),
+        run: || chore::<demo::Demo>(&["--exit", "--built"], demo::run),
     },
 ];
 

@@ -52,12 +52,18 @@ pub(super) fn measure(folder: &Folder) -> Result<Vec<Figure>> {
     figures.push(told(bare::measure(&bench, ROUNDS)?));
     figures.extend(crashes(&bench)?.map(told));
     figures.push(told(together(&bench, a_run_s)?));
-    figures.push(told(waits(&bench)?));
-    figures.push(told(killed::measure(&bench, a_run_s)?));
     Ok(figures)
 }
 
-/// Says a figure as soon as it is known: all of them take half an hour.
+/// What has to come out well every time: counts, not times.
+pub(super) fn endurance(folder: &Folder) -> Result<Vec<Figure>> {
+    let bench = Bench::make(folder.sub("endurance")?)?;
+    let waited = told(waits(&bench)?);
+    let a_run_s = bench.test("static-site", "pass", &[])?.seconds;
+    Ok(vec![waited, told(killed::measure(&bench, a_run_s)?)])
+}
+
+/// Says a figure as soon as it is known: all of them take a quarter of an hour.
 fn told(figure: Figure) -> Figure {
     eprintln!("bench: {}: {:.1} {} ({})", figure.name, figure.value, figure.unit, figure.note);
     figure
