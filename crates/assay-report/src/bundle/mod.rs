@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 use crate::Extras;
 use crate::key::PublicKey;
 
-pub use verify::{Outcome, Verification, VerifyCheck, verify_bundle};
+pub use read::read_blob;
+pub use verify::{Outcome, Verification, VerifyCheck, open_bundle, verify_bundle};
 pub use write::{WriteError, write_bundle, write_folder};
 
 /// The format that is written and read here.

@@ -36,6 +36,38 @@ pub(super) struct FileContent {
     pub(super) bytes: Vec<u8>,
 }
 
+/// A blob of a bundle, of at most `most` bytes, that is what its name says; none where there is no such one.
+pub fn read_blob(path: &Path, digest: Sha256, most: u64) -> Result<Option<Vec<u8>>, ReadError> {
+    let failed = |source| ReadError::Io { path: path.to_owned(), source };
+    let name = format!("{ARTIFACTS}{digest}");
+    if fs::metadata(path).map_err(failed)?.is_dir() {
+        return match File::open(path.join(&name)) {
+            Ok(file) => Ok(blob(file, digest, most).map_err(failed)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        };
+    }
+    let mut archive = tar::Archive::new(io::BufReader::new(File::open(path).map_err(failed)?));
+    for entry in archive.entries().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_it = entry
+            .path()
+            .ok()
+            .and_then(|path| plain_name(&path))
+            .is_some_and(|found| below_root(&found) == name && entry.header().entry_type().is_file());
+        if is_it {
+            return blob(entry, digest, most).map_err(failed);
+        }
+    }
+    Ok(None)
+}
+
+fn blob(from: impl Read, digest: Sha256, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most && Sha256::of(&bytes) == digest).then_some(bytes))
+}
+
 impl Contents {
     /// Reads a folder or a tar.
     pub(super) fn read(path: &Path) -> Result<Self, ReadError> {

@@ -103,12 +103,21 @@ impl fmt::Display for Verification {
     }
 }
 
+/// Checks a bundle as [`verify_bundle`] does, and gives the run in it where it holds.
+pub fn open_bundle(path: &Path, trusted: &[PublicKey]) -> Result<(Verification, Option<RunView>), ReadError> {
+    let contents = Contents::read(path)?;
+    let mut verifier = Verifier { contents, checks: Vec::new(), accepted: trusted.to_vec(), manifest: None };
+    let (verification, view) = verifier.run(!trusted.is_empty());
+    let view = view.filter(|_| verification.ok);
+    Ok((verification, view))
+}
+
 /// Checks a bundle, a folder or a tar. With `trusted` keys, only they are accepted as signers;
 /// without, the keys inside the bundle are, and the result says that this proves less.
 pub fn verify_bundle(path: &Path, trusted: &[PublicKey]) -> Result<Verification, ReadError> {
     let contents = Contents::read(path)?;
     let mut verifier = Verifier { contents, checks: Vec::new(), accepted: trusted.to_vec(), manifest: None };
-    Ok(verifier.run(!trusted.is_empty()))
+    Ok(verifier.run(!trusted.is_empty()).0)
 }
 
 /// Where one key of `key.pub.pem` ends and the next begins.
@@ -122,7 +131,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn run(&mut self, key_trusted: bool) -> Verification {
+    fn run(&mut self, key_trusted: bool) -> (Verification, Option<RunView>) {
         self.keys(key_trusted);
         self.manifest();
         self.files();
@@ -145,7 +154,7 @@ impl Verifier {
         }
         let ok = sealed_by.is_some() && self.checks.iter().all(|c| c.outcome != Outcome::Bad);
         let told = view.as_ref().filter(|_| ok);
-        Verification {
+        let verification = Verification {
             ok,
             number: view.as_ref().map(|v| v.created.number),
             target: view.as_ref().map(|v| v.created.target.name.clone()),
@@ -162,7 +171,8 @@ impl Verifier {
             key_id: sealed_by,
             key_trusted,
             checks: std::mem::take(&mut self.checks),
-        }
+        };
+        (verification, view)
     }
 
     /// Whose signatures count, and whether the key file is one.

@@ -82,6 +82,7 @@ fn standing(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Stan
         | RunState::Failed
         | RunState::FailedHolding
         | RunState::Cancelling => running(run, around.at),
+        RunState::Completed if run.result.is_none() => no_verdict(run),
         RunState::Completed | RunState::Released => {
             Standing::Finished(Box::new(finished(run, source, around)))
         }

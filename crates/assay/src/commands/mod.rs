@@ -20,6 +20,7 @@ mod queue;
 mod recipe;
 mod registries;
 mod report;
+mod reproduce;
 mod run;
 mod runner;
 mod serve;
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
+    /// Do a run again from its evidence, on this machine: the same recipe, tests and settings by digest
+    Reproduce(Box<reproduce::Reproduce>),
     /// Forges: which repositories are listened to, and what was asked in pull requests
     #[command(subcommand)]
     Forge(forge::Forge),
@@ -171,6 +174,7 @@ impl Cli {
             Command::Sweep(sweep) => sweep.run().await,
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
+            Command::Reproduce(reproduce) => Box::pin(reproduce.run()).await,
             Command::Forge(forge) => forge.run().await,
             Command::Queue(queue) => queue.run().await,
             Command::Matrix(matrix) => matrix.run().await,

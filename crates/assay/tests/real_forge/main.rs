@@ -59,5 +59,17 @@ async fn forge_testme_survives_restart() {
     );
     let verified = world.verify(1).await;
     assert!(verified.contains(sealed), "{verified}");
+
+    // And what anybody can do again, with the evidence alone.
+    let reproduced = world.reproduce().await;
+    assert_eq!(reproduced["reproduced"], true, "{reproduced:#}");
+    assert!(
+        reproduced["differences"].as_array().is_some_and(|all| {
+            all.iter().all(|one| {
+                one.as_str().is_some_and(|text| !text.contains("commit") && !text.contains("image"))
+            })
+        }),
+        "{reproduced:#}"
+    );
     world.stop().await;
 }

@@ -147,4 +147,23 @@ impl World {
         let verify = Cmd::new(env!("CARGO_BIN_EXE_assay")).arg("verify").arg(&bundle);
         verify.run_ok().await.expect("it is whole and signed").stdout_text().into_owned()
     }
+
+    /// `assay reproduce` with the bundle that was verified.
+    pub(crate) async fn reproduce(&self) -> Value {
+        let at = |name: &str| self.folder.path().join(name);
+        let said = Cmd::new(env!("CARGO_BIN_EXE_assay"))
+            .arg("reproduce")
+            .arg(at("bundle.tar"))
+            .arg("--images")
+            .arg(at("images"))
+            .arg("--no-registries")
+            .arg("--out")
+            .arg(at("reproduced"))
+            .arg("--json")
+            .timeout(BUILD)
+            .run_ok()
+            .await
+            .expect("it comes to the same");
+        serde_json::from_slice(&said.stdout).expect("JSON")
+    }
 }
