@@ -35,6 +35,7 @@ pub(crate) async fn open(data: &Path, listen: SocketAddr, password: Option<&str>
         notify: None,
         webhooks: Vec::new(),
         webhook_internal: false,
+        public_badges: false,
         password: password.map(str::to_owned),
         tuning: Tuning::default(),
     };
