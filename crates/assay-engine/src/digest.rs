@@ -5,9 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use assay_model::digest::{
-    Digest, Drift, Ended, Failure, Flaky, Input, LOOK_BACK, Standing, Waits, Week,
-};
+use assay_model::digest::{Digest, Drift, Ended, Failure, Flaky, Input, LOOK_BACK, Standing, Waits, Week};
 use assay_model::{Micros, RunId, RunState, RunView, text};
 use assay_pipelines::recipe::over_time::{Results, drift, flakes, kept};
 use assay_store::{EndedRun, RunRow, Standing as StandingRow};
@@ -126,8 +124,10 @@ fn ended_run(run: EndedRun) -> Option<Ended> {
 }
 
 fn standing(row: StandingRow, code: Option<String>) -> Option<Standing> {
-    let StandingRow { run: RunRow { pipeline, target_id, target, number, completed_at, failed_stage, .. }, red_since } =
-        row;
+    let StandingRow {
+        run: RunRow { pipeline, target_id, target, number, completed_at, failed_stage, .. },
+        red_since,
+    } = row;
     Some(Standing {
         key: (pipeline, target_id),
         target: text::clean(&target),

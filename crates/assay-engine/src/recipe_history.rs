@@ -114,7 +114,10 @@ impl Engine {
             }
         }
         if read > 0 {
-            tracing::info!(runs = read, "what earlier runs over recipes came to was written down for the dashboard");
+            tracing::info!(
+                runs = read,
+                "what earlier runs over recipes came to was written down for the dashboard"
+            );
         }
         Ok(())
     }

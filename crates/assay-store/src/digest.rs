@@ -137,7 +137,8 @@ impl Store {
 
     /// The audit trail's entries from `from` on and before `to`, oldest first.
     pub async fn audit_between(&self, from: Micros, to: Micros) -> Result<Vec<StoredEvent>, StoreError> {
-        let sql = "SELECT seq, at, kind, body, prev_hash, hash FROM audit WHERE at >= $1 AND at < $2 ORDER BY seq";
+        let sql =
+            "SELECT seq, at, kind, body, prev_hash, hash FROM audit WHERE at >= $1 AND at < $2 ORDER BY seq";
         let rows: Vec<EventRow> =
             db::all(self.db().reader(), sql, values![from.0, to.0]).await.doing("read the audit trail")?;
         rows.into_iter().map(EventRow::stored).collect()

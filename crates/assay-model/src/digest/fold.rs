@@ -169,17 +169,9 @@ fn green(standing: &Standing, was_red: &BTreeMap<TargetKey, i64>, ended: &[Ended
         ended.iter().filter(|run| run.key == standing.key && !run.of_pull_request).collect();
     let failed = own.iter().filter(|run| run.result == Some(RunResult::Fail)).map(|run| run.run).max();
     let red_run = failed.or_else(|| was_red.get(&standing.key).copied())?;
-    let first = own.iter().find(|run| {
-        run.run > red_run && run.result == Some(RunResult::Pass) && run.whole
-    });
+    let first = own.iter().find(|run| run.run > red_run && run.result == Some(RunResult::Pass) && run.whole);
     let (run, at) = first.map_or((standing.run, standing.ended_at), |run| (run.run, run.ended_at));
-    Some(Green {
-        pipeline: standing.key.0,
-        target: standing.target.clone(),
-        run,
-        at: instant(at),
-        red_run,
-    })
+    Some(Green { pipeline: standing.key.0, target: standing.target.clone(), run, at: instant(at), red_run })
 }
 
 /// Green runs of the whole alone: one that fails early is quick.

@@ -193,7 +193,10 @@ pub struct Slower {
 impl Digest {
     /// Whether there is nothing to tell.
     pub const fn is_empty(&self) -> bool {
-        self.proven.is_empty() && self.still_red.is_empty() && self.waiting.is_empty() && self.went_red.is_empty()
+        self.proven.is_empty()
+            && self.still_red.is_empty()
+            && self.waiting.is_empty()
+            && self.went_red.is_empty()
     }
 
     /// `Week 2026-W47, 16 to 22 November 2026`.

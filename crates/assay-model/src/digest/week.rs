@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn what_is_no_week_is_refused() {
-        for wrong in ["", "2026", "2025-W53", "2026-W00", "2026-W7", "26-W07", "2026-W+7", "２０２６-W01"] {
+        for wrong in ["", "2026", "2025-W53", "2026-W00", "2026-W7", "26-W07", "2026-W+7", "２０２６-W01"]
+        {
             assert!(wrong.parse::<Week>().is_err(), "{wrong}");
         }
         let json = serde_json::to_string(&"2026-W07".parse::<Week>().expect("a week")).expect("plain");

@@ -126,7 +126,8 @@ fn waits(waits: &Waits) -> Line {
         }
         Waits::Queue { draining, by, why, since } => {
             let how = if *draining { "being drained" } else { "paused" };
-            let line = Line(vec![Word::Ours(format!("The queue is {how} since {}, by ", day(since)))]).theirs(by);
+            let line =
+                Line(vec![Word::Ours(format!("The queue is {how} since {}, by ", day(since)))]).theirs(by);
             if why.is_empty() { line } else { line.ours(": ").theirs(why) }
         }
     }
@@ -193,7 +194,8 @@ pub(super) fn summary(digest: &Digest) -> String {
     let all: u32 = told.iter().map(|(n, _)| n).sum();
     let told: Vec<String> =
         told.iter().filter(|(n, _)| *n > 0).map(|(n, words)| format!("{n} {words}")).collect();
-    let mut out = if all == 0 { "No run ended.".to_owned() } else { format!("{}: {}.", runs(all), told.join(", ")) };
+    let mut out =
+        if all == 0 { "No run ended.".to_owned() } else { format!("{}: {}.", runs(all), told.join(", ")) };
     let now = [
         (digest.went_red.len(), "went red"),
         (digest.still_red.len(), "still red from before"),

@@ -136,7 +136,8 @@ mod tests {
         let first = answer(&HeaderMap::new(), "<svg/>".to_owned(), true);
         assert_eq!(first.headers()[CACHE_CONTROL], "public, max-age=300");
         let tag = first.headers()[ETAG].clone();
-        for known in [tag.to_str().expect("text").to_owned(), format!("\"x\", W/{}", tag.to_str().expect("text"))]
+        for known in
+            [tag.to_str().expect("text").to_owned(), format!("\"x\", W/{}", tag.to_str().expect("text"))]
         {
             let mut asked = HeaderMap::new();
             asked.insert(IF_NONE_MATCH, known.parse().expect("a header"));

@@ -171,9 +171,11 @@ fn line(recipe: &BoardRecipe, now: Micros) -> Option<Line> {
         took: shown.seconds.map_or_else(String::new, format::duration),
         usual: usual(&recipe.runs).map_or_else(String::new, format::duration),
         green: recipe.last_green.as_ref().map(green),
-        now: recipe.runs.iter().find(open).map(|run| {
-            (run.run, if run.state == RunState::Queued { "queued" } else { "being tested" })
-        }),
+        now: recipe
+            .runs
+            .iter()
+            .find(open)
+            .map(|run| (run.run, if run.state == RunState::Queued { "queued" } else { "being tested" })),
         trend,
         badge,
     })
@@ -233,9 +235,8 @@ impl Trend {
     /// From runs, newest first. A quick run or a broken one says nothing of the level.
     fn of(runs: &[BoardRun]) -> Self {
         let told = runs.iter().rev().filter(|run| run.whole && run.result.is_some());
-        let levels: Vec<(u8, bool)> = told
-            .filter_map(|run| Some((run.level?, run.result == Some(RunResult::Pass))))
-            .collect();
+        let levels: Vec<(u8, bool)> =
+            told.filter_map(|run| Some((run.level?, run.result == Some(RunResult::Pass)))).collect();
         let (step, unit) = BAR;
         let height = unit * 5 + 1;
         let (mut passed, mut failed) = (String::new(), String::new());

@@ -5,6 +5,7 @@ use askama::Template;
 use assay_model::Sha256;
 use assay_model::digest::{Digest, Proven, Section, Week, Word};
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderMap};
 use axum::response::{IntoResponse, Response};
 
@@ -80,8 +81,11 @@ pub(super) async fn feed(
         week = week.before();
         digests.push(app.engine.digest(Some(week)).await?);
     }
-    let text = atom(&digests, &app.shared.key.id(), &base(&headers));
-    let text = text.render().map_err(|e| ApiError::invalid(format!("the feed cannot be drawn: {e}")))?;
+    let text = atom(&digests, &app.shared.key.key_id(), &base(&headers));
+    let text = text.render().map_err(|e| {
+        let why = format!("the feed cannot be drawn: {e}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "page", why)
+    })?;
     Ok(([(CONTENT_TYPE, "application/atom+xml; charset=utf-8")], text).into_response())
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 11] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -78,6 +78,10 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 11] {
             ("INSERT INTO image_trials VALUES ($1, 'my', 'pass', 5, '[\"SlowBoot\"]', 2)", vec![run.0.into()]),
         ],
         vec![("INSERT INTO settings VALUES ('queue', '{\"limits\":{\"recipe\":4}}')", vec![])],
+        vec![(
+            "INSERT INTO recipe_runs VALUES ($1, 'pass fail skip unver pass', 'CrashLoop', '1.0.0+1', NULL, $2, $2, NULL)",
+            vec![run.0.into(), false.into()],
+        )],
     ]
 }
 
@@ -117,6 +121,9 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     assert_eq!((image.digest, image.volume.as_deref()), (Sha256::of(b"x"), Some("MY_INSTALLER")));
     let trial = store.trials().await.expect("read").remove(0);
     assert_eq!((trial.number, trial.machine, trial.outcome.unverified), (7, Sha256::of(b"x"), 2));
+    let target = store.view(run).await.expect("read").expect("there").created.target.id;
+    assert!(store.recipe_runs_of(target, None, 9).await.expect("read").is_empty(), "it is a host's");
+    assert!(store.recipe_greens().await.expect("read").is_empty());
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);

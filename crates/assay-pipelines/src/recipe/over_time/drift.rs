@@ -71,7 +71,9 @@ mod tests {
         };
         let runs = [green(1), other(green(2)), other(green(3)), red(4, "Install", "CrashLoop")];
         let told = |runs: &[Results]| -> Vec<String> {
-            let line = |m: &Moved| format!("{} {} {}→{} in {} red {}", m.recipe, m.reference, m.was, m.is, m.run, m.red);
+            let line = |m: &Moved| {
+                format!("{} {} {}→{} in {} red {}", m.recipe, m.reference, m.was, m.is, m.run, m.red)
+            };
             moved(runs).iter().map(line).collect()
         };
         assert_eq!(
