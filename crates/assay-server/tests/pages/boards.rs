@@ -5,8 +5,8 @@ use assay_engine::Engine;
 use assay_model::event::{EventBody, RunCreated, Target};
 use assay_model::host::order::RunOptions;
 use assay_model::{
-    Asked, Finding, Judgement, Micros, Owner, Pipeline, RunId, RunResult, Severity, Sha256,
-    StagePlan, TargetId,
+    Asked, Finding, Judgement, Micros, Owner, Pipeline, RunId, RunResult, Severity, Sha256, StagePlan,
+    TargetId,
 };
 use assay_pipelines::recipe::harness::Harness;
 use assay_recipe::customise::{Customisation, Manifest, Redactor};
@@ -154,7 +154,12 @@ async fn a_recipe_stands_on_the_dashboard_as_its_last_whole_run() {
     let site = Site::signed_in().await;
     assert!(site.html("/dashboard").await.contains("No recipe was tested yet"));
     WIKI.ended(&site.engine, 3).await;
-    let red = Run { failed: Some("Upgrade"), commit: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", release: "1.2.0+1.28", ..WIKI };
+    let red = Run {
+        failed: Some("Upgrade"),
+        commit: "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+        release: "1.2.0+1.28",
+        ..WIKI
+    };
     let second = red.ended(&site.engine, 2).await;
     // Somebody's pull request repairs it; that is not the recipe yet.
     Run { pull_request: Some("git.example.org/apps/wiki#1"), ..WIKI }.ended(&site.engine, 1).await;
@@ -172,13 +177,24 @@ async fn a_recipe_stands_on_the_dashboard_as_its_last_whole_run() {
     assert_eq!(wiki["runs"].as_array().map(Vec::len), Some(3));
 
     let page = site.html("/dashboard").await;
-    for part in ["CrashLoop at Upgrade", "<strong>1</strong> of 5", "levels, oldest first: 5, 1 (failed), 5", "1 at level 5 · 1 at level 1"] {
+    for part in [
+        "CrashLoop at Upgrade",
+        "<strong>1</strong> of 5",
+        "levels, oldest first: 5, 1 (failed), 5",
+        "1 at level 5 · 1 at level 1",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(page.contains("<a href=\"/dashboard\" aria-current=\"page\">Dashboard</a>"), "{page}");
-    assert!(page.find("/recipes/wiki").expect("there") < page.find("/recipes/blog").expect("there"), "red first");
+    assert!(
+        page.find("/recipes/wiki").expect("there") < page.find("/recipes/blog").expect("there"),
+        "red first"
+    );
     let one = site.html("/dashboard/state?q=blo").await;
-    assert!(one.contains("/recipes/blog") && !one.contains("/recipes/wiki") && !one.contains("<html"), "{one}");
+    assert!(
+        one.contains("/recipes/blog") && !one.contains("/recipes/wiki") && !one.contains("<html"),
+        "{one}"
+    );
     site.stop().await;
 }
 
@@ -198,24 +214,38 @@ async fn badges_are_for_those_who_may_look_and_say_unknown_of_what_is_not_known(
         assert!(svg.contains("role=\"img\"") && svg.contains("<title>"), "{svg}");
         crate::between(&svg, "<title>", "</title>").to_owned()
     };
-    assert!(told("/badge/recipe/wiki.svg").await.starts_with("wiki 1.2.0+1.28: level 0 of 5 (install fail, "));
+    assert!(
+        told("/badge/recipe/wiki.svg").await.starts_with("wiki 1.2.0+1.28: level 0 of 5 (install fail, ")
+    );
     let old = "wiki 1.1.0+1.27: level 5 of 5 (install pass, upgrade pass, backup pass, functional pass, lint pass), run 1, ";
     for of in ["1.1.0%2B1.27", "1.1.0+1.27", "aaaaaaa", WIKI.commit] {
         let title = told(&format!("/badge/recipe/wiki.svg?ref={of}")).await;
         assert!(title.starts_with(old), "{of}: {title}");
     }
-    for of in ["wiki.svg?ref=9.9.9", "wiki.svg?ref=cccccccc", "wiki.svg?ref=aaaa%25", "nobody.svg", "%3Cscript%3E.svg"] {
+    for of in [
+        "wiki.svg?ref=9.9.9",
+        "wiki.svg?ref=cccccccc",
+        "wiki.svg?ref=aaaa%25",
+        "nobody.svg",
+        "%3Cscript%3E.svg",
+    ] {
         let title = told(&format!("/badge/recipe/{of}")).await;
-        assert!(title.ends_with("no whole run of it came to a verdict") && !title.contains("<script"), "{of}: {title}");
+        assert!(
+            title.ends_with("no whole run of it came to a verdict") && !title.contains("<script"),
+            "{of}: {title}"
+        );
     }
     let answer = site.get("/badge/recipe/wiki.svg").await;
     let tag = answer.headers()[ETAG].clone();
-    let again = site.send(site.client.get(site.url("/badge/recipe/wiki.svg")).header(IF_NONE_MATCH, tag)).await;
+    let again =
+        site.send(site.client.get(site.url("/badge/recipe/wiki.svg")).header(IF_NONE_MATCH, tag)).await;
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     assert_eq!(site.get("/badge/recipe/wiki.png").await.status(), StatusCode::NOT_FOUND);
 
     // Nobody who has not signed in learns even whether there is such a recipe.
-    for path in ["/badge/recipe/wiki.svg", "/badge/recipe/nobody.svg", "/digest.atom", "/digest.md", "/api/v1/digest"] {
+    for path in
+        ["/badge/recipe/wiki.svg", "/badge/recipe/nobody.svg", "/digest.atom", "/digest.md", "/api/v1/digest"]
+    {
         let answer = site.client.get(site.url(path)).send().await.expect("answers");
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
     }
@@ -231,7 +261,10 @@ async fn a_public_badge_is_everybodys_and_nothing_else_is() {
     let site = Site::with_public_badges().await;
     WIKI.ended(&site.engine, 3).await;
     let answer = site.client.get(site.url("/badge/recipe/wiki.svg")).send().await.expect("answers");
-    assert_eq!((answer.status(), &answer.headers()[CACHE_CONTROL]), (StatusCode::OK, &"public, max-age=300".parse().expect("a header")));
+    assert_eq!(
+        (answer.status(), &answer.headers()[CACHE_CONTROL]),
+        (StatusCode::OK, &"public, max-age=300".parse().expect("a header"))
+    );
     assert!(answer.headers().get("set-cookie").is_none());
     assert!(answer.text().await.expect("text").contains("level 5: proven"));
     for path in ["/api/v1/dashboard", "/api/v1/recipes"] {
@@ -259,14 +292,23 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     held.boots().await;
     held.stage(0, 1, 12, crate::common::dimm_missing("X")).await;
     held.held().await;
-    assert_eq!(site.post("/queue/rule", &[("rule", "pause"), ("why", HOSTILE)]).await.status(), StatusCode::SEE_OTHER);
+    assert_eq!(
+        site.post("/queue/rule", &[("rule", "pause"), ("why", HOSTILE)]).await.status(),
+        StatusCode::SEE_OTHER
+    );
 
     let path = format!("/api/v1/digest?week={week}");
     let digest = json(&site, &path).await;
     assert_eq!((&digest["week"], &digest["unfinished"]), (&json!(week.to_string()), &json!(false)));
     assert_eq!(digest["proven"][0]["passed"], 1);
-    assert_eq!((&digest["went_red"][0]["run"], &digest["went_red"][0]["code"]), (&json!(red), &json!("CrashLoop")));
-    assert_eq!((&digest["drifted"][0]["reference"], &digest["drifted"][0]["red"]), (&json!("nginx:1.27"), &json!(false)));
+    assert_eq!(
+        (&digest["went_red"][0]["run"], &digest["went_red"][0]["code"]),
+        (&json!(red), &json!("CrashLoop"))
+    );
+    assert_eq!(
+        (&digest["drifted"][0]["reference"], &digest["drifted"][0]["red"]),
+        (&json!("nginx:1.27"), &json!(false))
+    );
     assert_eq!((&digest["flaky"][0]["what"], &digest["flaky"][0]["run"]), (&json!("Custom"), &json!(red)));
     assert_eq!(digest["waiting"], json!([]), "what waits now did not wait then");
 
@@ -276,11 +318,18 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     let line = format!("- `wiki` (recipe): `CrashLoop` at `Custom`, run {red}, red since ");
     assert!(markdown.contains(&line), "{markdown}");
     let page = site.html(&format!("/digest?week={week}")).await;
-    assert!(page.contains(&format!("<a href=\"/runs/{red}\">run {red}</a>")) && page.contains("<code>CrashLoop</code>"), "{page}");
+    assert!(
+        page.contains(&format!("<a href=\"/runs/{red}\">run {red}</a>"))
+            && page.contains("<code>CrashLoop</code>"),
+        "{page}"
+    );
     let feed = site.get("/digest.atom").await;
     assert_eq!(feed.headers()[CONTENT_TYPE], "application/atom+xml; charset=utf-8");
     let feed = atom_syndication::Feed::read_from(feed.bytes().await.expect("read").as_ref()).expect("a feed");
-    assert_eq!(feed.entries()[0].title().as_str(), assay_model::digest::Digest::title(&serde_json::from_value(digest.clone()).expect("it reads")));
+    assert_eq!(
+        feed.entries()[0].title().as_str(),
+        assay_model::digest::Digest::title(&serde_json::from_value(digest.clone()).expect("it reads"))
+    );
     assert!(feed.entries()[0].links()[0].href().starts_with(&site.base), "{:?}", feed.entries()[0].links());
 
     // This week: not over, and it says what waits.
@@ -296,7 +345,11 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     assert!(site.html("/digest").await.contains("Nothing waits for anybody."));
     assert_eq!(json(&site, &path).await, digest);
     for wrong in ["2026", "2999-W01"] {
-        assert_eq!(site.get(&format!("/digest?week={wrong}")).await.status(), StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+        assert_eq!(
+            site.get(&format!("/digest?week={wrong}")).await.status(),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{wrong}"
+        );
     }
     assert_eq!(site.get("/digest?week=").await.status(), StatusCode::OK);
     site.stop().await;

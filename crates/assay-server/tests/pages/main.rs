@@ -1,7 +1,7 @@
 //! The pages over a real server and a real store: signing in, looking, deciding; and what must be refused.
 
-#[path = "../common/mod.rs"]
 mod boards;
+#[path = "../common/mod.rs"]
 mod common;
 mod compat;
 mod images;
