@@ -20,7 +20,8 @@ pub struct BoardRecipe {
     pub name: String,
     /// How it stands: the run that its badge shows. None where no whole run of it came to a verdict.
     pub standing: Option<BoardRun>,
-    /// The run that red ones are compared with; none where it was never green as a whole.
+    /// The last run that could be compared with, whether its evidence is still kept or not; none where it was never green as a
+    /// whole.
     pub last_green: Option<GreenRun>,
     /// Its latest runs, newest first, whatever they are; at least one.
     pub runs: Vec<BoardRun>,

@@ -79,9 +79,7 @@ impl Engine {
             // The rules as they were from then on stand beside each change of them.
             let Ok(body) = serde_json::from_slice::<Value>(&entry.body) else { continue };
             let of_queue = body["what"].as_str().is_some_and(|what| what.starts_with("queue"));
-            if let Ok(policy) = serde_json::from_value::<Policy>(body["detail"].clone())
-                && of_queue
-            {
+            if of_queue && let Ok(policy) = serde_json::from_value::<Policy>(body["detail"].clone()) {
                 mode = policy.mode;
             }
         }

@@ -52,7 +52,7 @@ impl Store {
             FROM runs r WHERE r.completed_at >= $1 AND r.completed_at < $2 ORDER BY r.number";
         let rows: Vec<EndedRow> =
             db::all(self.db().reader(), sql, values![from.0, to.0]).await.doing(LIST)?;
-        let ended = |row: EndedRow| {
+        let ended = |row: EndedRow| -> Result<EndedRun, StoreError> {
             Ok(EndedRun { run: row.run.decode()?, whole: row.whole, pull_request: row.pull_request })
         };
         rows.into_iter().map(ended).collect()
@@ -91,7 +91,7 @@ impl Store {
             .into_iter()
             .map(|row| ((row.pipeline, row.target_id), (row.number, Micros(row.completed_at))))
             .collect();
-        let standing = |row: Row| {
+        let standing = |row: Row| -> Result<Standing, StoreError> {
             let run = row.decode()?;
             let red = run.result == Some(RunResult::Fail);
             let red_since = since.get(&key(run.pipeline, run.target_id)).copied().filter(|_| red);

@@ -1,18 +1,18 @@
 //! A week as people name it: `2026-W47`. ISO 8601, from Monday on, in UTC.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, Utc, Weekday};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{Micros, text};
 
 /// A week.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
 pub struct Week {
     /// Its Monday.
     monday: NaiveDate,
@@ -94,6 +94,21 @@ impl TryFrom<String> for Week {
 impl From<Week> for String {
     fn from(week: Week) -> Self {
         week.to_string()
+    }
+}
+
+impl JsonSchema for Week {
+    fn schema_name() -> Cow<'static, str> {
+        "Week".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]{4}-W[0-9]{2}$",
+            "description": "A week, from Monday on, in UTC (ISO 8601)",
+            "examples": ["2026-W47"]
+        })
     }
 }
 

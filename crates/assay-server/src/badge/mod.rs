@@ -105,8 +105,8 @@ fn answer(asked: &HeaderMap, svg: String, public: bool) -> Response {
     let tag = format!("\"{}\"", digest.get(..20).unwrap_or(&digest));
     let keep = if public { "public, max-age=300" } else { "private, max-age=60" };
     let known = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let known = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
-    let fresh = known.into_iter().any(|known| known == tag || known == "*");
+    let mut known = known.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    let fresh = known.any(|known| known == tag || known == "*");
     let headers: [(HeaderName, String); 4] = [
         (CONTENT_TYPE, "image/svg+xml; charset=utf-8".to_owned()),
         (CACHE_CONTROL, keep.to_owned()),

@@ -167,7 +167,7 @@ fn line(recipe: &BoardRecipe, now: Micros) -> Option<Line> {
         when: When::new(shown.completed_at.unwrap_or(shown.asked_at), now),
         detail: detail(shown),
         level: shown.level,
-        rungs: Rung::ALL.iter().enumerate().map(|(at, _)| cell(shown.rungs.get(at).copied())).collect(),
+        rungs: (0..Rung::ALL.len()).map(|at| cell(shown.rungs.get(at).copied())).collect(),
         took: shown.seconds.map_or_else(String::new, format::duration),
         usual: usual(&recipe.runs).map_or_else(String::new, format::duration),
         green: recipe.last_green.as_ref().map(green),

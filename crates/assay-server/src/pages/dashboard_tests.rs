@@ -80,7 +80,7 @@ fn what_failed_comes_first_then_the_lowest_level() {
         })
         .collect();
     insta::assert_snapshot!(told.join("\n"), @"");
-    assert_eq!(page.counts, "3 at level 5 · 1 at level 2 · 1 at level 1 · 1 not known");
+    assert_eq!(page.counts, "2 at level 5 · 1 at level 2 · 1 at level 1 · 1 not known");
     let now = page.lines.iter().find(|line| line.name == "new").and_then(|line| line.now);
     assert_eq!(now, Some((1, "queued")));
 }

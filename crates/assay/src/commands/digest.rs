@@ -1,7 +1,7 @@
 //! `assay digest`: what a week has brought, as Markdown for people and as JSON for programs.
 
 use anyhow::Result;
-use assay_model::digest::{Digest as Week, Week as Wanted};
+use assay_model::digest::{Digest as Told, Week};
 use clap::Args;
 
 use crate::commands::Remote;
@@ -12,7 +12,7 @@ use crate::ui;
 pub(crate) struct Digest {
     /// The week, such as 2026-W47 (ISO 8601, UTC) [default: this one, as far as it goes].
     #[arg(long)]
-    week: Option<Wanted>,
+    week: Option<Week>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Digest {
 impl Digest {
     pub(crate) async fn run(self) -> Result<Exit> {
         let query = self.week.map(|week| format!("?week={week}")).unwrap_or_default();
-        let digest: Week = self.remote.client()?.get(&format!("/api/v1/digest{query}")).await?;
+        let digest: Told = self.remote.client()?.get(&format!("/api/v1/digest{query}")).await?;
         if self.remote.json {
             ui::json(&digest)?;
         } else {
