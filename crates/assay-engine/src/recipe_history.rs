@@ -102,14 +102,21 @@ impl Engine {
         let mut read: usize = 0;
         loop {
             let runs = self.store.recipe_runs_without_row(PAGE).await?;
-            let last = runs.len() < PAGE as usize;
+            let (last, before) = (runs.len() < PAGE as usize, read);
             for run in runs {
-                let view = self.view(run).await?;
-                let (seen, results) = self.recipe_row(&view).await;
-                self.store.put_recipe_run(run, &seen, results.as_ref()).await?;
-                read += 1;
+                match self.view(run).await {
+                    Ok(view) => {
+                        let (seen, results) = self.recipe_row(&view).await;
+                        self.store.put_recipe_run(run, &seen, results.as_ref()).await?;
+                        read += 1;
+                    }
+                    // A journal that does not read any more is looked for when somebody asks for that run.
+                    Err(problem) => {
+                        tracing::warn!(run.id = %run, error = %problem, "a run is not on the dashboard")
+                    }
+                }
             }
-            if last {
+            if last || read == before {
                 break;
             }
         }

@@ -140,7 +140,7 @@ mod tests {
         RecipeRun {
             run: RunRow {
                 number,
-                id: RunId(uuid::Uuid::from_u128(number as u128)),
+                id: RunId(uuid::Uuid::from_u128(u128::from(number.unsigned_abs()))),
                 target_id: TargetId::named(Pipeline::Recipe, target),
                 target: target.to_owned(),
                 pipeline: Pipeline::Recipe,
