@@ -5,7 +5,7 @@
 //! decides by them.
 
 use assay_model::recipe::Ladder;
-use assay_model::{Pipeline, RunResult, RunView, Severity, TargetId, Verdict};
+use assay_model::{Pipeline, RunResult, RunView, Severity, TargetId, Verdict, text};
 use assay_pipelines::recipe::over_time::{Results, SinceGreen, kept};
 use assay_store::{RecipeSeen, RecipeVersion, RunFilter, Write};
 use serde_json::Value;
@@ -134,9 +134,13 @@ impl Engine {
         let results = self.recipe_results(run).await.ok();
         let version = results.as_ref().and_then(|results| results.version.as_ref());
         let version = version.filter(|version| version.release.is_some() || version.commit.is_some());
+        let ladder = Ladder::of(run).rungs;
         let seen = RecipeSeen {
-            rungs: Ladder::of(run).rungs.into_iter().map(|rung| rung.status).collect(),
+            rungs: ladder.iter().map(|rung| rung.status).collect(),
+            messages: ladder.iter().map(|rung| text::clean(&rung.message)).collect(),
             code: failure_code(run),
+            checks_off: !run.created.muted.is_empty(),
+            stages_left_out: !run.created.options.left_out.is_empty(),
             version: version.map(|version| RecipeVersion {
                 release: version.release.clone(),
                 commit: version.commit.clone(),

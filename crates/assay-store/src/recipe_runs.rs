@@ -21,15 +21,21 @@ const PUT: &str = "store what a recipe's run came to";
 const COLUMNS: &str =
     "r.number, r.id, r.target_id, r.target, r.pipeline, r.profile, r.state, r.stage_index, r.stage_name,
     r.result, r.overridden, r.failed_stage, r.created_at, r.started_at, r.completed_at, r.sealed,
-    r.whole, r.pull_request, c.rungs, c.code, c.release, c.commit_id, c.changed, c.baseline";
+    r.whole, r.pull_request, c.rungs, c.messages, c.code, c.checks_off, c.stages_left_out, c.release, c.commit_id, c.changed, c.baseline";
 
 /// What a finished run came to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipeSeen {
     /// Every rung's status, the lowest first.
     pub rungs: Vec<RungStatus>,
+    /// For each of them, the sentence that decided it; one line.
+    pub messages: Vec<String>,
     /// The code that says most about why it failed.
     pub code: Option<String>,
+    /// Whether checks were switched off.
+    pub checks_off: bool,
+    /// Whether stages were left out.
+    pub stages_left_out: bool,
     /// The version under test; none where it was not read.
     pub version: Option<RecipeVersion>,
     /// Whether later runs are held against it.
@@ -48,7 +54,7 @@ pub struct RecipeVersion {
 }
 
 /// A run of a recipe.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecipeRun {
     /// The run.
     pub run: RunRow,
@@ -174,17 +180,23 @@ pub(crate) async fn put(
     seen: &RecipeSeen,
     results: Option<&Value>,
 ) -> Result<(), DbErr> {
-    let sql = "INSERT INTO recipe_runs (run, rungs, code, release, commit_id, changed, baseline, results)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-        ON CONFLICT (run) DO UPDATE SET rungs = excluded.rungs, code = excluded.code, release = excluded.release,
-            commit_id = excluded.commit_id, changed = excluded.changed, baseline = excluded.baseline,
-            results = excluded.results";
+    let sql = "INSERT INTO recipe_runs (run, rungs, messages, code, checks_off, stages_left_out, release, commit_id,
+            changed, baseline, results)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ON CONFLICT (run) DO UPDATE SET rungs = excluded.rungs, messages = excluded.messages, code = excluded.code,
+            checks_off = excluded.checks_off, stages_left_out = excluded.stages_left_out,
+            release = excluded.release, commit_id = excluded.commit_id, changed = excluded.changed,
+            baseline = excluded.baseline, results = excluded.results";
     let rungs: Vec<&str> = seen.rungs.iter().map(|status| status.as_str()).collect();
+    let messages: Vec<String> = seen.messages.iter().map(|message| message.replace('\n', " ")).collect();
     let version = seen.version.as_ref();
     let values = values![
         run.0,
         rungs.join(" "),
+        printable(&messages.join("\n")),
         seen.code.as_deref().map(printable),
+        seen.checks_off,
+        seen.stages_left_out,
         version.and_then(|version| version.release.as_deref()).map(printable),
         version.and_then(|version| version.commit.as_deref()).map(printable),
         version.is_some_and(|version| version.changed),
@@ -201,7 +213,10 @@ struct SeenRow {
     whole: bool,
     pull_request: Option<String>,
     rungs: Option<String>,
+    messages: Option<String>,
     code: Option<String>,
+    checks_off: Option<bool>,
+    stages_left_out: Option<bool>,
     release: Option<String>,
     commit_id: Option<String>,
     changed: Option<bool>,
@@ -214,8 +229,13 @@ impl SeenRow {
         let unreadable =
             |why: String| StoreError::unreadable(LIST, "run", format!("run {}: {why}", run.number));
         // All or nothing: a row has its columns together.
-        let seen = match (self.rungs, self.changed, self.baseline) {
-            (Some(rungs), Some(changed), Some(baseline)) => {
+        let flags = [self.checks_off, self.stages_left_out, self.changed, self.baseline];
+        let seen = match (self.rungs, self.messages, flags) {
+            (
+                Some(rungs),
+                Some(messages),
+                [Some(checks_off), Some(stages_left_out), Some(changed), Some(baseline)],
+            ) => {
                 let rungs: Result<Vec<RungStatus>, _> = rungs.split(' ').map(str::parse).collect();
                 let rungs = rungs.map_err(|e| unreadable(e.to_string()))?;
                 if rungs.len() != Rung::ALL.len() {
@@ -224,9 +244,11 @@ impl SeenRow {
                 let (release, commit) = (self.release, self.commit_id);
                 let told = release.is_some() || commit.is_some();
                 let version = told.then_some(RecipeVersion { release, commit, changed });
-                Some(RecipeSeen { rungs, code: self.code, version, baseline })
+                let messages = messages.split('\n').map(str::to_owned).collect();
+                let code = self.code;
+                Some(RecipeSeen { rungs, messages, code, checks_off, stages_left_out, version, baseline })
             }
-            (None, None, None) => None,
+            (None, None, [None, None, None, None]) => None,
             _ => return Err(unreadable("half of what it came to is missing".to_owned())),
         };
         Ok(RecipeRun { run, whole: self.whole, pull_request: self.pull_request, seen })

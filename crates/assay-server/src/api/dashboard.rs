@@ -112,7 +112,8 @@ pub(crate) fn board_run(row: RecipeRun) -> BoardRun {
     }
 }
 
-fn green(row: RecipeRun) -> GreenRun {
+/// The run that others were or are compared with.
+pub(super) fn green(row: RecipeRun) -> GreenRun {
     let version = row.seen.and_then(|seen| seen.version);
     GreenRun {
         number: row.run.number,
@@ -160,7 +161,10 @@ mod tests {
             pull_request: None,
             seen: Some(RecipeSeen {
                 rungs: rungs.to_vec(),
+                messages: vec![String::new(); 5],
                 code: None,
+                checks_off: false,
+                stages_left_out: false,
                 version: Some(RecipeVersion {
                     release: None,
                     commit: Some("abcdef0123456789".to_owned()),

@@ -10,12 +10,15 @@ pub(super) const STEP: Step = Step {
         "ALTER TABLE runs ADD COLUMN whole boolean NOT NULL DEFAULT true",
         "ALTER TABLE runs ADD COLUMN pull_request text",
         "UPDATE runs SET whole = false WHERE id IN (SELECT run FROM image_runs WHERE NOT whole)",
-        // The release and the commit are told by the run's evidence; neither where it was not read. `results` is what
+        // Rungs are words with a space between them, their messages lines. The release and the commit are told by the run's evidence; neither where it was not read. `results` is what
         // other runs are compared by, as JSON; none where this version of Assay could not read the run.
         "CREATE TABLE recipe_runs (
             run {uuid} PRIMARY KEY REFERENCES runs (id),
             rungs text NOT NULL,
+            messages text NOT NULL,
             code text,
+            checks_off boolean NOT NULL,
+            stages_left_out boolean NOT NULL,
             release text,
             commit_id text,
             changed boolean NOT NULL,

@@ -47,7 +47,10 @@ async fn run(
 }
 
 fn seen(rungs: [RungStatus; 5], version: Option<RecipeVersion>, baseline: bool) -> RecipeSeen {
-    RecipeSeen { rungs: rungs.to_vec(), code: Some("CrashLoop\0".to_owned()), version, baseline }
+    let messages = ["one\0", "", "three\nlines", "", "five"].map(str::to_owned).to_vec();
+    let code = Some("CrashLoop\0".to_owned());
+    let (checks_off, stages_left_out) = (false, true);
+    RecipeSeen { rungs: rungs.to_vec(), messages, code, checks_off, stages_left_out, version, baseline }
 }
 
 fn version(release: Option<&str>, commit: Option<&str>) -> Option<RecipeVersion> {
@@ -101,6 +104,8 @@ pub(crate) async fn a_recipe_and_what_its_runs_came_to(store: Store, _url: Strin
     let wiki = all[2].seen.as_ref().expect("it was said");
     assert_eq!((wiki.rungs.as_slice(), wiki.baseline), (&[Pass, Skip, Fail, Unver, Pass][..], false));
     assert_eq!(wiki.code.as_deref(), Some("CrashLoop\u{fffd}"), "PostgreSQL takes no NUL");
+    assert_eq!(wiki.messages, ["one\u{fffd}", "", "three lines", "", "five"]);
+    assert!(wiki.stages_left_out && !wiki.checks_off);
     assert!(wiki.version.as_ref().is_some_and(|version| version.changed && version.commit.is_none()));
     let greens = store.recipe_greens().await.expect("read");
     assert_eq!(greens.iter().map(|row| row.run.number).collect::<Vec<_>>(), [2]);

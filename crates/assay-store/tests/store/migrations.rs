@@ -79,7 +79,8 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
         ],
         vec![("INSERT INTO settings VALUES ('queue', '{\"limits\":{\"recipe\":4}}')", vec![])],
         vec![(
-            "INSERT INTO recipe_runs VALUES ($1, 'pass fail skip unver pass', 'CrashLoop', '1.0.0+1', NULL, $2, $2, NULL)",
+            "INSERT INTO recipe_runs VALUES ($1, 'pass fail skip unver pass', 'a', 'CrashLoop', $2, $2, '1.0.0+1',
+                NULL, $2, $2, NULL)",
             vec![run.0.into(), false.into()],
         )],
     ]
