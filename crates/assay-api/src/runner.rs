@@ -81,6 +81,10 @@ pub struct Services {
     pub iperf: Vec<IperfServer>,
 }
 
+/// `GET /runner/v1/source` (run token): the Git bundle that the run's recipe comes as, `application/octet-stream`; 404 where its
+/// recipe is a folder. Its digest and size stand in the run's spec.
+pub const SOURCE: &str = "/runner/v1/source";
+
 /// `GET /runner/v1/next?wait_s=N` (run token).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use assay_model::event::{RunCreated, Target};
+use assay_model::event::{EventBody, RunCreated, Target};
 use assay_model::host::order::RunOptions;
-use assay_model::{Asked, Pipeline, RunView, TargetId};
+use assay_model::{Asked, Pipeline, RunId, RunView, TargetId};
 use assay_pipelines::recipe::harness::Harness;
-use assay_pipelines::recipe::{self, RecipeSpec};
+use assay_pipelines::recipe::{self, RecipeSpec, Source};
+use assay_store::Changes;
 use serde_json::{Value, json};
 
 use crate::{Engine, EngineError};
 
 /// The power method of runs that a runner does with Docker daemons of its own.
 pub const SWARM: &str = "swarm";
+
+/// The artifact that the recipe came as.
+pub const SOURCE: &str = "source.bundle";
 
 /// A recipe that is to be tested.
 #[derive(Clone, Debug)]
@@ -34,6 +38,15 @@ pub struct RecipeRequest {
 impl Engine {
     /// Queues a run over a recipe.
     pub async fn test_recipe(&self, request: RecipeRequest) -> Result<Arc<RunView>, EngineError> {
+        self.test_recipe_as(RunId(uuid::Uuid::now_v7()), request).await
+    }
+
+    /// The same for whoever has drawn the run's id before: asked again after a crash, it gives the run that is there.
+    pub async fn test_recipe_as(
+        &self,
+        id: RunId,
+        request: RecipeRequest,
+    ) -> Result<Arc<RunView>, EngineError> {
         let RecipeRequest { mut spec, only, runner, mut muted, by, asked } = request;
         if spec.asked.skip_generic {
             muted.extend(recipe::GENERIC.map(str::to_owned));
@@ -75,6 +88,29 @@ impl Engine {
             muted,
             options: RunOptions { left_out, asked, ..RunOptions::default() },
         };
-        self.create(created).await
+        self.create_as(id, created).await
+    }
+
+    /// Names the bundle that a run's recipe came as in its journal, so that it is kept and leaves with the run's evidence. Said
+    /// again, it changes nothing.
+    pub async fn keep_source(&self, run: RunId, source: &Source) -> Result<(), EngineError> {
+        let view = self.view(run).await?;
+        self.artifacts.link_run(view.created.number, SOURCE, source.bundle).await?;
+        self.transact(run, |fresh| {
+            if fresh.status.sealed || fresh.artifacts.iter().any(|artifact| artifact.name == SOURCE) {
+                return Ok(Changes::default());
+            }
+            let event = EventBody::ArtifactStored {
+                stage: None,
+                attempt: 0,
+                name: SOURCE.to_owned(),
+                digest: source.bundle,
+                bytes: source.bytes,
+                late: false,
+            };
+            Ok(Changes { events: vec![event], writes: Vec::new() })
+        })
+        .await
+        .map(drop)
     }
 }

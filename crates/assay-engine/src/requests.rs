@@ -95,13 +95,25 @@ impl Engine {
 
     /// Writes a run down; the dispatcher takes it up. One target is never tested twice at once.
     pub(crate) async fn create(&self, created: RunCreated) -> Result<Arc<RunView>, EngineError> {
+        self.create_as(RunId(uuid::Uuid::now_v7()), created).await
+    }
+
+    /// The same for whoever has drawn the run's id before, and may come again after a crash: the second time gives the run that is
+    /// there.
+    pub(crate) async fn create_as(
+        &self,
+        id: RunId,
+        created: RunCreated,
+    ) -> Result<Arc<RunView>, EngineError> {
+        if let Some(run) = self.store.view(id).await? {
+            return Ok(run);
+        }
         let name = created.target.name.clone();
         let then = if created.has_machine() {
             "a host is never tested twice at once. Decide about that run first"
         } else {
             "an image is never tested twice at once under one name. Wait for that run, or cancel it"
         };
-        let id = RunId(uuid::Uuid::now_v7());
         let run = self.store.create_run(id, self.now(), created).await.map_err(|e| match e {
             CreateError::HostBusy { number, state } => {
                 EngineError::Refused(format!("{name} is in run {number} ({state}); {then}"))

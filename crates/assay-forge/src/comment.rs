@@ -9,6 +9,7 @@ mod comment_tests;
 use std::fmt::Write as _;
 
 use assay_model::{Micros, RunResult, Severity, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::markdown::{block, code, link, span};
 use crate::name::Login;
@@ -105,7 +106,8 @@ pub enum Standing {
 }
 
 /// Why a command was not taken up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refused {
     /// The author may not ask.
     NotAllowed {
@@ -121,6 +123,8 @@ pub enum Refused {
     },
     /// The pull request is closed, or in.
     NotOpen,
+    /// It comes from a fork, and those are not tested here.
+    FromFork,
     /// Nothing to cancel.
     NothingToCancel,
 }
@@ -205,6 +209,19 @@ pub enum SinceGreen {
         /// A line each.
         what: Vec<String>,
     },
+}
+
+/// A refusal as one sentence of plain words, for a comment that is about something else.
+pub fn note(refused: &Refused) -> String {
+    match refused {
+        Refused::NotAllowed { who, who_may } => {
+            format!("{who} may not ask for runs here; who may: {who_may}")
+        }
+        Refused::NotUnderstood { why } => format!("a command was not understood: {why}"),
+        Refused::NotOpen => "the pull request is not open any more".to_owned(),
+        Refused::FromFork => "what comes from a fork is not tested here".to_owned(),
+        Refused::NothingToCancel => "there was nothing to cancel".to_owned(),
+    }
 }
 
 /// What finds our comment again. It is the comment's first line; forges do not show it.
@@ -472,6 +489,11 @@ fn refusal(refused: &Refused) -> String {
                 "The command was not understood: {}\n\nWrite it as the first line of a new comment.",
                 code(why, MAX_TEXT)
             )
+        }
+        Refused::FromFork => {
+            "It comes from a fork, and code that nobody with a right to push has looked at is not run here. Who may push can bring \
+             the branch into the repository and open a pull request from there."
+                .to_owned()
         }
         Refused::NotOpen => "The pull request is not open. Open it again, then say `!testme`.".to_owned(),
         Refused::NothingToCancel => "Nothing is waiting or running for this pull request.".to_owned(),

@@ -7,6 +7,8 @@
 //! ([`authors`]); pure, on values that can be stored. *Wording*: the one comment per pull request ([`comment`]) and the
 //! commit status ([`status`]), pure functions of plain structs.
 //!
+//! Which forges there are is read from a settings file ([`Settings`]).
+//!
 //! What it is not: it has no store and no clock. Whoever uses it keeps [`poll::PollState`] and what came out of it in one
 //! transaction; then nothing is missed and nothing is done twice.
 
@@ -26,6 +28,7 @@ pub mod poll;
 pub mod put;
 mod secret;
 mod seen;
+mod settings;
 pub mod status;
 mod time;
 mod what;
@@ -39,6 +42,7 @@ pub use github::GitHub;
 pub use name::{Login, Name, RepoName, WrongName};
 pub use secret::Secret;
 pub use seen::{Novelty, Seen};
+pub use settings::{ForgeSettings, Forks, Settings, SettingsError, WebhookSettings};
 pub use what::{
     ChangedFiles, Comment, Heard, HookKept, HookWanted, Membership, Posted, Pull, PullState, Resume, Since,
 };

@@ -158,6 +158,16 @@ impl Checkout {
         Err(VersionsError::NoRepository { folder: folder.to_owned(), said })
     }
 
+    /// Unpacks a bundle with its tags into a folder that does not exist yet; no file of it is checked out.
+    pub async fn of_bundle(bundle: &Path, folder: &Path) -> Result<Self, VersionsError> {
+        let beside = bundle.parent().unwrap_or(Path::new("/"));
+        let (from, to) = (bundle.display().to_string(), folder.display().to_string());
+        // A link to a folder, or a remote, stands in no bundle; what is unpacked is objects and names.
+        let cloned = ["clone", "--quiet", "--bare", "--template=", "--", &from, &to];
+        Self { folder: beside.to_owned() }.answered(&cloned).await?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
     /// The commit that is checked out, in full.
     pub async fn head(&self) -> Result<String, VersionsError> {
         self.commit("HEAD").await

@@ -1,11 +1,15 @@
 //! The runner's side of the runner protocol (`assay_api::runner`).
 
+use std::path::Path;
 use std::time::Duration;
 
 use assay_api::Problem;
-use assay_api::runner::{Claim, ConsoleRead, Done, Grant, Order, Seen, Services, StageRead, Step};
+use assay_api::runner::{Claim, ConsoleRead, Done, Grant, Order, SOURCE, Seen, Services, StageRead, Step};
+use assay_model::Sha256;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use sha2::Digest as _;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::RunnerError;
 
@@ -13,6 +17,9 @@ use crate::RunnerError;
 const WAIT_S: u64 = 25;
 /// Beyond that, the connection is taken for dead.
 const TIMEOUT: Duration = Duration::from_secs(WAIT_S + 15);
+
+/// Longest time that a recipe's bundle may take.
+const BUNDLE: Duration = Duration::from_mins(10);
 
 /// Talks to the control plane.
 #[derive(Clone, Debug)]
@@ -55,6 +62,34 @@ impl Client {
         let url = format!("{}/runner/v1/claim?wait_s={WAIT_S}", self.server);
         let answer = send(self.http.post(url).bearer_auth(&self.join).json(claim)).await?;
         if answer.status() == StatusCode::NO_CONTENT { Ok(None) } else { read(answer).await.map(Some) }
+    }
+
+    /// Brings the bundle that a run's recipe comes as into a file. It has that digest and that size, or this is an error.
+    pub(crate) async fn source(
+        &self,
+        token: &str,
+        expected: (Sha256, u64),
+        to: &Path,
+    ) -> Result<(), ClientError> {
+        let url = format!("{}{SOURCE}", self.server);
+        let mut answer = send(self.http.get(url).timeout(BUNDLE).bearer_auth(token)).await?;
+        let here = |error: std::io::Error| ClientError::Away(format!("{}: {error}", to.display()));
+        let mut file = tokio::fs::File::create_new(to).await.map_err(here)?;
+        let (mut hasher, mut bytes) = (sha2::Sha256::new(), 0_u64);
+        while let Some(chunk) = answer.chunk().await.map_err(|e| ClientError::Away(e.to_string()))? {
+            bytes = bytes.saturating_add(chunk.len() as u64);
+            if bytes > expected.1 {
+                break;
+            }
+            hasher.update(&chunk);
+            file.write_all(&chunk).await.map_err(here)?;
+        }
+        file.flush().await.map_err(here)?;
+        if (Sha256(hasher.finalize().into()), bytes) == expected {
+            Ok(())
+        } else {
+            Err(ClientError::Away("the recipe's bundle is not what its digest says".to_owned()))
+        }
     }
 
     /// Says what goes on on the network.

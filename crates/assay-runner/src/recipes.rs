@@ -7,12 +7,15 @@ use std::time::Duration;
 use assay_agent::{Collector, Evidence, Identity, Readings, Task};
 use assay_api::runner::{AgentGrant, Grant};
 use assay_model::Clock;
-use assay_pipelines::recipe::RecipeSpec;
-use assay_pipelines::recipe::bench::{RecipeBench, RecipeBenchSettings, check_shared, sweep, sweep_shared};
+use assay_pipelines::recipe::bench::{
+    Bundles, RecipeBench, RecipeBenchSettings, check_shared, sweep, sweep_shared,
+};
+use assay_pipelines::recipe::{RecipeSpec, Source};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
 
+use crate::client::{Client, ClientError};
 use crate::{Settings, as_agent};
 
 /// The method by which a runner is known that can do it.
@@ -29,6 +32,9 @@ pub struct Recipes {
     busy: Arc<Semaphore>,
 }
 
+/// How often a recipe is asked for, and the pause between.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_secs(3);
 /// More than there are ever runs at once.
 const BUSY: u32 = 1 << 16;
 /// How long work that was broken off may take to let go.
@@ -108,12 +114,14 @@ impl Recipes {
 }
 
 /// Works on a run until it is over or was given to somebody else.
-pub(crate) async fn work(settings: &Settings, grant: &Grant, agent: &AgentGrant) {
+pub(crate) async fn work(settings: &Settings, client: &Client, grant: &Grant, agent: &AgentGrant) {
     let Some(recipes) = &settings.recipes else {
         warn!(run.number = grant.number, "the run needs Docker, and this runner has none");
         return;
     };
-    let bench = Arc::new(RecipeBench::new(recipes.settings.clone()));
+    let bundles = FromControlPlane { client: client.clone(), token: grant.token.clone() };
+    let bench = RecipeBench::new(recipes.settings.clone()).with_bundles(Arc::new(bundles));
+    let bench = Arc::new(bench);
     let Ok(busy) = Arc::clone(&recipes.busy).acquire_owned().await else {
         warn!(run.number = grant.number, "this runner is about to end");
         return;
@@ -130,6 +138,31 @@ pub(crate) async fn work(settings: &Settings, grant: &Grant, agent: &AgentGrant)
 async fn cleared(bench: &RecipeBench) {
     if let Err(why) = bench.clear().await {
         warn!("something of a run stays: {why}");
+    }
+}
+
+/// Brings a run's bundle with that run's token.
+struct FromControlPlane {
+    client: Client,
+    token: String,
+}
+
+impl Bundles for FromControlPlane {
+    fn fetch<'a>(&'a self, source: &'a Source, to: &'a Path) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let expected = (source.bundle, source.bytes);
+            let mut brought = self.client.source(&self.token, expected, to).await;
+            for _ in 1..TRIES {
+                if !matches!(brought, Err(ClientError::Away(_))) {
+                    break;
+                }
+                // It was away for a moment, or the connection broke.
+                tokio::time::sleep(AGAIN).await;
+                let _ = std::fs::remove_file(to);
+                brought = self.client.source(&self.token, expected, to).await;
+            }
+            brought.map_err(|why| format!("the recipe cannot be brought from the control plane: {why}"))
+        })
     }
 }
 

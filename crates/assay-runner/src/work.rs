@@ -60,7 +60,7 @@ pub(crate) async fn claim_forever(
                 work.spawn(async move {
                     match (&grant.agent, &machines) {
                         (Some(agent), _) if grant.pipeline == Pipeline::Recipe => {
-                            recipes::work(&settings, &grant, agent).await;
+                            recipes::work(&settings, &client, &grant, agent).await;
                         }
                         (Some(agent), _) => images::work(&settings, &grant, agent).await,
                         (None, Some(machines)) => Box::pin(follow(&client, machines, grant)).await,

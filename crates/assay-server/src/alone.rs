@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use assay_engine::Engine;
-use assay_model::Micros;
+use assay_model::{Micros, Sha256};
 use tracing::warn;
 
 use crate::secret_file::write_secret;
@@ -44,6 +44,11 @@ impl Place {
             Ok(false) => Err(NotAlone::Taken),
             Err(problem) => Err(NotAlone::Store(problem)),
         }
+    }
+
+    /// A short name of this control plane, for others to tell it from another one by.
+    pub(crate) fn short_name(&self) -> String {
+        Sha256::of(self.holder.as_bytes()).to_string()[..12].to_owned()
     }
 
     /// Keeps it until another one has it: after a pause so long that we were given up. Then this process must stop.

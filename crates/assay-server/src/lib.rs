@@ -11,6 +11,7 @@ mod auth;
 mod badge;
 mod boot;
 mod error;
+mod forges;
 mod guard;
 mod live_image;
 mod memtest;
@@ -26,6 +27,7 @@ mod state;
 mod tls;
 mod wire;
 
+pub use forges::ForgesError;
 pub use guard::{ClusterTokens, ClusterTokensError, ProxmoxGuard};
 pub use live_image::LiveImage;
 pub use notify_settings::NotifySettingsError;

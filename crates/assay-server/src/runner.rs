@@ -2,8 +2,8 @@
 
 use assay_api::agent::MAX_JSON;
 use assay_api::runner::{
-    AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, InstallOrder, LookOrder, Medium, Order, Seen,
-    Services, StageRead, Step, Try,
+    AgentGrant, Claim, ConsoleOrder, ConsoleRead, Done, Grant, InstallOrder, LookOrder, Medium, Order,
+    SOURCE, Seen, Services, StageRead, Step, Try,
 };
 use assay_engine::install::{self, Brought, Following, Open};
 use assay_engine::live::Offer;
@@ -11,8 +11,11 @@ use assay_engine::outside::{Console, Reading};
 use assay_engine::runners::{Given, order, speed_servers};
 use assay_model::event::PowerAction;
 use assay_model::{Micros, RunId, RunView, text};
+use assay_pipelines::recipe::RecipeSpec;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -33,6 +36,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runner/v1/evidence", post(evidence).layer(DefaultBodyLimit::max(MAX_JSON)))
         .route("/runner/v1/step", post(step))
         .route("/runner/v1/services", post(services))
+        .route(SOURCE, get(source))
 }
 
 /// The run whose token a runner sends.
@@ -221,4 +225,15 @@ async fn seen(
     let problem = seen.netboot_problem.map(|p| text::clean_to(&p, 500));
     store.runner_problem(&runner, problem.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The bundle that the run's recipe comes as, for that run's runner alone.
+async fn source(State(app): State<App>, RunToken(run): RunToken) -> Result<Response, ApiError> {
+    let view = app.engine.view(run).await?;
+    let source = RecipeSpec::of(&view.created.spec).ok().and_then(|spec| spec.source);
+    let source = source.ok_or_else(|| ApiError::not_found("bundle of this run's recipe".to_owned()))?;
+    let (bytes, stream) = app.engine.artifacts().get_stream(source.bundle).await?;
+    let headers =
+        [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, bytes.to_string())];
+    Ok((headers, Body::from_stream(stream)).into_response())
 }

@@ -21,6 +21,7 @@ use tower_http::trace::TraceLayer;
 use tracing::info;
 
 use crate::alone::{NotAlone, Place};
+use crate::forges::{self, Forges, ForgesError};
 use crate::guard::{ClusterTokens, ClusterTokensError, ProxmoxGuard};
 use crate::live_image::LiveImage;
 use crate::notify_settings::{NotifySettingsError, Sinks};
@@ -104,6 +105,9 @@ pub enum StartError {
     /// Who is told what happens.
     #[error(transparent)]
     Notify(#[from] NotifySettingsError),
+    /// Who asks from pull requests.
+    #[error(transparent)]
+    Forges(#[from] ForgesError),
     /// The clusters' tokens.
     #[error(transparent)]
     ClusterTokens(#[from] ClusterTokensError),
@@ -187,6 +191,7 @@ impl Server {
             setup_code: tokio::sync::RwLock::new(None),
             key,
             sinks: Arc::new(sinks),
+            forges: Forges::load(data, &place.short_name())?,
             attempts: auth::Attempts::default(),
             shells: shell::Shells::new(data),
             data_dir: settings.data_dir.clone(),
@@ -231,6 +236,7 @@ impl Server {
         let app = self.app;
         let dispatcher = tokio::spawn(dispatcher::run(app.engine.clone()));
         let outbox = Outbox::start(&app.engine, &app.shared.sinks);
+        let working = forges::Working::start(&app);
         let serving = async {
             tokio::try_join!(
                 axum_server::from_tcp(operators)?
@@ -252,7 +258,7 @@ impl Server {
             () = async { stop.await; handle.graceful_shutdown(Some(GRACE)); std::future::pending().await } => Ok(()),
         };
         dispatcher.abort();
-        outbox.stop(GRACE).await;
+        tokio::join!(outbox.stop(GRACE), working.stop(GRACE));
         info!("stopped");
         ended
     }
@@ -268,6 +274,7 @@ fn operator_routes(app: &App) -> Router {
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::guard));
     guarded
         .merge(runner::routes())
+        .merge(forges::routes())
         .merge(pages::open_routes())
         .merge(badge::routes())
         .layer(header(CONTENT_SECURITY_POLICY, "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"))

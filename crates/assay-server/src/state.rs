@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) key: Arc<SigningKey>,
     /// Who is told what happens.
     pub(crate) sinks: Arc<crate::notify_settings::Sinks>,
+    /// Who asks from pull requests.
+    pub(crate) forges: crate::forges::Forges,
     /// Sign-in attempts, for the rate limit.
     pub(crate) attempts: crate::auth::Attempts,
     /// Whether everybody may see badges, without signing in.

@@ -184,7 +184,7 @@ fn app_images() -> Result<()> {
 }
 
 /// Test binaries that wait for swarms and hold no emulated machine: beside each other they take a third of the time.
-const WAITING: &str = "binary(/^real_(recipe|backup$|registry$|upstreams$|swarm$)/)";
+const WAITING: &str = "binary(/^real_(recipe|forge$|backup$|registry$|upstreams$|swarm$)/)";
 
 /// First what needs the machine for itself, then what mostly waits.
 fn e2e() -> Result<()> {

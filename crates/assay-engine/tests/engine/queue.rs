@@ -115,6 +115,7 @@ async fn for_pull_request(bench: &Bench, name: &str, pull_request: &str) -> RunI
         name: name.to_owned(),
         folder: format!("/recipes/{name}").into(),
         commit: None,
+        source: None,
         tests: None,
         settings: Settings::default(),
         manifest: Manifest::of(&Customisation::default(), &Redactor::default()),

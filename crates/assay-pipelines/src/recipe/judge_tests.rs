@@ -10,13 +10,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::evidence::*;
-use super::{Asked, RecipeInput, RecipeSpec, plan, stage};
+use super::{Asked, RecipeInput, RecipeSpec, Source, plan, stage};
 
 fn spec() -> RecipeSpec {
     RecipeSpec {
         name: "shop".to_owned(),
         folder: PathBuf::from("/recipes/shop"),
         commit: None,
+        source: None,
         tests: None,
         settings: Settings::default(),
         manifest: Manifest::of(&Customisation::default(), &Redactor::default()),
@@ -405,6 +406,33 @@ fn a_teardown_counts_what_stays_and_what_leaked() {
         TornDown { kept: Some("curl here".to_owned()), ..clean },
     ];
     insta::assert_snapshot!(all.map(judge).join("\n\n"));
+}
+
+#[test]
+fn a_change_of_tests_is_told_and_decides_nothing() {
+    let report = LintReport { recipe: "shop".to_owned(), results: Vec::new() };
+    let linted = Linted {
+        version: release("1.0.0+1", "a"),
+        bases: Vec::new(),
+        report: Some(report),
+        problem: None,
+        tests_digest: None,
+    };
+    let source = Source {
+        bundle: assay_model::Sha256::of(b"bundle"),
+        bytes: 6,
+        of: "git.example.org/apps/shop#12".to_owned(),
+        trusted: "b".repeat(40),
+        trusted_ref: "main".to_owned(),
+        not_taken: (1..=7).map(|n| format!("tests/functional/{n}.sh")).collect(),
+    };
+    let changed = RecipeSpec { source: Some(source.clone()), ..spec() };
+    insta::assert_snapshot!(told(&judged("Lint", &changed, &Reached::Done(linted.clone()))), @r"
+    pass: 0 rules, no error
+    warning ChangeOfTests: the change touches what it is tested by (tests/functional/1.sh, tests/functional/2.sh, tests/functional/3.sh, tests/functional/4.sh, tests/functional/5.sh, 2 more); main has decided
+    ");
+    let same = RecipeSpec { source: Some(Source { not_taken: Vec::new(), ..source }), ..spec() };
+    assert_eq!(judged("Lint", &same, &Reached::Done(linted)).findings, []);
 }
 
 #[test]

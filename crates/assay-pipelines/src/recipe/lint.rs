@@ -6,7 +6,7 @@ use assay_recipe::lint::{Severity, Verdict};
 
 use super::evidence::Linted;
 use super::told::Told;
-use super::{RecipeInput, RecipeStage, by_runner, judged};
+use super::{RecipeInput, RecipeStage, Source, by_runner, judged};
 
 /// The recipe's files.
 pub(super) struct Lint;
@@ -23,6 +23,7 @@ impl RecipeStage for Lint {
     fn judge(&self, input: &RecipeInput<'_>) -> Judgement {
         judged(self, input, |linted: &Linted| {
             let mut told = Told::default();
+            not_taken(&mut told, input.spec.source.as_ref());
             let Some(report) = &linted.report else {
                 let problem = linted.problem.as_deref().unwrap_or("it does not read");
                 told.check("recipe", false, "a recipe", "it does not read as one");
@@ -78,4 +79,25 @@ impl RecipeStage for Lint {
             told.judgement(|| format!("{checked} rules, no error"))
         })
     }
+}
+
+/// What a change would decide about itself with. Said, and nothing more: it is in order to change tests, by themselves.
+fn not_taken(told: &mut Told, source: Option<&Source>) {
+    /// So many files are named.
+    const NAMED: usize = 5;
+    let Some(source) = source.filter(|source| !source.not_taken.is_empty()) else { return };
+    let mut files: Vec<String> =
+        source.not_taken.iter().take(NAMED).map(|file| text::clean_to(file, 120)).collect();
+    let more = source.not_taken.len() - files.len();
+    if more > 0 {
+        files.push(format!("{more} more"));
+    }
+    let trusted = text::clean_to(&source.trusted_ref, 80);
+    told.warning(
+        "ChangeOfTests",
+        format!("the change touches what it is tested by ({}); {trusted} has decided", files.join(", ")),
+        &format!(
+            "Bring the tests into {trusted} by themselves, then test the change again: nothing decides about itself."
+        ),
+    );
 }

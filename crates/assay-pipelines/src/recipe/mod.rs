@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use images::{MovedTag, moved_tags};
-pub use spec::{Asked, RecipeSpec};
+pub use spec::{Asked, RecipeSpec, Source};
 
 use self::evidence::Reached;
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use assay_model::Sha256;
 use assay_recipe::customise::Manifest;
 use assay_recipe::settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub struct RecipeSpec {
     /// The commit under test, in full; none for the folder as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// Where it comes from when no folder of it is on the runner; then `folder` is only its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Where its tests are, on the runner; none where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<PathBuf>,
@@ -40,6 +44,24 @@ pub struct RecipeSpec {
     /// The build of Assay that decides; set by the control plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub harness: Option<Harness>,
+}
+
+/// A recipe as a Git bundle: the commit under test, the trusted commit, and all tags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The bundle's digest; it is an artifact of the control plane's.
+    pub bundle: Sha256,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Where it is from, for people: `git.example.org/apps/wiki#12`.
+    pub of: String,
+    /// The commit that settings, tests and hooks are taken from, in full.
+    pub trusted: String,
+    /// What names that commit: a branch.
+    pub trusted_ref: String,
+    /// Files that decide over the verdict and that the commit under test has otherwise: the trusted ones were used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_taken: Vec<String>,
 }
 
 /// What was asked for beyond the defaults.

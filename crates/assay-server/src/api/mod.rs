@@ -3,6 +3,7 @@
 mod audit;
 mod compat;
 mod dashboard;
+mod forges;
 mod gate;
 mod hosts;
 mod images;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(janitor::routes())
         .merge(runs::routes())
         .merge(queue::routes())
+        .merge(forges::routes())
         .merge(shell::routes())
         .merge(live::routes())
         .merge(network::routes())

@@ -8,6 +8,7 @@ mod compat;
 mod dashboard;
 mod digest;
 mod fleet;
+mod forges;
 mod format;
 mod hosts;
 mod image_model;
@@ -57,6 +58,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/queue", get(queue::page))
         .route("/queue/state", get(queue::fragment))
         .route("/queue/rule", post(queue::rule))
+        .route("/forges", get(forges::page))
+        .route("/forges/state", get(forges::fragment))
         .route("/runs", get(runs::page))
         .route("/runs/{number}", get(run::page))
         .route("/runs/{number}/state", get(run::fragment))

@@ -20,6 +20,7 @@ mod m0008_targets;
 mod m0009_images;
 mod m0010_compat;
 mod m0011_queue;
+mod m0012_forges;
 mod m0013_recipe_runs;
 
 const MIGRATE: &str = "migrate the database";
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_images::STEP),
             Box::new(m0010_compat::STEP),
             Box::new(m0011_queue::STEP),
+            Box::new(m0012_forges::STEP),
             Box::new(m0013_recipe_runs::STEP),
         ]
     }

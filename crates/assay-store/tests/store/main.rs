@@ -9,6 +9,7 @@ mod bulk;
 mod compat;
 mod concurrency;
 mod crash;
+mod forges;
 mod images;
 mod journal;
 mod migrations;
@@ -76,6 +77,8 @@ on_both! {
     bulk::a_bad_row_fails_alone,
     bulk::retention_drops_whole_days,
     images::names_stay_and_what_is_behind_them_changes,
+    forges::what_was_asked_is_answered_once,
+    forges::a_pull_request_is_told_what_has_changed,
     compat::trials_follow_the_journal,
     compat::what_says_nothing_is_no_trial,
     compat::an_image_is_as_old_as_its_first_run,

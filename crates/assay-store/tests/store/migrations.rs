@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 13] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -78,6 +78,14 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
             ("INSERT INTO image_trials VALUES ($1, 'my', 'pass', 5, '[\"SlowBoot\"]', 2)", vec![run.0.into()]),
         ],
         vec![("INSERT INTO settings VALUES ('queue', '{\"limits\":{\"recipe\":4}}')", vec![])],
+        vec![
+            ("INSERT INTO forge_repos VALUES ('coop', 'apps/wiki', '{}')", vec![]),
+            (
+                "INSERT INTO forge_commands VALUES ('coop', 'apps/wiki', 5, 12, 'alice', '{}', 1, $1, 'open', 0, 2, NULL, NULL)",
+                vec![run.0.into()],
+            ),
+            ("INSERT INTO forge_pulls VALUES ('coop', 'apps/wiki', 12, NULL, NULL, '{}', '[]', NULL, 1, 0, 2)", vec![]),
+        ],
         vec![(
             "INSERT INTO recipe_runs VALUES ($1, 'pass fail skip unver pass', 'a', 'CrashLoop', $2, $2, '1.0.0+1',
                 NULL, $2, $2, NULL)",
@@ -114,6 +122,10 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     assert_eq!(told, [OutboxState::Sent, OutboxState::Unknown], "what was being sent may have gone out");
     assert_eq!(store.outbox_tally("ops").await.expect("read").last_success, Some(Micros(1)));
     assert!(store.setting("queue").await.expect("read").is_some());
+    assert_eq!(store.forge_parts("coop").await.expect("read").len(), 1);
+    let asked = store.forge_commands_due("coop", Micros(2), 9).await.expect("read").remove(0);
+    assert_eq!((asked.key.comment, asked.pull, asked.run), (5, 12, run));
+    assert_eq!(store.forge_pulls_due("coop", Micros(2), 9).await.expect("read").len(), 1);
     assert_eq!(store.setting("k").await.expect("read"), Some(json!(1)));
     let checkpoint = store.checkpoint(run, &"Storage".into()).await.expect("read").expect("there");
     assert_eq!((checkpoint.generation, checkpoint.state), (3, json!({"pass": 2})));

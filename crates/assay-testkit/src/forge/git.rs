@@ -1,8 +1,9 @@
 //! Git behind a repository: a bare one in the forge's folder, commits made by plumbing, `git http-backend` for clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use assay_process::Cmd;
+use base64::Engine as _;
 use hyper::body::Bytes;
 use hyper::http::request::Parts;
 
@@ -23,6 +24,17 @@ impl ForgeDouble {
         std::fs::create_dir_all(&folder).expect("a folder");
         git(&self.shared, name, &["init", "--quiet", "--bare", "--initial-branch=main"], "").await;
         self.commit(name, "main", None, files).await
+    }
+
+    /// A repository with Git behind it that has the branches and tags of a checkout; the checked out commit is `main`. Returns
+    /// that commit.
+    pub async fn import(&self, name: &str, checkout: &Path) -> String {
+        self.git_repository(name, &[]).await;
+        let (shared, from) = (&self.shared, checkout.display().to_string());
+        let fetch =
+            ["fetch", "--quiet", "--no-tags", &from, "+HEAD:refs/heads/main", "+refs/tags/*:refs/tags/*"];
+        git(shared, name, &fetch, "").await;
+        git(shared, name, &["rev-parse", "main"], "").await
     }
 
     /// A commit on a branch: the files of `parent` (or of nothing) with these beside or over them.
@@ -119,6 +131,13 @@ pub(super) async fn serve(shared: &Shared, head: &Parts, body: &Bytes) -> Answer
         }
     }
     answer
+}
+
+/// The token that a client of Git shows, as the password of whoever.
+pub(super) fn token(head: &Parts) -> Option<String> {
+    let login = head.headers.get("authorization")?.to_str().ok()?.strip_prefix("Basic ")?;
+    let login = String::from_utf8(base64::prelude::BASE64_STANDARD.decode(login).ok()?).ok()?;
+    Some(login.split_once(':')?.1.to_owned())
 }
 
 /// Runs `git` in a repository; what it says, without the line's end.

@@ -20,16 +20,18 @@ mod world;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use assay_model::Micros;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use fault::{Asked, Fault, Match};
 pub use hooks::Delivery;
 pub use world::{Scope, Told, WrittenStatus};
 
-use crate::SimClock;
+use crate::{PATIENCE, SimClock};
 use world::World;
 
 /// Which dialect it speaks.
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     world: Mutex<World>,
     clock: SimClock,
     folder: tempfile::TempDir,
+    /// How many requests were answered.
+    served: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -81,7 +85,8 @@ impl ForgeDouble {
         let all = [Scope::WriteIssue, Scope::WriteRepository, Scope::ReadOrganization, Scope::ReadUser];
         world.add_token(Self::TOKEN, Self::BOT, &all);
         let folder = tempfile::tempdir().expect("a folder");
-        let shared = Arc::new(Shared { world: Mutex::new(world), clock, folder });
+        let served = watch::Sender::new(0);
+        let shared = Arc::new(Shared { world: Mutex::new(world), clock, folder, served });
         let mut listening = JoinSet::new();
         listening.spawn(serve::listen(Arc::clone(&shared), listener));
         Self { address, shared, _listening: listening }
@@ -225,6 +230,26 @@ impl ForgeDouble {
     pub fn count(&self, method: &str, path: &str) -> usize {
         let asked = self.asked();
         asked.iter().filter(|asked| asked.method == method && asked.path.starts_with(path)).count()
+    }
+
+    /// Waits until something holds of this forge, looking whenever it has answered somebody.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+        self.until_within(PATIENCE, what, wanted).await;
+    }
+
+    /// The same for what takes longer.
+    pub async fn until_within(&self, limit: Duration, what: &str, wanted: impl Fn(&Self) -> bool) {
+        let mut served = self.shared.served.subscribe();
+        let seen = async {
+            while !wanted(self) {
+                served.changed().await.expect("it is there");
+            }
+        };
+        if tokio::time::timeout(limit, seen).await.is_err() {
+            let asked = self.asked();
+            let last = &asked[asked.len().saturating_sub(20)..];
+            panic!("not within {} s: {what}; asked last: {last:#?}", limit.as_secs());
+        }
     }
 
     /// Webhooks of a repository: address and events.

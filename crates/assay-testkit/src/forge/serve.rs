@@ -44,18 +44,24 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Severed> {
+    let answered = answer(&shared, request).await;
+    shared.served.send_modify(|count| *count += 1);
+    answered
+}
+
+async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Severed> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Severed)?.to_bytes();
     let full = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let dialect = shared.world().dialect;
     if full.contains(".git/") {
-        let answer = git::serve(&shared, &head, &body).await;
-        shared.world().asked.push(Asked {
-            method: head.method.to_string(),
-            path: full,
-            status: Some(answer.status),
-            login: None,
-        });
+        let answer = git::serve(shared, &head, &body).await;
+        let mut world = shared.world();
+        let login =
+            git::token(&head).and_then(|token| world.tokens.get(&token)).map(|token| token.login.clone());
+        let (method, status) = (head.method.to_string(), Some(answer.status));
+        world.asked.push(Asked { method, path: full, status, login });
+        drop(world);
         return Ok(respond(answer, &mut shared.world()));
     }
     let path = match dialect {

@@ -3,6 +3,7 @@
 mod digest;
 mod doctor;
 mod follow;
+mod forge;
 mod gate;
 mod history;
 mod host;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     /// Runs and decisions about them
     #[command(subcommand)]
     Run(run::Run),
+    /// Forges: which repositories are listened to, and what was asked in pull requests
+    #[command(subcommand)]
+    Forge(forge::Forge),
     /// The queue: what runs, what waits and why, and letting nothing start
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -170,6 +174,7 @@ impl Cli {
             Command::Sweep(sweep) => sweep.run().await,
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
+            Command::Forge(forge) => forge.run().await,
             Command::Queue(queue) => queue.run().await,
             Command::Matrix(matrix) => matrix.run().await,
             Command::Digest(digest) => digest.run().await,

@@ -6,6 +6,7 @@
 
 mod ask;
 mod browser;
+mod bundle;
 mod data;
 mod deaths;
 mod dependencies;
@@ -26,7 +27,7 @@ mod teardown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use assay_model::{RunId, StageName};
@@ -47,6 +48,7 @@ use self::stand::Stand;
 use super::evidence::{Died, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen};
 use super::{RecipeSpec, STAGES, declared_not_applicable};
 
+pub use self::bundle::Bundles;
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
 pub use self::shared::{check as check_shared, sweep as sweep_shared};
@@ -72,6 +74,8 @@ pub struct RecipeBenchSettings {
 /// Serves one run.
 pub struct RecipeBench {
     settings: RecipeBenchSettings,
+    /// Who brings recipes that come as bundles.
+    bundles: Option<Arc<dyn Bundles>>,
     held: Mutex<Held>,
     /// Where the test works that was begun last. It outlives the test: work that is broken off takes nothing away.
     at: std::sync::Mutex<Option<PathBuf>>,
@@ -88,7 +92,13 @@ struct Held {
 impl RecipeBench {
     /// A bench on which nothing stands yet.
     pub fn new(settings: RecipeBenchSettings) -> Self {
-        Self { settings, held: Mutex::default(), at: std::sync::Mutex::default() }
+        Self { settings, bundles: None, held: Mutex::default(), at: std::sync::Mutex::default() }
+    }
+
+    /// One for which somebody brings recipes that come as bundles.
+    #[must_use]
+    pub fn with_bundles(self, bundles: Arc<dyn Bundles>) -> Self {
+        Self { bundles: Some(bundles), ..self }
     }
 
     /// Collects a stage's evidence.
@@ -115,7 +125,8 @@ impl RecipeBench {
             test
         } else {
             self.sweep_last().await?;
-            let test = Test::new(run, spec, &self.settings)?;
+            let mut test = Test::new(run, spec, &self.settings)?;
+            test.bundles.clone_from(&self.bundles);
             *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(test.folder.path().to_owned());
             test
         };
@@ -245,6 +256,7 @@ struct Test {
     run: RunId,
     spec: RecipeSpec,
     settings: RecipeBenchSettings,
+    bundles: Option<Arc<dyn Bundles>>,
     /// The stages that are behind, by their place in the pipeline.
     done: usize,
     domain: String,
@@ -352,6 +364,7 @@ impl Test {
             run,
             spec: spec.clone(),
             settings: settings.clone(),
+            bundles: None,
             done: 0,
             domain: spec.domain(),
             stand: None,

@@ -33,6 +33,7 @@ pub(super) struct Version {
 impl Test {
     /// Takes the versions from the recipe's folder.
     pub(super) async fn fetch_sources(&mut self, tell: Tell<'_>) -> Result<(), String> {
+        self.unpack_source(tell).await?;
         tell("reading the recipe");
         let from = self.spec.folder.clone();
         self.fetched += 1;
@@ -52,7 +53,8 @@ impl Test {
                 Sources { head, base: None, no_base, further: Vec::new() }
             }
         };
-        // Tests come from the folder that was named, or from the recipe as it is there now: it is its owner who asks.
+        // Tests come from the folder that was named, or from the recipe as it is there now: it is its owner who asks. A bundle has
+        // none there.
         let tests = tests.unwrap_or_else(|| from.join(assay_recipe::customise::FOLDER));
         self.customisation = Customisation::discover(&tests, options).map_err(|error| error.to_string())?;
         self.sources = Some(sources);

@@ -31,7 +31,7 @@ const DEPLOYING: [&str; 5] = ["Install", "Upgrade", "Idempotence", "Restore", "R
 
 /// What each stage may raise beside that.
 pub(super) const RECIPE_CODES: [(&str, &[&str]); 10] = [
-    ("Lint", &["NoRecipe"]),
+    ("Lint", &["ChangeOfTests", "NoRecipe"]),
     ("Install", &[]),
     ("Upgrade", &["LeftBehind", "RunnerResidue", "UpgradeDidNotMove", "UpgradeLostData"]),
     ("Idempotence", &["RedeployChanges"]),

@@ -363,6 +363,7 @@ impl Work<'_> {
             name: entry.name.clone(),
             folder,
             commit: None,
+            source: None,
             tests: None,
             settings: customisation.settings.settings.clone(),
             manifest: Manifest::of(&customisation, &Redactor::default()),

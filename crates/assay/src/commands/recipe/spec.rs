@@ -69,6 +69,7 @@ impl Where {
             name,
             folder,
             commit,
+            source: None,
             tests: self.tests.as_ref().map(absolute).transpose()?,
             settings: customisation.settings.settings.clone(),
             manifest: Manifest::of(&customisation, &Redactor::default()),
