@@ -61,12 +61,12 @@ impl Engine {
                     standing(row, code)
                 })
                 .collect(),
-            waiting: self.waiting(looked_from, to).await?,
+            waiting: self.waited(looked_from, to).await?,
         }))
     }
 
     /// What waited for an operator at a moment: held runs, and the queue where somebody has stopped it.
-    async fn waiting(&self, looked_from: Micros, to: Micros) -> Result<Vec<Waits>, EngineError> {
+    async fn waited(&self, looked_from: Micros, to: Micros) -> Result<Vec<Waits>, EngineError> {
         let mut waiting = Vec::new();
         for run in self.store.runs_under_way_at(to, MOST_OPEN).await? {
             let events = self.store.events_after(run, 0, EVENTS).await?;

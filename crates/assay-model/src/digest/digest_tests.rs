@@ -125,14 +125,86 @@ fn full() -> Input {
 
 #[test]
 fn a_week_in_markdown() {
-    insta::assert_snapshot!(Digest::of(full()).markdown(), @"");
+    insta::assert_snapshot!(Digest::of(full()).markdown(), @"
+    # Week 2026-W47, 16 to 22 November 2026
+
+    10 runs: 4 passed, 1 passed in part, 3 failed, 1 without a verdict, 1 broken off. 1 went red, 1 still red from before, 1 green again. 2 things wait for an operator.
+
+    | | targets | passed | in part | failed | no verdict | broken off |
+    |---|---:|---:|---:|---:|---:|---:|
+    | image | 1 | 1 | 0 | 0 | 0 | 0 |
+    | recipe | 5 | 3 | 1 | 3 | 1 | 1 |
+
+    ## Waits for an operator
+
+    - `node7` (host): run 20 is held after it failed at `SMART`, until 2026-11-24
+    - The queue is paused since 2026-11-20, by `ada`: `a switch is replaced`
+
+    ## Went red and is still red
+
+    - `blog` (recipe): `CrashLoop` at `Install`, run 14, red since 2026-11-18 (run 13)
+
+    ## Was red before, and still is
+
+    - `old` (recipe): `CrashLoop` at `Install`, run 4, red since 2026-10-26 (run 2)
+
+    ## Green again
+
+    - `wiki` (recipe): run 11 on 2026-11-16, after run 10 was red
+
+    ## Drifted: tags that were moved upstream
+
+    - `nginx:1.27` in `wiki`: `abababababab`, was `111111111111`; first seen by run 10, which failed
+
+    ## Flaky: passed and failed under the same circumstances
+
+    - `wiki`: `functional/a.sh` failed in 1 of 3 runs of `aaaaaaaaaaaa`, last in run 10 (`TestFailed`)
+
+    ## Slower than in the four weeks before
+
+    - `slow` (recipe, `standard`): 1 m 35 s, was 1 m 00 s (1.6 times as long), 1 run, last run 15
+    ");
 }
 
 #[test]
 fn a_week_without_anything_says_so_everywhere() {
     let digest = Digest::of(nothing(hour(60)));
     assert!(digest.unfinished && digest.is_empty());
-    insta::assert_snapshot!(digest.markdown(), @"");
+    insta::assert_snapshot!(digest.markdown(), @"
+    # Week 2026-W47, 16 to 22 November 2026
+
+    The week is not over: this is how it stood on 2026-11-18 at 12:00 UTC.
+
+    No run ended.
+
+    ## Waits for an operator
+
+    Nothing waits for anybody.
+
+    ## Went red and is still red
+
+    Nothing went red.
+
+    ## Was red before, and still is
+
+    Nothing has been red for longer.
+
+    ## Green again
+
+    Nothing had to become green.
+
+    ## Drifted: tags that were moved upstream
+
+    No tag was seen to be moved.
+
+    ## Flaky: passed and failed under the same circumstances
+
+    Nothing was flaky.
+
+    ## Slower than in the four weeks before
+
+    Nothing became slower.
+    ");
 }
 
 #[test]
