@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_badge_says_its_level_in_words_and_in_its_title() {
         let face = Face::level(5, "wiki 1.1.0+1.27: level 5 of 5, run 12".to_owned());
-        insta::assert_snapshot!(face.svg(), @"");
+        insta::assert_snapshot!(face.svg(), @r##"<svg xmlns="http://www.w3.org/2000/svg" width="139" height="20" viewBox="0 0 139 20" role="img" aria-label="wiki 1.1.0+1.27: level 5 of 5, run 12"><title>wiki 1.1.0+1.27: level 5 of 5, run 12</title><clipPath id="r"><rect width="139" height="20" rx="3"/></clipPath><g clip-path="url(#r)"><rect width="44" height="20" fill="#3d4850"/><rect x="44" width="95" height="20" fill="#17723f"/></g><g fill="#fff" font-family="DejaVu Sans,Verdana,Geneva,sans-serif" font-size="11"><text x="6" y="14" textLength="32">assay</text><text x="50" y="14" textLength="83">level 5: proven</text></g></svg>"##);
         let words: Vec<_> = (0..=5).map(|level| Face::level(level, String::new()).words).collect();
         insta::assert_snapshot!(words.join(", "), @"level 0: not proven, level 1: installs, level 2: upgrades, level 3: restores, level 4: tested, level 5: proven");
     }

@@ -74,12 +74,18 @@ fn what_failed_comes_first_then_the_lowest_level() {
             let marks: String = line.rungs.iter().map(|rung| rung.mark).collect();
             let badge = &line.badge;
             format!(
-                "{} {marks} {:?} {} [{}] {}",
-                line.name, line.level, badge.word, line.trend.short, line.detail
+                "{} {marks} {:?} {} ({}) [{}]",
+                line.name, line.level, badge.word, line.detail, line.trend.short
             )
         })
         .collect();
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @"
+    red ✓✕??✓ Some(1) Failed (CrashLoop at Upgrade) [5 → 1]
+    quick ✓✓✓✓✓ Some(5) Passed in part () []
+    new ····· None Queued () []
+    half ✓✓––– Some(2) Passed () [steady]
+    all ✓✓✓✓✓ Some(5) Passed () [1 → 5]
+    ");
     assert_eq!(page.counts, "2 at level 5 · 1 at level 2 · 1 at level 1 · 1 not known");
     let now = page.lines.iter().find(|line| line.name == "new").and_then(|line| line.now);
     assert_eq!(now, Some((1, "queued")));
@@ -122,7 +128,8 @@ fn everything_that_is_drawn_can_be_read_aloud() {
     let body = html.split("<tbody>").nth(1).expect("a body");
     let row = body.split("</tr>").next().expect("a row");
     assert_eq!(row.matches("<td").count() + row.matches("<th").count(), columns, "{row}");
-    assert_eq!(row.matches("aria-hidden=\"true\">").count(), row.matches("class=\"hidden\">").count() + 1);
+    // Each mark has its word, and bars and arrow have one together; the badge's icon has its word beside it.
+    assert_eq!(row.matches("aria-hidden=\"true\">").count(), row.matches("class=\"hidden\">").count() + 2);
     assert!(row.contains("levels, oldest first: 1 (failed), 5"), "{row}");
     assert_eq!(html.matches("<h1>").count(), 1);
     assert!(html.contains("<label for=\"q\">") && html.contains("<caption class=\"hidden\">"), "{html}");

@@ -140,7 +140,7 @@ async fn keep(engine: &Engine, evidence: &Value) -> Sha256 {
     let content = evidence.to_string().into_bytes();
     let digest = Sha256::of(&content);
     let stream = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(content))]);
-    engine.artifacts().put_stream(stream, 1 << 20, Some(digest)).await.expect("stores")
+    engine.artifacts().put_stream(stream, 1 << 20, Some(digest)).await.expect("stores").0
 }
 
 async fn json(site: &Site, path: &str) -> Value {
