@@ -112,7 +112,7 @@ impl Engine {
                     }
                     // A journal that does not read any more is looked for when somebody asks for that run.
                     Err(problem) => {
-                        tracing::warn!(run.id = %run, error = %problem, "a run is not on the dashboard")
+                        tracing::warn!(run.id = %run, error = %problem, "a run is not on the dashboard");
                     }
                 }
             }

@@ -8,7 +8,7 @@ mod metrics;
 mod svg;
 
 use assay_model::recipe::Rung;
-use assay_model::{Pipeline, Sha256, TargetId, text};
+use assay_model::{Micros, Pipeline, Sha256, TargetId, text};
 use assay_store::RecipeRef;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
@@ -76,13 +76,13 @@ async fn face(app: &App, name: &str, wanted: Option<&str>) -> Result<Face, ApiEr
         return Ok(Face::unknown(format!("{shown}{of}: no whole run of it came to a verdict")));
     };
     let version = run.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
-    let rungs: Vec<String> =
+    let told: Vec<String> =
         Rung::ALL.iter().zip(&run.rungs).map(|(rung, status)| format!("{rung} {status}")).collect();
-    let day = run.completed_at.map(|at| at.rfc3339()).unwrap_or_default();
+    let day = run.completed_at.map(Micros::rfc3339).unwrap_or_default();
     let title = format!(
         "{shown}{version}: level {level} of {} ({}), run {}, {}",
         Rung::ALL.len(),
-        rungs.join(", "),
+        told.join(", "),
         run.run,
         day.get(..10).unwrap_or_default()
     );

@@ -76,7 +76,7 @@ fn the_feed_is_an_atom_feed() {
         );
         assert!(!html.contains("<script"), "{html}");
         assert_eq!(entry.links().len(), 1);
-        assert_eq!(entry.summary().map(|text| text.as_str()), Some("1 run: 1 failed. 1 went red."));
+        assert_eq!(entry.summary().map(atom_syndication::Text::as_str), Some("1 run: 1 failed. 1 went red."));
     }
     ids.sort();
     ids.dedup();

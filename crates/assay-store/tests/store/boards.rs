@@ -53,9 +53,9 @@ fn seen(rungs: [RungStatus; 5], version: Option<RecipeVersion>, baseline: bool) 
     RecipeSeen { rungs: rungs.to_vec(), messages, code, checks_off, stages_left_out, version, baseline }
 }
 
-fn version(release: Option<&str>, commit: Option<&str>) -> Option<RecipeVersion> {
+fn version(release: Option<&str>, commit: Option<&str>) -> RecipeVersion {
     let own = |text: Option<&str>| text.map(str::to_owned);
-    Some(RecipeVersion { release: own(release), commit: own(commit), changed: false })
+    RecipeVersion { release: own(release), commit: own(commit), changed: false }
 }
 
 async fn came_to(store: &Store, id: RunId, seen: RecipeSeen) {
@@ -70,11 +70,11 @@ pub(crate) async fn a_recipe_and_what_its_runs_came_to(store: Store, _url: Strin
     crate::sample::create(&store, run_id(90), 9).await;
     let (good, none) = ([Pass; 5], Asked::default);
     let first = run(&store, 1, "wiki", (10, 20), RunResult::Pass, none()).await;
-    came_to(&store, first, seen(good, version(Some("1.0.0+1"), Some(COMMIT)), true)).await;
+    came_to(&store, first, seen(good, Some(version(Some("1.0.0+1"), Some(COMMIT))), true)).await;
     let second = run(&store, 2, "wiki", (30, 40), RunResult::Fail, none()).await;
     came_to(&store, second, seen([Pass, Skip, Fail, Unver, Pass], None, true)).await;
     // Said again, the later one counts.
-    let changed = version(Some("1.1.0+1"), None).map(|version| RecipeVersion { changed: true, ..version });
+    let changed = Some(RecipeVersion { changed: true, ..version(Some("1.1.0+1"), None) });
     came_to(&store, second, seen([Pass, Skip, Fail, Unver, Pass], changed, false)).await;
     let asked = Asked { pull_request: Some("wiki#1".to_owned()), ..none() };
     run(&store, 3, "wiki", (50, 60), RunResult::Pass, asked).await;
