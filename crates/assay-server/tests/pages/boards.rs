@@ -78,8 +78,8 @@ impl Run<'_> {
         let result = if self.failed.is_some() { RunResult::Fail } else { RunResult::Pass };
         events.push(EventBody::RunCompleted { result: Some(result) });
         let ended = at.plus(Micros::seconds(90));
-        let changed = Changes { events, writes: Vec::new() };
-        engine.store().transact(id, ended, |_| Ok::<_, String>(changed)).await.expect("may happen");
+        let written = Changes { events, writes: Vec::new() };
+        engine.store().transact(id, ended, |_| Ok::<_, String>(written)).await.expect("may happen");
         let sealed = async {
             while !engine.view(id).await.expect("reads").status.sealed {
                 drop(changes.recv().await);
