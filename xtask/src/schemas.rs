@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use assay_model::EventBody;
+use assay_model::digest::Digest;
 use assay_model::host::inventory::Inventory;
 use assay_model::host::spec::HostSpec;
 use assay_model::matrix::Matrix;
@@ -70,6 +71,7 @@ fn all() -> Vec<(&'static str, String)> {
         ("recipe-ab.schema.json", text(&schema_for!(Comparison))),
         ("recipe-sweep.schema.json", text(&schema_for!(Reconciliation))),
         ("recipe-sweep-baseline.schema.json", text(&schema_for!(Baseline))),
+        ("digest.schema.json", text(&schema_for!(Digest))),
         ("matrix.schema.json", text(&schema_for!(Matrix))),
         ("event.schema.json", text(&schema_for!(EventBody))),
     ]

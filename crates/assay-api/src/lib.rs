@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod compat;
+pub mod dashboard;
 pub mod forges;
 pub mod images;
 pub mod notify;

@@ -12,7 +12,8 @@ pub struct Recipe {
     pub name: String,
     /// Its latest runs, newest first; at least one.
     pub tests: Vec<RecipeTest>,
-    /// The run that red ones are compared with; none where it was never green as a whole.
+    /// The last run that could be compared with, whether its evidence is still kept or not; none where it was never green as a
+    /// whole.
     pub last_green: Option<GreenRun>,
 }
 

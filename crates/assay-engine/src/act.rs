@@ -332,14 +332,14 @@ impl Engine {
         let events = self.store.journal(run.id).await?;
         let head = events.last().map_or(Sha256::ZERO, |e| e.hash);
         let sealed = self.sealer.seal(run, head);
-        let known = run.seq;
+        let (known, writes) = (run.seq, self.recipe_seen(run).await.into_iter().collect());
         let committed = self
             .transact(run.id, |fresh| {
                 if fresh.seq != known {
                     return Err(EngineError::Refused("news came in before the seal".to_owned()));
                 }
                 let events = vec![EventBody::Sealed(Box::new(sealed))];
-                Ok(Changes { events, writes: Vec::new() })
+                Ok(Changes { events, writes })
             })
             .await?;
         self.finish(&committed.view).await

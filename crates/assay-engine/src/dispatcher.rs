@@ -48,6 +48,14 @@ pub async fn run(engine: Engine) {
             }
         }
     });
+    janitor.spawn({
+        let engine = engine.clone();
+        async move {
+            if let Err(problem) = engine.read_older_recipe_runs().await {
+                warn!(error = %problem, "what earlier runs over recipes came to is not on the dashboard; the next start tries again");
+            }
+        }
+    });
     loop {
         if let Err(problem) = turn(&engine).await {
             error!(error = %problem, "a turn of the dispatcher failed; trying again in a second");

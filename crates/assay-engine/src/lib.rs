@@ -16,6 +16,7 @@ pub mod clock;
 pub mod compat;
 mod deaths;
 pub mod decide;
+mod digest;
 pub mod dispatcher;
 pub mod gate;
 pub mod images;

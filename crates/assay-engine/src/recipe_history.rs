@@ -1,11 +1,14 @@
 //! A recipe's runs over time: the control plane has the history, so it is what compares a red run with the last green one.
 //!
 //! There is no table of baselines. Which run is one follows from its journal and its evidence, so a baseline cannot be stale,
-//! and nothing has to be kept in step.
+//! and nothing has to be kept in step. What boards show of finished runs is kept in rows, written with a run's seal: nothing
+//! decides by them.
 
-use assay_model::{Pipeline, RunResult, RunView, TargetId, Verdict};
-use assay_pipelines::recipe::over_time::{Results, SinceGreen};
-use assay_store::RunFilter;
+use assay_model::recipe::Ladder;
+use assay_model::{Pipeline, RunResult, RunView, Severity, TargetId, Verdict, text};
+use assay_pipelines::recipe::over_time::{Results, SinceGreen, kept};
+use assay_store::{RecipeSeen, RecipeVersion, RunFilter, Write};
+use serde_json::Value;
 
 use crate::{Engine, EngineError};
 
@@ -84,4 +87,76 @@ impl Engine {
         let green = self.recipe_baseline(&run.created.target.name, Some(run.created.number)).await?;
         Ok(Some(SinceGreen::of(green.as_ref(), &now)))
     }
+
+    /// What boards show of a run over a recipe that is over; none of another pipeline's.
+    pub(crate) async fn recipe_seen(&self, run: &RunView) -> Option<Write> {
+        if run.created.pipeline != Pipeline::Recipe {
+            return None;
+        }
+        let (seen, results) = self.recipe_row(run).await;
+        Some(Write::Recipe { seen: Box::new(seen), results })
+    }
+
+    /// Writes down what runs came to that an older version has sealed. Once, after an upgrade: the others have their rows.
+    pub(crate) async fn read_older_recipe_runs(&self) -> Result<(), EngineError> {
+        let mut read: usize = 0;
+        loop {
+            let runs = self.store.recipe_runs_without_row(PAGE).await?;
+            let (last, before) = (runs.len() < PAGE as usize, read);
+            for run in runs {
+                match self.view(run).await {
+                    Ok(view) => {
+                        let (seen, results) = self.recipe_row(&view).await;
+                        self.store.put_recipe_run(run, &seen, results.as_ref()).await?;
+                        read += 1;
+                    }
+                    // A journal that does not read any more is looked for when somebody asks for that run.
+                    Err(problem) => {
+                        tracing::warn!(run.id = %run, error = %problem, "a run is not on the dashboard");
+                    }
+                }
+            }
+            if last || read == before {
+                break;
+            }
+        }
+        if read > 0 {
+            tracing::info!(
+                runs = read,
+                "what earlier runs over recipes came to was written down for the dashboard"
+            );
+        }
+        Ok(())
+    }
+
+    async fn recipe_row(&self, run: &RunView) -> (RecipeSeen, Option<Value>) {
+        // A run that does not read has its rungs all the same: they are in its journal.
+        let results = self.recipe_results(run).await.ok();
+        let version = results.as_ref().and_then(|results| results.version.as_ref());
+        let version = version.filter(|version| version.release.is_some() || version.commit.is_some());
+        let ladder = Ladder::of(run).rungs;
+        let seen = RecipeSeen {
+            rungs: ladder.iter().map(|rung| rung.status).collect(),
+            messages: ladder.iter().map(|rung| text::clean(&rung.message)).collect(),
+            code: failure_code(run),
+            checks_off: !run.created.muted.is_empty(),
+            stages_left_out: !run.created.options.left_out.is_empty(),
+            version: version.map(|version| RecipeVersion {
+                release: version.release.clone(),
+                commit: version.commit.clone(),
+                changed: !version.changed.is_empty(),
+            }),
+            baseline: run.created.is_whole() && results.as_ref().is_some_and(Results::is_baseline),
+        };
+        (seen, results.as_ref().and_then(kept::kept))
+    }
+}
+
+/// The code that says most about why a run failed.
+fn failure_code(run: &RunView) -> Option<String> {
+    let failed = run.failed_stage()?;
+    let mut findings = run.findings();
+    findings.retain(|f| f.severity >= Severity::Warning && f.stage.as_ref().is_none_or(|s| s == failed));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings.into_iter().next().map(|finding| finding.code)
 }

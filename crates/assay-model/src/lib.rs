@@ -9,6 +9,7 @@ pub mod check;
 pub mod clock;
 pub mod compat;
 pub mod decision;
+pub mod digest;
 pub mod event;
 pub mod finding;
 pub mod host;

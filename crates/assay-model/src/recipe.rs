@@ -4,6 +4,7 @@
 //! stepped over, with their reason; rungs that should have been tried and were not are never.
 
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,20 @@ impl RungStatus {
     }
 }
 
+/// Not one of the statuses.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a rung's status")]
+pub struct UnknownRungStatus(String);
+
+impl FromStr for RungStatus {
+    type Err = UnknownRungStatus;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Pass, Self::Fail, Self::Skip, Self::Unver];
+        let found = all.into_iter().find(|status| status.as_str() == s);
+        found.ok_or_else(|| UnknownRungStatus(crate::text::clean_to(s, 40)))
+    }
+}
+
 impl fmt::Display for RungStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -162,15 +177,7 @@ impl Ladder {
 
     /// Adds rungs up.
     pub fn from_rungs(rungs: Vec<RungResult>) -> Self {
-        let mut level = 0;
-        for (place, result) in rungs.iter().enumerate() {
-            match result.status {
-                RungStatus::Pass => level = place + 1,
-                RungStatus::Skip => {}
-                RungStatus::Fail | RungStatus::Unver => break,
-            }
-        }
-        Self { schema: SCHEMA, level: u8::try_from(level).unwrap_or(u8::MAX), rungs }
+        Self { schema: SCHEMA, level: level(rungs.iter().map(|result| result.status)), rungs }
     }
 
     /// What is known of one rung.
@@ -184,6 +191,19 @@ impl Ladder {
             self.rungs.iter().map(|result| format!("{} {}", result.rung, result.status)).collect();
         format!("level {} of {} ({})", self.level, Rung::ALL.len(), rungs.join(", "))
     }
+}
+
+/// The level that statuses add up to, the lowest rung first.
+pub fn level(statuses: impl IntoIterator<Item = RungStatus>) -> u8 {
+    let mut level = 0;
+    for (place, status) in (1..).zip(statuses) {
+        match status {
+            RungStatus::Pass => level = place,
+            RungStatus::Skip => {}
+            RungStatus::Fail | RungStatus::Unver => break,
+        }
+    }
+    level
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod agent;
 mod alone;
 mod api;
 mod auth;
+mod badge;
 mod boot;
 mod error;
 mod forges;

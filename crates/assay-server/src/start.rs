@@ -30,7 +30,7 @@ use crate::sealer::ReportSealer;
 use crate::secret_file::write_secret;
 use crate::state::{App, Shared};
 use crate::tls::Identity;
-use crate::{agent, api, auth, boot, pages, runner, shell};
+use crate::{agent, api, auth, badge, boot, pages, runner, shell};
 
 /// How long open requests may take when the server is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -61,6 +61,8 @@ pub struct Settings {
     pub webhooks: Vec<String>,
     /// Whether `webhooks` may be internal addresses.
     pub webhook_internal: bool,
+    /// Whether everybody may see badges, without signing in.
+    pub public_badges: bool,
     /// Sets the first operator's password at first start.
     pub password: Option<String>,
     /// Time limits; the documented ones unless a test says otherwise.
@@ -193,6 +195,7 @@ impl Server {
             attempts: auth::Attempts::default(),
             shells: shell::Shells::new(data),
             data_dir: settings.data_dir.clone(),
+            public_badges: settings.public_badges,
         };
         let app = App { engine, shared: Arc::new(shared) };
         first_start(&app, settings.password.as_deref()).await?;
@@ -273,6 +276,7 @@ fn operator_routes(app: &App) -> Router {
         .merge(runner::routes())
         .merge(forges::routes())
         .merge(pages::open_routes())
+        .merge(badge::routes())
         .layer(header(CONTENT_SECURITY_POLICY, "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(REFERRER_POLICY, "no-referrer"))

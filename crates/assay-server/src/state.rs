@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) forges: crate::forges::Forges,
     /// Sign-in attempts, for the rate limit.
     pub(crate) attempts: crate::auth::Attempts,
+    /// Whether everybody may see badges, without signing in.
+    pub(crate) public_badges: bool,
     /// Operators' terminals on held machines.
     pub(crate) shells: crate::shell::Shells,
     /// Where everything is kept.

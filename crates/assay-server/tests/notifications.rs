@@ -37,6 +37,7 @@ fn settings(data: &TempDir) -> Settings {
         notify: None,
         webhooks: Vec::new(),
         webhook_internal: false,
+        public_badges: false,
         password: Some(PASSWORD.to_owned()),
         tuning: assay_engine::Tuning::default(),
     }

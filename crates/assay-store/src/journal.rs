@@ -20,7 +20,8 @@ use crate::error::{Doing as _, StoreError, StoreErrorKind};
 use crate::images::ImageSeen;
 use crate::kill::Moment;
 use crate::projection::Written;
-use crate::{Store, bulk, compat, images, outbox, projection, tokens};
+use crate::recipe_runs::RecipeSeen;
+use crate::{Store, bulk, compat, images, outbox, projection, recipe_runs, tokens};
 
 pub(crate) const APPEND: &str = "append to a run's journal";
 const CREATE: &str = "create a run";
@@ -85,6 +86,13 @@ pub enum Write {
     Image(ImageSeen),
     /// Says what kind of machine the run is on.
     Machine(MachineSeen),
+    /// Says what a run over a recipe came to.
+    Recipe {
+        /// For boards and badges.
+        seen: Box<RecipeSeen>,
+        /// What other runs are compared by; none where it did not read.
+        results: Option<Value>,
+    },
 }
 
 /// What was committed.
@@ -429,6 +437,9 @@ async fn apply(tx: &DatabaseTransaction, run: RunId, at: Micros, write: Write) -
         Write::Notify { id, event, payload } => outbox::put(tx, run, at, &id, &event, &payload).await,
         Write::Image(seen) => images::put(tx, run, seen).await,
         Write::Machine(seen) => compat::put(tx, run, &seen).await,
+        Write::Recipe { seen, results } => {
+            recipe_runs::put(tx, run, &seen, results.as_ref()).await.doing(APPEND)
+        }
     }
 }
 

@@ -18,8 +18,9 @@ const RUN_ITSELF: i64 = -1;
 /// Writes the rows of a new run.
 pub(crate) async fn create(tx: &DatabaseTransaction, view: &RunView, head: Sha256) -> Result<(), DbErr> {
     let sql = "INSERT INTO runs (id, number, target_id, target, pipeline, profile, created_at, head_seq, head_hash,
+            whole, pull_request,
             state, stage_index, stage_name, result, overridden, failed_stage, started_at, completed_at, sealed)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
     let created = &view.created;
     let mut values = values![
         view.id.0,
@@ -31,6 +32,8 @@ pub(crate) async fn create(tx: &DatabaseTransaction, view: &RunView, head: Sha25
         view.created_at.0,
         view.seq,
         head.0.to_vec(),
+        created.is_whole(),
+        created.options.asked.pull_request.as_deref().map(printable),
     ];
     values.extend(moving(view));
     execute(tx, sql, values).await.map(drop)

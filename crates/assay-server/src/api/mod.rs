@@ -2,6 +2,7 @@
 
 mod audit;
 mod compat;
+mod dashboard;
 mod forges;
 mod gate;
 mod hosts;
@@ -33,6 +34,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(hosts::routes())
         .merge(images::routes())
         .merge(recipes::routes())
+        .merge(dashboard::routes())
         .merge(compat::routes())
         .merge(gate::routes())
         .merge(janitor::routes())
@@ -46,6 +48,7 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
+pub(crate) use dashboard::{EACH, Wanted as WantedWeek, board_run, dashboard, digest, standing};
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
 pub(crate) use images::{history as image_history, images};
 pub(crate) use notify::{status as notifications, test as test_sinks};

@@ -1,21 +1,23 @@
 //! `/api/v1/recipes`: app recipes, their history, and new runs over them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use assay_api::operator::{RunSummary, TestRecipe};
 use assay_api::recipes::{GreenRun, Recipe, RecipeFlake, RecipeHistory, RecipeTest};
 use assay_engine::recipes::RecipeRequest;
-use assay_model::recipe::Ladder;
+use assay_model::recipe::{Ladder, Rung, RungResult};
 use assay_model::{Pipeline, RunView, TargetId, text};
 use assay_pipelines::recipe::RecipeSpec;
 use assay_pipelines::recipe::over_time::changed::SinceGreen;
 use assay_pipelines::recipe::over_time::{Flake, Results, flakes};
-use assay_store::RunFilter;
+use assay_store::{RecipeSeen, RunFilter, RunRow};
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::dashboard::green as green_row;
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;
@@ -42,19 +44,46 @@ pub(crate) fn routes() -> Router<App> {
 /// Every recipe, those with the newest runs first.
 pub(crate) async fn recipes(app: &App) -> Result<Vec<Recipe>, ApiError> {
     let mut out: Vec<Recipe> = Vec::new();
-    for row in app.engine.store().latest_runs(Pipeline::Recipe, EACH).await? {
-        let view = app.engine.view(row.id).await?;
-        let test = test_of(app, &view, None);
-        let name = &view.created.target.name;
-        match out.iter_mut().find(|recipe| recipe.name == *name) {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for row in app.engine.store().recipe_runs(EACH).await? {
+        let name = row.run.target.clone();
+        let test = match row.seen {
+            Some(seen) => test_of_row(row.run, seen),
+            // It is not over, or has no row yet.
+            None => test_of(app, &*app.engine.view(row.run.id).await?, None),
+        };
+        let place = *places.entry(name.clone()).or_insert(out.len());
+        match out.get_mut(place) {
             Some(recipe) => recipe.tests.push(test),
-            None => out.push(Recipe { name: name.clone(), tests: vec![test], last_green: None }),
+            None => out.push(Recipe { name, tests: vec![test], last_green: None }),
         }
     }
-    for recipe in &mut out {
-        recipe.last_green = app.engine.recipe_baseline(&recipe.name, None).await?.map(green);
+    for row in app.engine.store().recipe_greens().await? {
+        if let Some(recipe) = places.get(&row.run.target).and_then(|place| out.get_mut(*place)) {
+            recipe.last_green = Some(green_row(row));
+        }
     }
     Ok(out)
+}
+
+/// A run that is over, from its row.
+fn test_of_row(run: RunRow, seen: RecipeSeen) -> RecipeTest {
+    let RecipeSeen { rungs, messages, code, checks_off, stages_left_out, .. } = seen;
+    let seconds = run.started_at.zip(run.completed_at).map(|(began, ended)| ended.since(began).as_seconds());
+    let rungs =
+        Rung::ALL.into_iter().zip(rungs).zip(messages.into_iter().chain(std::iter::repeat(String::new())));
+    let rungs = rungs.map(|((rung, status), message)| RungResult { rung, status, message });
+    RecipeTest {
+        run: super::runs::row_summary(run, None),
+        ladder: Ladder::from_rungs(rungs.collect()),
+        checks_off,
+        stages_left_out,
+        code,
+        step: None,
+        seconds,
+        version: None,
+        since_green: Vec::new(),
+    }
 }
 
 /// One recipe and its runs, newest first.

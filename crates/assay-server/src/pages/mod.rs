@@ -5,6 +5,8 @@
 
 mod assets;
 mod compat;
+mod dashboard;
+mod digest;
 mod fleet;
 mod forges;
 mod format;
@@ -47,6 +49,11 @@ pub(crate) fn routes() -> Router<App> {
         .route("/recipes", get(recipes::page))
         .route("/recipes/state", get(recipes::fragment))
         .route("/recipes/{name}", get(recipes::one))
+        .route("/dashboard", get(dashboard::page))
+        .route("/dashboard/state", get(dashboard::fragment))
+        .route("/digest", get(digest::page))
+        .route("/digest.md", get(digest::markdown))
+        .route("/digest.atom", get(digest::feed))
         .route("/matrix", get(compat::page))
         .route("/queue", get(queue::page))
         .route("/queue/state", get(queue::fragment))

@@ -23,8 +23,13 @@ const STAGES: [&str; 9] =
 
 /// A server over an empty or filled data folder, on ports that the system chooses.
 pub(crate) async fn open(data: &Path, listen: SocketAddr, password: Option<&str>) -> Server {
+    Server::open(settings(data, listen, password)).await.expect("opens")
+}
+
+/// How such a server is run.
+pub(crate) fn settings(data: &Path, listen: SocketAddr, password: Option<&str>) -> Settings {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let settings = Settings {
+    Settings {
         data_dir: data.to_owned(),
         database: None,
         listen,
@@ -35,10 +40,10 @@ pub(crate) async fn open(data: &Path, listen: SocketAddr, password: Option<&str>
         notify: None,
         webhooks: Vec::new(),
         webhook_internal: false,
+        public_badges: false,
         password: password.map(str::to_owned),
         tuning: Tuning::default(),
-    };
-    Server::open(settings).await.expect("opens")
+    }
 }
 
 /// A host and its latest run, being written.

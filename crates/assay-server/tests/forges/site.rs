@@ -84,6 +84,7 @@ impl Site {
             notify: None,
             webhooks: Vec::new(),
             webhook_internal: false,
+            public_badges: false,
             password: Some("correct horse battery".to_owned()),
             tuning: Tuning::default(),
         };

@@ -1,5 +1,6 @@
 //! The pages over a real server and a real store: signing in, looking, deciding; and what must be refused.
 
+mod boards;
 #[path = "../common/mod.rs"]
 mod common;
 mod compat;
@@ -11,7 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use assay_engine::Engine;
 use assay_model::event::EventBody;
 use assay_model::{DecisionKind, Finding, Judgement, Mac, RunResult, RunState, Severity};
-use common::{PASSWORD, Story, dimm_missing, open, pass};
+use assay_server::{Server, Settings};
+use common::{PASSWORD, Story, dimm_missing, open, pass, settings};
 use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
@@ -37,6 +39,19 @@ impl Site {
     async fn start(password: Option<&str>) -> Self {
         let data = tempfile::tempdir().expect("tempdir");
         let server = open(data.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), password).await;
+        Self::over(server, data).await
+    }
+
+    /// With nobody signed in, and badges for everybody.
+    async fn with_public_badges() -> Self {
+        let data = tempfile::tempdir().expect("tempdir");
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let settings = Settings { public_badges: true, ..settings(data.path(), listen, Some(PASSWORD)) };
+        let server = Server::open(settings).await.expect("opens");
+        Self::over(server, data).await
+    }
+
+    async fn over(server: Server, data: tempfile::TempDir) -> Self {
         let base = format!("http://{}", server.addresses().expect("bound").operators);
         let engine = server.app().engine.clone();
         let setup_code = server.setup_code().await;

@@ -11,10 +11,16 @@ mod common;
 mod site;
 
 use assay_engine::Engine;
-use assay_model::event::EventBody;
-use assay_model::{Finding, Mac, Micros, RunState, Severity};
+use assay_model::event::{EventBody, RunCreated, Target};
+use assay_model::host::order::RunOptions;
+use assay_model::{
+    Finding, Judgement, Mac, Micros, Owner, Pipeline, RunId, RunResult, RunState, Severity, StageName,
+    StagePlan, TargetId,
+};
+use assay_store::Changes;
 use browser::Browser;
 use common::{PASSWORD, Story, dimm_missing, pass};
+use serde_json::json;
 use site::Site;
 
 /// Runs as script if any of it is ever taken for markup.
@@ -244,7 +250,46 @@ async fn hostile(engine: &Engine) -> Story {
     let store = engine.store();
     store.runner_seen("rack7", HOSTILE, Some(HOSTILE), engine.now()).await.expect("stores");
     store.unknown_seen(&[Mac([2, 0, 0, 0, 0, 9])], HOSTILE, engine.now()).await.expect("stores");
+    recipe(engine).await;
     run
+}
+
+/// A recipe with the longest name that is taken, whose run has failed for a hostile reason.
+async fn recipe(engine: &Engine) {
+    let name = "wiki".repeat(16);
+    let stage = StagePlan { name: "Install".into(), owner: Owner::Runner, required: true, timeout_s: 60 };
+    let created = RunCreated {
+        number: 0,
+        pipeline: Pipeline::Recipe,
+        profile: "standard".into(),
+        target: Target { id: TargetId::named(Pipeline::Recipe, &name), name },
+        stages: vec![stage],
+        spec: json!({}),
+        machine: None,
+        macs: Vec::new(),
+        power: json!({ "method": "swarm" }),
+        holds: false,
+        hold_s: 0,
+        boot_timeout_s: 0,
+        requested_by: HOSTILE.into(),
+        harness: "0.1.0".into(),
+        muted: Vec::new(),
+        options: RunOptions::default(),
+    };
+    let id = RunId(uuid::Uuid::now_v7());
+    engine.store().create_run(id, engine.now(), created).await.expect("creates");
+    let install = || StageName::from("Install");
+    let found = vec![Finding::new(HOSTILE, Severity::Critical, HOSTILE, HOSTILE)];
+    let judgement = Judgement::from_evidence(vec![], found, vec![], vec![], HOSTILE);
+    let events = vec![
+        EventBody::Admitted { runner: "bench1".into() },
+        EventBody::StageStarted { stage: install(), index: 0, attempt: 1, generation: 1 },
+        EventBody::StageJudged { stage: install(), index: 0, attempt: 1, required: true, judgement },
+        EventBody::RunCompleted { result: Some(RunResult::Fail) },
+    ];
+    let changes = Changes { events, writes: Vec::new() };
+    let done = engine.store().transact(id, engine.now(), |_| Ok::<_, String>(changes)).await;
+    done.expect("may happen");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,8 +298,16 @@ async fn hostile_text_is_shown_as_text_and_no_page_makes_the_browser_complain() 
     let browser = Browser::start().await;
     browser.sign_in(&site).await;
     let on_the_run = format!("/runs/{}", run.number);
-    let pages =
-        ["/", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new?mac=%3Cscript%3E", &on_the_run];
+    let pages = [
+        "/",
+        "/runs",
+        "/hosts/node7",
+        "/hosts/node7/edit",
+        "/hosts/new?mac=%3Cscript%3E",
+        "/dashboard",
+        "/digest",
+        &on_the_run,
+    ];
     for path in pages {
         browser.open(&site, path).await;
         assert!(browser.get::<bool>("window.pwned === undefined").await, "{path}");
@@ -294,9 +347,17 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() {
     browser.resize(390, 844).await;
     browser.sign_in(&site).await;
     let on_the_run = format!("/runs/{}", run.number);
-    for path in
-        ["/", "/images", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new", on_the_run.as_str()]
-    {
+    for path in [
+        "/",
+        "/images",
+        "/runs",
+        "/hosts/node7",
+        "/hosts/node7/edit",
+        "/hosts/new",
+        "/dashboard",
+        "/digest",
+        on_the_run.as_str(),
+    ] {
         browser.open(&site, path).await;
         if path == on_the_run {
             same_as_in_the_store(&browser, &site, &run).await;

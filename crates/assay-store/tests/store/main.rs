@@ -4,6 +4,7 @@
 //! socket, with a database per scenario.
 
 mod access;
+mod boards;
 mod bulk;
 mod compat;
 mod concurrency;
@@ -81,6 +82,8 @@ on_both! {
     compat::trials_follow_the_journal,
     compat::what_says_nothing_is_no_trial,
     compat::an_image_is_as_old_as_its_first_run,
+    boards::a_recipe_and_what_its_runs_came_to,
+    boards::a_week_is_told_as_it_stood,
     migrations::a_filled_database_is_carried_over,
     migrations::a_newer_database_is_refused,
 }

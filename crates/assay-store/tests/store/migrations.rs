@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 13] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -86,6 +86,11 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
             ),
             ("INSERT INTO forge_pulls VALUES ('coop', 'apps/wiki', 12, NULL, NULL, '{}', '[]', NULL, 1, 0, 2)", vec![]),
         ],
+        vec![(
+            "INSERT INTO recipe_runs VALUES ($1, 'pass fail skip unver pass', 'a', 'CrashLoop', $2, $2, '1.0.0+1',
+                NULL, $2, $2, NULL)",
+            vec![run.0.into(), false.into()],
+        )],
     ]
 }
 
@@ -129,6 +134,9 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     assert_eq!((image.digest, image.volume.as_deref()), (Sha256::of(b"x"), Some("MY_INSTALLER")));
     let trial = store.trials().await.expect("read").remove(0);
     assert_eq!((trial.number, trial.machine, trial.outcome.unverified), (7, Sha256::of(b"x"), 2));
+    let target = store.view(run).await.expect("read").expect("there").created.target.id;
+    assert!(store.recipe_runs_of(target, None, 9).await.expect("read").is_empty(), "it is a host's");
+    assert!(store.recipe_greens().await.expect("read").is_empty());
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);

@@ -69,6 +69,7 @@ impl Local {
             notify: None,
             webhooks: Vec::new(),
             webhook_internal: false,
+            public_badges: false,
             password: None,
             tuning: Tuning::default(),
         })

@@ -1,5 +1,6 @@
 //! The subcommands: one file each.
 
+mod digest;
 mod doctor;
 mod follow;
 mod forge;
@@ -86,6 +87,8 @@ pub(crate) enum Command {
     Queue(queue::Queue),
     /// Which image works on which machine, and what is to be tested again
     Matrix(matrix::Matrix),
+    /// What a week has brought: what was proven, what is red, what drifted, what waits for somebody
+    Digest(digest::Digest),
     /// Ask whether a machine may go back to work; the exit code is the answer
     #[command(subcommand)]
     Gate(gate::Gate),
@@ -178,6 +181,7 @@ impl Cli {
             Command::Forge(forge) => forge.run().await,
             Command::Queue(queue) => queue.run().await,
             Command::Matrix(matrix) => matrix.run().await,
+            Command::Digest(digest) => digest.run().await,
             Command::Gate(gate) => gate.run().await,
             Command::Janitor(janitor) => janitor.run().await,
             Command::Operator(operator) => operator.run().await,

@@ -44,6 +44,9 @@ pub(crate) struct Serve {
     /// Let --webhook name internal addresses.
     #[arg(long)]
     webhook_allow_internal: bool,
+    /// Let everybody see badges (/badge/…), without signing in: for READMEs. They tell level, version, run and day.
+    #[arg(long, env = "ASSAY_PUBLIC_BADGES")]
+    public_badges: bool,
     /// The first operator's password, for unattended set-up.
     #[arg(long, env = "ASSAY_OPERATOR_PASSWORD", hide_env_values = true)]
     operator_password: Option<String>,
@@ -66,6 +69,7 @@ impl Serve {
             notify: self.notify,
             webhooks: self.webhook,
             webhook_internal: self.webhook_allow_internal,
+            public_badges: self.public_badges,
             password: self.operator_password,
             tuning: Tuning::default(),
         })

@@ -2,7 +2,9 @@
 
 pub mod ab;
 pub mod changed;
+pub mod drift;
 pub mod flakes;
+pub mod kept;
 pub mod results;
 pub mod sweep;
 
