@@ -10,6 +10,7 @@
 
 mod appender;
 mod audit;
+mod batches;
 mod bulk;
 mod cache;
 mod checkpoints;
@@ -32,6 +33,7 @@ mod retention;
 mod rollups;
 mod runners;
 mod runs;
+mod schedules;
 mod settings;
 mod tokens;
 mod unknown;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 pub use audit::AUDIT_CHAIN;
+pub use batches::{BatchItemRow, BatchRow, BatchState, NewBatch, NewItem};
 pub use bulk::{Bulk, BulkRange};
 pub use checkpoints::CheckpointRow;
 pub use compat::{LastSeen, MachineSeen};
@@ -56,6 +59,7 @@ pub use outbox::{Claimed, Delivery, OutboxRow, OutboxState, Outcome, Outgoing, S
 pub use retention::{PinRow, Swept};
 pub use runners::RunnerRow;
 pub use runs::{RunFilter, RunRow};
+pub use schedules::{NewTick, Pause, ScheduleRow, TickKind, TickRow};
 pub use tokens::{BootToken, BootTokenState};
 pub use unknown::UnknownRow;
 

@@ -20,6 +20,7 @@ mod m0008_targets;
 mod m0009_images;
 mod m0010_compat;
 mod m0011_queue;
+mod m0014_schedules;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_images::STEP),
             Box::new(m0010_compat::STEP),
             Box::new(m0011_queue::STEP),
+            Box::new(m0014_schedules::STEP),
         ]
     }
 }
