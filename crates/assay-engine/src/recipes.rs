@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::order::RunOptions;
-use assay_model::{Asked, Pipeline, RunView, TargetId};
+use assay_model::{Asked, Pipeline, RunId, RunView, TargetId};
 use assay_pipelines::recipe::harness::Harness;
 use assay_pipelines::recipe::{self, RecipeSpec};
 use serde_json::{Value, json};
 
+use crate::requests::new_run;
 use crate::{Engine, EngineError};
 
 /// The power method of runs that a runner does with Docker daemons of its own.
@@ -34,6 +35,15 @@ pub struct RecipeRequest {
 impl Engine {
     /// Queues a run over a recipe.
     pub async fn test_recipe(&self, request: RecipeRequest) -> Result<Arc<RunView>, EngineError> {
+        self.test_recipe_as(new_run(), request).await
+    }
+
+    /// The same, for a run whose id was chosen before.
+    pub(crate) async fn test_recipe_as(
+        &self,
+        id: RunId,
+        request: RecipeRequest,
+    ) -> Result<Arc<RunView>, EngineError> {
         let RecipeRequest { mut spec, only, runner, mut muted, by, asked } = request;
         if spec.asked.skip_generic {
             muted.extend(recipe::GENERIC.map(str::to_owned));
@@ -75,6 +85,6 @@ impl Engine {
             muted,
             options: RunOptions { left_out, asked, ..RunOptions::default() },
         };
-        self.create(created).await
+        self.create_as(id, created).await
     }
 }

@@ -1,7 +1,7 @@
 //! `/api/v1/hosts`: registered machines.
 
 use assay_api::operator::{Adopted, Host, NewHost, RunSummary, Vet};
-use assay_engine::requests::VetOptions;
+use assay_engine::requests::{BOOT_TIMEOUT_S, HOLD_S, VetOptions};
 use assay_model::host::spec::HostSpec;
 use assay_model::{Decision, DecisionKind, HostId};
 use assay_netboot::power::Method;
@@ -19,10 +19,6 @@ use crate::error::ApiError;
 use crate::state::App;
 use crate::wire::JsonBody;
 
-/// A machine may take this long from power-on to enrolment: server firmware is slow.
-pub(super) const BOOT_TIMEOUT_S: u32 = 600;
-/// A failed run keeps its machine this long.
-pub(super) const HOLD_S: u32 = 7 * 24 * 3600;
 /// The stage that boots memtest86+.
 const MEMTEST: &str = "Memtest86";
 /// Longest spec taken, in bytes.
