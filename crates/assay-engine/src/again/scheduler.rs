@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use assay_model::text::{clean_to, plural};
-use assay_model::{Micros, RunState};
+use assay_model::Micros;
 use assay_store::{BatchRow, BatchState, NewTick, ScheduleRow, TickKind};
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -144,14 +144,8 @@ impl Engine {
         let mut batch = self.batch_of(row).await?;
         // Each look either rests or brings at least one of its targets further.
         for _ in 0..=batch.items.len() {
-            let mut stands: Vec<(Stand, bool)> =
+            let stands: Vec<(Stand, bool)> =
                 batch.items.iter().map(|(item, stand)| (*stand, item.forgiven)).collect();
-            // What has failed and is about to be held counts from now on: nothing may be begun in between.
-            for ((item, _), (stand, _)) in batch.items.iter().zip(&mut stands) {
-                if item.run.as_ref().is_some_and(|run| run.state == RunState::Failed) {
-                    *stand = Stand::Held;
-                }
-            }
             match step(&batch.row.state, batch.limits, &stands) {
                 Step::Rest => return Ok(()),
                 Step::End => return self.end(&batch).await,

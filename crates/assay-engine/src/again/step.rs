@@ -32,12 +32,12 @@ impl Stand {
             return if item.left_out.is_some() { Self::LeftOut } else { Self::Waits };
         };
         match (run.state, run.result) {
-            (RunState::FailedHolding, _) => Self::Held,
+            // One that has failed and is about to be held counts already: nothing may be begun in between.
+            (RunState::Failed | RunState::FailedHolding, _) => Self::Held,
             (RunState::Released, _) | (RunState::Completed, Some(RunResult::Fail)) => Self::Failed,
             (RunState::Completed, Some(RunResult::Pass)) => Self::Passed,
             (RunState::Completed, None) => Self::NoVerdict,
             (RunState::Cancelled | RunState::Superseded, _) => Self::Cancelled,
-            // A failed run is about to be held or to end.
             _ => Self::UnderWay,
         }
     }
