@@ -102,12 +102,12 @@ pub(crate) async fn batches(
 ) -> Result<Vec<Batch>, ApiError> {
     let limit = limit.unwrap_or(BATCHES).clamp(1, MAX_BATCHES);
     let kept = app.engine.batches(before, limit).await?;
-    Ok(kept.into_iter().map(|batch| Batch { targets: Vec::new(), ..told(app, batch) }).collect())
+    Ok(kept.into_iter().map(|batch| head(batch).0).collect())
 }
 
 /// One batch.
 pub(crate) async fn batch(app: &App, number: i64) -> Result<Batch, ApiError> {
-    Ok(told(app, app.engine.batch(number).await?))
+    told(app, app.engine.batch(number).await?).await
 }
 
 /// What a batch would be.
@@ -122,7 +122,7 @@ pub(crate) async fn plan(app: &App, new: &NewBatch) -> Result<Plan, ApiError> {
 pub(crate) async fn begin_batch(app: &App, operator: &Operator, new: &NewBatch) -> Result<Batch, ApiError> {
     let limits = new.limits.unwrap_or_else(|| usual(&new.again));
     let batch = app.engine.begin_batch(&new.again, limits, &operator.name).await?;
-    Ok(told(app, batch))
+    told(app, batch).await
 }
 
 /// Rules a batch.
@@ -136,7 +136,7 @@ pub(crate) async fn rule_batch(
         BatchRule::Stop { why } => app.engine.stop_batch(number, &operator.name, &why).await?,
         BatchRule::Resume => app.engine.resume_batch(number).await?,
     };
-    Ok(told(app, batch))
+    told(app, batch).await
 }
 
 /// Machines go out of use one by one unless somebody says otherwise; everything else is the queue's business.
@@ -194,7 +194,16 @@ async fn shown(app: &App, schedule: KeptSchedule, times: u32) -> Result<Schedule
     })
 }
 
-fn told(app: &App, batch: Kept) -> Batch {
+async fn told(app: &App, batch: Kept) -> Result<Batch, ApiError> {
+    let (mut batch, items) = head(batch);
+    for (item, stand) in items {
+        batch.targets.push(target(app, item, stand).await?);
+    }
+    Ok(batch)
+}
+
+/// A batch without its targets, and those.
+fn head(batch: Kept) -> (Batch, Vec<(BatchItemRow, Stand)>) {
     let progress = batch.progress();
     let Kept { row, again, limits, items } = batch;
     let state = row.state.as_str().to_owned();
@@ -202,7 +211,7 @@ fn told(app: &App, batch: Kept) -> Batch {
         BatchState::Stopped { by, why } => (Some(by), Some(why)),
         BatchState::Running | BatchState::Ended => (None, None),
     };
-    Batch {
+    let batch = Batch {
         number: row.number,
         does: again.told(),
         again,
@@ -216,20 +225,24 @@ fn told(app: &App, batch: Kept) -> Batch {
         since: row.since,
         progress: progress.told(),
         counts: counts(progress),
-        targets: items.into_iter().map(|(item, stand)| target(app, item, stand)).collect(),
-    }
+        targets: Vec::new(),
+    };
+    (batch, items)
 }
 
-fn target(app: &App, item: BatchItemRow, stand: Stand) -> Target {
-    let waits = item.run.as_ref().and_then(|run| app.engine.live().waits_for(run.id));
-    Target {
+async fn target(app: &App, item: BatchItemRow, stand: Stand) -> Result<Target, ApiError> {
+    let waits = match &item.run {
+        Some(run) if stand == Stand::UnderWay => app.engine.waits_for(&*app.engine.view(run.id).await?),
+        _ => None,
+    };
+    Ok(Target {
         name: item.target,
         stand: stand.as_str().to_owned(),
         run: item.run.as_ref().map(|run| run.number),
         state: item.run.as_ref().map(|run| run.state),
-        stage: item.run.as_ref().filter(|_| stand == Stand::UnderWay).and_then(|run| run.stage_name.clone()),
+        stage: item.run.filter(|_| stand == Stand::UnderWay).and_then(|run| run.stage_name),
         note: item.left_out.or(waits).map(|note| text::clean_to(&note, 400)),
-    }
+    })
 }
 
 const fn counts(progress: Progress) -> Counts {

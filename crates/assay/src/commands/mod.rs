@@ -1,5 +1,7 @@
 //! The subcommands: one file each.
 
+mod again;
+mod batch;
 mod doctor;
 mod follow;
 mod gate;
@@ -21,6 +23,7 @@ mod registries;
 mod report;
 mod run;
 mod runner;
+mod schedule;
 mod serve;
 mod shell;
 mod token;
@@ -77,6 +80,12 @@ pub(crate) enum Command {
     /// The queue: what runs, what waits and why, and letting nothing start
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// What is tested again by itself, and when
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
+    /// Many targets that are tested again, some at a time: `assay host vet --all`
+    #[command(subcommand)]
+    Batch(batch::Batch),
     /// Which image works on which machine, and what is to be tested again
     Matrix(matrix::Matrix),
     /// Ask whether a machine may go back to work; the exit code is the answer
@@ -168,6 +177,8 @@ impl Cli {
             Command::Relay(relay) => relay.run().await,
             Command::Run(run) => run.run().await,
             Command::Queue(queue) => queue.run().await,
+            Command::Schedule(schedule) => schedule.run().await,
+            Command::Batch(batch) => batch.run().await,
             Command::Matrix(matrix) => matrix.run().await,
             Command::Gate(gate) => gate.run().await,
             Command::Janitor(janitor) => janitor.run().await,
