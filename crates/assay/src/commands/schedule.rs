@@ -182,10 +182,8 @@ impl Named {
     }
 }
 
-/// A name may be mistyped: it is one segment of the address all the same.
 fn path(name: &str) -> String {
-    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-    format!("/api/v1/schedules/{}", name.replace('+', "%20"))
+    format!("/api/v1/schedules/{name}")
 }
 
 fn row(schedule: &Shown) -> Vec<String> {
