@@ -70,7 +70,11 @@ impl Again {
             Self::Recipes { names, folder } => {
                 let which = match names.len() {
                     0 => "all known recipes".to_owned(),
-                    1..=4 => format!("{} {}", if names.len() == 1 { "recipe" } else { "recipes" }, names.join(", ")),
+                    1..=4 => format!(
+                        "{} {}",
+                        if names.len() == 1 { "recipe" } else { "recipes" },
+                        names.join(", ")
+                    ),
                     n => plural(n, "recipe"),
                 };
                 let place = folder.as_ref().map(|folder| format!(" in {}", folder.display()));
@@ -143,7 +147,10 @@ mod tests {
             ),
             (json!({"what": "recipes"}), "test all known recipes"),
             (json!({"what": "recipes", "names": ["wiki"]}), "test recipe wiki"),
-            (json!({"what": "recipes", "names": ["a", "b", "c", "d", "e"], "folder": "/r"}), "test 5 recipes in /r"),
+            (
+                json!({"what": "recipes", "names": ["a", "b", "c", "d", "e"], "folder": "/r"}),
+                "test 5 recipes in /r",
+            ),
             (json!({"what": "image", "name": "node"}), "test image node"),
         ];
         for (written, told) in cases {
@@ -152,7 +159,9 @@ mod tests {
             let kept: Again = serde_json::from_value(json!(again)).expect("reads again");
             assert_eq!(kept, again);
         }
-        for wrong in [json!({"what": "host"}), json!({"what": "hosts", "label": ["x"]}), json!({"what": "image"})] {
+        for wrong in
+            [json!({"what": "host"}), json!({"what": "hosts", "label": ["x"]}), json!({"what": "image"})]
+        {
             assert!(serde_json::from_value::<Again>(wrong.clone()).is_err(), "{wrong}");
         }
     }
@@ -162,7 +171,9 @@ mod tests {
         assert_eq!(Limits::default().told(), "");
         let limits = Limits { at_most: Some(3), stop_after: Some(1) };
         assert_eq!(limits.told(), "3 at once, stops after 1 failure");
-        assert!(is_name("nightly-1.b_2") && !is_name("") && !is_name("a b") && !is_name("../x") && !is_name("ü"));
+        assert!(
+            is_name("nightly-1.b_2") && !is_name("") && !is_name("a b") && !is_name("../x") && !is_name("ü")
+        );
         assert!(is_name(&"x".repeat(MAX_NAME)) && !is_name(&"x".repeat(MAX_NAME + 1)));
     }
 }

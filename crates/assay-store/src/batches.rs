@@ -160,7 +160,8 @@ impl Store {
         let sql = "SELECT batch, ordinal, target_id, target, run, left_out, forgiven
             FROM batch_items WHERE batch = $1 ORDER BY ordinal";
         let items: Vec<Item> = db::all(self.db().reader(), sql, values![batch]).await.doing(READ)?;
-        let sql = "SELECT number, id, target_id, target, pipeline, profile, state, stage_index, stage_name, result,
+        let sql =
+            "SELECT number, id, target_id, target, pipeline, profile, state, stage_index, stage_name, result,
                 overridden, failed_stage, created_at, started_at, completed_at, sealed
             FROM runs WHERE id IN (SELECT run FROM batch_items WHERE batch = $1)";
         let runs: Vec<RunColumns> = db::all(self.db().reader(), sql, values![batch]).await.doing(READ)?;
@@ -181,7 +182,8 @@ impl Store {
 
     /// Says why a target is not tested after all. What was said already stays.
     pub async fn batch_leave_out(&self, batch: i64, ordinal: i64, why: &str) -> Result<(), StoreError> {
-        let sql = "UPDATE batch_items SET left_out = $3 WHERE batch = $1 AND ordinal = $2 AND left_out IS NULL";
+        let sql =
+            "UPDATE batch_items SET left_out = $3 WHERE batch = $1 AND ordinal = $2 AND left_out IS NULL";
         execute(self.db().writer(), sql, values![batch, ordinal, printable(why)]).await.doing(PUT).map(drop)
     }
 
@@ -257,7 +259,8 @@ pub(crate) async fn insert(
     at: Micros,
 ) -> Result<i64, StoreError> {
     let number = db::next_number(tx, "batch").await.doing(PUT)?;
-    let sql = "INSERT INTO batches (number, body, asked_by, schedule, created_at, state, state_by, why, since)
+    let sql =
+        "INSERT INTO batches (number, body, asked_by, schedule, created_at, state, state_by, why, since)
         VALUES ($1, $2, $3, $4, $5, 'running', NULL, NULL, $5)";
     let schedule = schedule.map(str::to_owned);
     let values = values![number, batch.body.to_string(), batch.asked_by.as_str(), schedule, at.0];
@@ -288,7 +291,8 @@ struct Row {
 
 impl Row {
     fn decode(self) -> Result<BatchRow, StoreError> {
-        let unreadable = |why: String| StoreError::unreadable(READ, "batch", format!("{}: {why}", self.number));
+        let unreadable =
+            |why: String| StoreError::unreadable(READ, "batch", format!("{}: {why}", self.number));
         let state = match (self.state.as_str(), self.state_by.clone(), self.why.clone()) {
             ("running", None, None) => BatchState::Running,
             ("stopped", Some(by), Some(why)) => BatchState::Stopped { by, why },

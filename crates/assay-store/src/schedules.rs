@@ -169,7 +169,8 @@ impl Store {
 
     /// Forgets a schedule and what became of its times; its batches and runs stay. False when there is none of this name.
     pub async fn schedule_remove(&self, name: &str) -> Result<bool, StoreError> {
-        let removed = execute(self.db().writer(), "DELETE FROM schedules WHERE name = $1", values![name]).await;
+        let removed =
+            execute(self.db().writer(), "DELETE FROM schedules WHERE name = $1", values![name]).await;
         Ok(removed.doing("remove a schedule")? == 1)
     }
 

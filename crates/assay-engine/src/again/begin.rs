@@ -74,8 +74,7 @@ impl Engine {
             ..spec
         };
         let runner = last.created.power.get("runner").and_then(|name| name.as_str()).map(str::to_owned);
-        let request =
-            RecipeRequest { spec, only: Vec::new(), runner, muted: Vec::new(), by, asked };
+        let request = RecipeRequest { spec, only: Vec::new(), runner, muted: Vec::new(), by, asked };
         self.test_recipe_as(item.run_id, request).await.map(drop)
     }
 

@@ -102,8 +102,12 @@ impl Engine {
         pipeline: Pipeline,
         target: TargetId,
     ) -> Result<Option<Arc<RunView>>, EngineError> {
-        let filter =
-            RunFilter { target: Some(target), pipeline: Some(pipeline), limit: LOOKED_AT, ..RunFilter::default() };
+        let filter = RunFilter {
+            target: Some(target),
+            pipeline: Some(pipeline),
+            limit: LOOKED_AT,
+            ..RunFilter::default()
+        };
         let runs = self.store.list_runs(filter).await?;
         self.template(&runs).await
     }
@@ -166,7 +170,8 @@ impl Engine {
         let boards = if kinds.is_empty() { BTreeMap::new() } else { self.boards().await? };
         for kind in kinds {
             if !boards.values().any(|board| is_of(board, kind)) {
-                let then = "a host's kind is its main board, as a run has seen it: `assay matrix --kind board`";
+                let then =
+                    "a host's kind is its main board, as a run has seen it: `assay matrix --kind board`";
                 unknown.push(there_is_no("kind of machine", kind, boards.values(), then));
             }
         }
@@ -183,7 +188,8 @@ impl Engine {
         let mut boards = BTreeMap::new();
         for seen in self.store.machines_last_seen().await? {
             let Ok(machine) = seen.machine else { continue };
-            let board = machine.components.into_iter().find(|component| component.kind == ComponentKind::Board);
+            let board =
+                machine.components.into_iter().find(|component| component.kind == ComponentKind::Board);
             if let Some(board) = board {
                 boards.insert(HostId(seen.target.0), board.name);
             }
@@ -263,7 +269,8 @@ fn known_target(name: String, runs: &[RunRow], template: Option<&RunView>) -> Ch
 
 /// When the latest of these that came to a verdict ended.
 fn last_tested<'a>(runs: impl Iterator<Item = &'a RunRow>) -> Option<Micros> {
-    runs.filter(|run| run.state == RunState::Completed && run.result.is_some()).find_map(|run| run.completed_at)
+    runs.filter(|run| run.state == RunState::Completed && run.result.is_some())
+        .find_map(|run| run.completed_at)
 }
 
 /// Whether a board is of a kind.

@@ -3,8 +3,8 @@
 //! After a while in which nobody was there, at most one time is dealt with, the latest: what is tested is as it is now, and
 //! testing it once for each time that was missed would show nothing more. What came too long ago is left out and said to be.
 
-use assay_model::schedule::Timing;
 use assay_model::Micros;
+use assay_model::schedule::Timing;
 
 use super::times::Times;
 

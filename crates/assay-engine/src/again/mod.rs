@@ -142,7 +142,8 @@ impl Engine {
         self.check(&written.again, written.limits).await?;
         let known = self.store.schedule(name).await?;
         if known.is_some() && !replace {
-            let why = format!("there is a schedule {name} already; `assay schedule add --replace` changes it");
+            let why =
+                format!("there is a schedule {name} already; `assay schedule add --replace` changes it");
             return Err(EngineError::Refused(why));
         }
         let row = ScheduleRow {
@@ -194,7 +195,9 @@ impl Engine {
         };
         match self.store.schedule_take(&tick).await? {
             (true, number) => Ok((number, note)),
-            (false, _) => Err(EngineError::Refused(format!("schedule {name} has just begun by itself; look at it again"))),
+            (false, _) => Err(EngineError::Refused(format!(
+                "schedule {name} has just begun by itself; look at it again"
+            ))),
         }
     }
 
@@ -224,7 +227,8 @@ impl Engine {
         let chosen = self.plan_batch(again, limits).await?;
         if chosen.iter().all(|one| one.against.is_some()) {
             let one = chosen.first().and_then(|one| Some(format!("{}: {}", one.name, one.against.as_ref()?)));
-            let why = one.map_or_else(|| "there is none".to_owned(), |one| format!("none may be tested now; {one}"));
+            let why = one
+                .map_or_else(|| "there is none".to_owned(), |one| format!("none may be tested now; {one}"));
             return Err(EngineError::Refused(format!("nothing to test: {why}")));
         }
         let batch = new_batch(again, limits, by, chosen);
@@ -238,7 +242,9 @@ impl Engine {
         if !self.store.batch_move(number, &BatchState::Running, &to, self.now()).await? {
             let batch = self.batch(number).await?;
             let state = batch.row.state.as_str();
-            return Err(EngineError::Refused(format!("batch {number} is {state}; only one that is running can be stopped")));
+            return Err(EngineError::Refused(format!(
+                "batch {number} is {state}; only one that is running can be stopped"
+            )));
         }
         self.batch(number).await
     }
@@ -246,11 +252,17 @@ impl Engine {
     /// Lets a stopped batch go on. What has failed so far does not stop it again.
     pub async fn resume_batch(&self, number: i64) -> Result<Batch, EngineError> {
         let batch = self.batch(number).await?;
-        let failed: Vec<i64> =
-            batch.items.iter().filter(|(_, stand)| stand.is_failure()).map(|(item, _)| item.ordinal).collect();
+        let failed: Vec<i64> = batch
+            .items
+            .iter()
+            .filter(|(_, stand)| stand.is_failure())
+            .map(|(item, _)| item.ordinal)
+            .collect();
         if !self.store.batch_resume(number, &failed, self.now()).await? {
             let state = batch.row.state.as_str();
-            return Err(EngineError::Refused(format!("batch {number} is {state}; only one that is stopped can go on")));
+            return Err(EngineError::Refused(format!(
+                "batch {number} is {state}; only one that is stopped can go on"
+            )));
         }
         self.batch(number).await
     }
@@ -306,7 +318,8 @@ impl Engine {
         }
         note.extend(unknown);
         let asked_by = format!("schedule {name}");
-        let batch = (!chosen.is_empty()).then(|| new_batch(&written.again, written.limits, &asked_by, chosen));
+        let batch =
+            (!chosen.is_empty()).then(|| new_batch(&written.again, written.limits, &asked_by, chosen));
         Ok((batch, text::clean_to(&note.join("; "), MAX_WHY)))
     }
 
@@ -344,12 +357,8 @@ impl Engine {
 }
 
 fn new_batch(again: &Again, limits: Limits, by: &str, chosen: Vec<Chosen>) -> NewBatch {
-    let item = |one: Chosen| NewItem {
-        target_id: one.id,
-        target: one.name,
-        run: new_run(),
-        left_out: one.against,
-    };
+    let item =
+        |one: Chosen| NewItem { target_id: one.id, target: one.name, run: new_run(), left_out: one.against };
     let body: Value = json!({ "again": again, "limits": limits });
     NewBatch { body, asked_by: by.to_owned(), items: chosen.into_iter().map(item).collect() }
 }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use assay_model::text::{clean_to, plural};
 use assay_model::Micros;
+use assay_model::text::{clean_to, plural};
 use assay_store::{BatchRow, BatchState, NewTick, ScheduleRow, TickKind};
 use serde_json::json;
 use tracing::{error, info, warn};
@@ -72,7 +72,9 @@ impl Scheduler {
     async fn look_at(&mut self, row: ScheduleRow) -> Result<(), EngineError> {
         let now = self.engine.now();
         let rested = self.rests.get(&row.name);
-        if row.paused.is_some() || rested.is_some_and(|(through, until)| *through == row.done_through && now < *until) {
+        if row.paused.is_some()
+            || rested.is_some_and(|(through, until)| *through == row.done_through && now < *until)
+        {
             return Ok(());
         }
         let Schedule { row, written } = Schedule::of(row);

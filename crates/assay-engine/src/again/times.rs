@@ -143,7 +143,8 @@ impl Times {
         let mut out = Vec::with_capacity(count);
         // One whose time has come and whose place has not is still to begin.
         let pending = |due: &Micros| *due > done_through && due.plus(self.offset(name, *due)) > now;
-        let mut from = self.latest(now).filter(pending).map_or(now.max(done_through), |due| Micros(due.0 - 1));
+        let mut from =
+            self.latest(now).filter(pending).map_or(now.max(done_through), |due| Micros(due.0 - 1));
         while out.len() < count {
             let Some(due) = self.after(from) else { break };
             out.push(due.plus(self.offset(name, due)));

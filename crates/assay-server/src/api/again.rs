@@ -1,8 +1,8 @@
 //! `/api/v1/schedules` and `/api/v1/batches`: what is tested again, by itself or on somebody's word.
 
 use assay_api::again::{
-    At, Batch, BatchRule, Counts, NewBatch, NewSchedule, Paused, Plan, Planned, Schedule, ScheduleRule, Target,
-    Time,
+    At, Batch, BatchRule, Counts, NewBatch, NewSchedule, Paused, Plan, Planned, Schedule, ScheduleRule,
+    Target, Time,
 };
 use assay_engine::again::{Batch as Kept, Progress, Schedule as KeptSchedule, Stand, Written};
 use assay_model::schedule::{Again, CATCH_UP_S, Limits, SPREAD_S, STOP_AFTER, Timing};
@@ -114,7 +114,8 @@ pub(crate) async fn batch(app: &App, number: i64) -> Result<Batch, ApiError> {
 pub(crate) async fn plan(app: &App, new: &NewBatch) -> Result<Plan, ApiError> {
     let limits = new.limits.unwrap_or_else(|| usual(&new.again));
     let chosen = app.engine.plan_batch(&new.again, limits).await?;
-    let targets = chosen.into_iter().map(|one| Planned { name: one.name, last: one.last, against: one.against });
+    let targets =
+        chosen.into_iter().map(|one| Planned { name: one.name, last: one.last, against: one.against });
     Ok(Plan { does: new.again.told(), limits, targets: targets.collect() })
 }
 
@@ -246,7 +247,8 @@ async fn target(app: &App, item: BatchItemRow, stand: Stand) -> Result<Target, A
 }
 
 const fn counts(progress: Progress) -> Counts {
-    let Progress { all, waiting, under_way, held, passed, failed, no_verdict, cancelled, left_out } = progress;
+    let Progress { all, waiting, under_way, held, passed, failed, no_verdict, cancelled, left_out } =
+        progress;
     Counts { all, waiting, under_way, held, passed, failed, no_verdict, cancelled, left_out }
 }
 

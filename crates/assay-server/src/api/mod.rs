@@ -46,8 +46,8 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 pub(crate) use again::{
-    batch, batches, begin_batch, plan as plan_batch, put_schedule, remove_schedule, rule_batch, rule_schedule,
-    schedule, schedules,
+    batch, batches, begin_batch, plan as plan_batch, put_schedule, remove_schedule, rule_batch,
+    rule_schedule, schedule, schedules,
 };
 pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};

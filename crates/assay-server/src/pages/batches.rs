@@ -178,10 +178,16 @@ fn asked(form: &FleetForm) -> Result<NewBatch, ApiError> {
         names: Vec::new(),
         labels: words(&form.labels),
         // A board's name has spaces in it.
-        kinds: form.kinds.split(',').map(str::trim).filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
-        profile: profile.parse().map_err(|e: assay_model::host::order::UnknownProfile| {
-            ApiError::invalid(e.to_string())
-        })?,
+        kinds: form
+            .kinds
+            .split(',')
+            .map(str::trim)
+            .filter(|kind| !kind.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        profile: profile
+            .parse()
+            .map_err(|e: assay_model::host::order::UnknownProfile| ApiError::invalid(e.to_string()))?,
     };
     let limits = Limits {
         at_most: number(&form.at_most, "how many at once")?.or(Some(1)),
@@ -242,7 +248,8 @@ fn draw(batch: Batch, now: Micros) -> Drawn {
         super::format::target_page(hosts, pipeline, name)
     };
     let why = batch.why.filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
-    let by = batch.stopped_by.map(|by| if by == "assay" { "by itself".to_owned() } else { format!("by {by}") });
+    let by =
+        batch.stopped_by.map(|by| if by == "assay" { "by itself".to_owned() } else { format!("by {by}") });
     let stopped = by.map(|by| sentence(&format!("stopped {by}{why}")));
     Drawn {
         number: batch.number,
@@ -339,7 +346,15 @@ mod tests {
             why: None,
             since: Micros::seconds(900),
             progress: "1 of 4, 1 under way, 1 held, 1 left out".to_owned(),
-            counts: Counts { all: 4, passed: 1, under_way: 1, held: 1, waiting: 1, left_out: 1, ..Counts::default() },
+            counts: Counts {
+                all: 4,
+                passed: 1,
+                under_way: 1,
+                held: 1,
+                waiting: 1,
+                left_out: 1,
+                ..Counts::default()
+            },
             targets: vec![
                 target("db-1", "passed", Some(4), None),
                 target("db-2", "held", Some(5), None),
@@ -399,7 +414,9 @@ mod tests {
             planned(Shell::bare(), plan, form, Micros::seconds(0)).render().expect("renders")
         };
         let both = page(vec![one("db-1", None), one("db-2", Some("it is in run 4 (Running)"))]);
-        for wanted in ["1 machine, 1 left out", "Never", "It is in run 4 (Running)", "rack7 &#34;x&#34;", "Begin"] {
+        for wanted in
+            ["1 machine, 1 left out", "Never", "It is in run 4 (Running)", "rack7 &#34;x&#34;", "Begin"]
+        {
             assert!(both.contains(wanted), "{wanted}: {both}");
         }
         assert!(!page(vec![one("db-2", Some("x"))]).contains("Begin</button>"));

@@ -275,9 +275,14 @@ mod tests {
         let hosts = told(form("hosts", "db-1 db-2", "3")).expect("reads");
         let limits = Some("3 at once, stops after 2 failures".to_owned());
         assert_eq!(hosts, ("vet db-1, db-2 (standard)".to_owned(), limits));
-        assert_eq!(told(form("recipes", "", "")).expect("reads"), ("test all known recipes".to_owned(), None));
+        assert_eq!(
+            told(form("recipes", "", "")).expect("reads"),
+            ("test all known recipes".to_owned(), None)
+        );
         assert_eq!(told(form("image", "node", "")).expect("reads").0, "test image node");
-        for wrong in [form("image", "", ""), form("image", "a b", ""), form("all", "", ""), form("hosts", "", "x")] {
+        for wrong in
+            [form("image", "", ""), form("image", "a b", ""), form("all", "", ""), form("hosts", "", "x")]
+        {
             assert!(told(wrong).is_err());
         }
     }

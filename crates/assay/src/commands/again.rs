@@ -89,7 +89,9 @@ pub(crate) async fn begin(remote: &Remote, again: Again, bounds: Bounds, dry_run
         ui::json(&batch)?;
     } else {
         let n = batch.number;
-        ui::say(&format!("batch {n} has begun; follow it with `assay batch show {n}`, stop it with `assay batch stop {n}`"));
+        ui::say(&format!(
+            "batch {n} has begun; follow it with `assay batch show {n}`, stop it with `assay batch stop {n}`"
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -106,7 +108,8 @@ fn plan_lines(plan: &Plan) -> Vec<String> {
             format!("   -  {:<width$}  left out: {why}", target.name)
         } else {
             place += 1;
-            let last = target.last.map_or_else(|| "never tested".to_owned(), |at| format!("last {}", at.rfc3339()));
+            let last =
+                target.last.map_or_else(|| "never tested".to_owned(), |at| format!("last {}", at.rfc3339()));
             format!("{place:>4}  {:<width$}  {last}", target.name)
         });
     }

@@ -281,8 +281,7 @@ impl Label {
         if self.remote.json {
             ui::json(&host)?;
         } else {
-            let labels =
-                if host.labels.is_empty() { "no labels".to_owned() } else { host.labels.join(", ") };
+            let labels = if host.labels.is_empty() { "no labels".to_owned() } else { host.labels.join(", ") };
             ui::say(&format!("{}: {labels}", host.name));
         }
         Ok(Exit::Ok)

@@ -107,7 +107,9 @@ impl Schedule {
                     return Ok(Exit::Ok);
                 }
                 if schedules.is_empty() {
-                    ui::say("there is no schedule; add one with `assay schedule add nightly --cron '0 3 * * *' --all-recipes`");
+                    ui::say(
+                        "there is no schedule; add one with `assay schedule add nightly --cron '0 3 * * *' --all-recipes`",
+                    );
                     return Ok(Exit::Ok);
                 }
                 let rows: Vec<_> = schedules.iter().map(row).collect();
@@ -168,7 +170,9 @@ impl What {
             (false, false, Some(name)) if self.folder.is_none() => Ok(Again::Image { name: name.clone() }),
             (_, false, _) if self.folder.is_some() => bail!("--folder goes with --all-recipes or --recipe"),
             (false, false, None) => {
-                bail!("say what is tested: --all, --host, --label or --kind; --all-recipes or --recipe; or --image")
+                bail!(
+                    "say what is tested: --all, --host, --label or --kind; --all-recipes or --recipe; or --image"
+                )
             }
             _ => bail!("one schedule tests hosts, or recipes, or an image; write one for each"),
         }
@@ -296,7 +300,10 @@ mod tests {
         insta::assert_snapshot!(lines(&schedule()).join("\n"), @"");
         let paused = Paused { by: "mara".to_owned(), since: Micros::seconds(60) };
         let resting = Shown { paused: Some(paused), next: Vec::new(), times: Vec::new(), ..schedule() };
-        assert_eq!(lines(&resting).last().map(String::as_str), Some("paused by mara since 1970-01-01T00:01:00.000Z"));
+        assert_eq!(
+            lines(&resting).last().map(String::as_str),
+            Some("paused by mara since 1970-01-01T00:01:00.000Z")
+        );
         assert_eq!(row(&resting)[3..], ["paused by mara", "never"]);
         assert_eq!(row(&schedule())[3..], ["Thu 1 Jan 03:00:12 UTC", "batch 7: 1 of 3, 1 under way"]);
     }
