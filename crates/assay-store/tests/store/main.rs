@@ -4,6 +4,7 @@
 //! socket, with a database per scenario.
 
 mod access;
+mod again;
 mod bulk;
 mod compat;
 mod concurrency;
@@ -78,6 +79,9 @@ on_both! {
     compat::trials_follow_the_journal,
     compat::what_says_nothing_is_no_trial,
     compat::an_image_is_as_old_as_its_first_run,
+    again::a_time_is_taken_once,
+    again::a_batchs_targets_have_their_runs,
+    again::labels_go_with_their_host,
     migrations::a_filled_database_is_carried_over,
     migrations::a_newer_database_is_refused,
 }

@@ -3,14 +3,14 @@
 
 use assay_model::journal::StoredEvent;
 use assay_model::{EventBody, Micros, Sha256};
-use assay_store::{BootTokenState, OutboxState, Role, RunFilter, Store, StoreErrorKind};
+use assay_store::{BootTokenState, OutboxState, Role, RunFilter, Store, StoreErrorKind, TickKind};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, Value};
 use serde_json::json;
 
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 11] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 12] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -78,6 +78,16 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 11] {
             ("INSERT INTO image_trials VALUES ($1, 'my', 'pass', 5, '[\"SlowBoot\"]', 2)", vec![run.0.into()]),
         ],
         vec![("INSERT INTO settings VALUES ('queue', '{\"limits\":{\"recipe\":4}}')", vec![])],
+        vec![
+            ("INSERT INTO schedules VALUES ('nightly', '{\"a\":1}', 'ada', 1, 2, 'mara', 3, 4)", vec![]),
+            ("INSERT INTO batches VALUES (3, '{}', 'schedule nightly', 'nightly', 1, 'stopped', 'assay', 'why', 2)", vec![]),
+            ("INSERT INTO schedule_ticks VALUES ('nightly', 4, 5, 'caught_up', 6, 3, 'note')", vec![]),
+            (
+                "INSERT INTO batch_items VALUES (3, 0, $1, 'node1', $2, NULL, $3)",
+                vec![host.into(), run.0.into(), true.into()],
+            ),
+            ("INSERT INTO host_labels VALUES ($1, 'rack7')", vec![host.into()]),
+        ],
     ]
 }
 
@@ -117,6 +127,16 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     assert_eq!((image.digest, image.volume.as_deref()), (Sha256::of(b"x"), Some("MY_INSTALLER")));
     let trial = store.trials().await.expect("read").remove(0);
     assert_eq!((trial.number, trial.machine, trial.outcome.unverified), (7, Sha256::of(b"x"), 2));
+    let schedule = store.schedule("nightly").await.expect("read").expect("there");
+    assert_eq!(
+        (schedule.paused.map(|pause| pause.by), schedule.done_through),
+        (Some("mara".to_owned()), Micros(4))
+    );
+    assert_eq!(store.schedule_ticks("nightly", 9).await.expect("read")[0].kind, TickKind::CaughtUp);
+    assert_eq!(store.batch(3).await.expect("read").expect("there").schedule.as_deref(), Some("nightly"));
+    let item = store.batch_items(3).await.expect("read").remove(0);
+    assert_eq!((item.run.map(|run| run.number), item.forgiven), (Some(7), true));
+    assert_eq!(store.host_labels().await.expect("read").len(), 1);
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);
