@@ -228,9 +228,8 @@ impl Engine {
             }
             match asking.join_next().await {
                 Some(Ok((host, Err(why)))) => drop(refused.insert(host, why)),
-                Some(Ok((_, Ok(())))) => {}
                 // It cannot panic; if it did, the machine is asked about again before it is switched off.
-                Some(Err(_)) => {}
+                Some(Ok((_, Ok(()))) | Err(_)) => {}
                 None => return refused,
             }
         }

@@ -131,7 +131,7 @@ impl Engine {
         by: &str,
         replace: bool,
     ) -> Result<Schedule, EngineError> {
-        let invalid = |why: String| EngineError::Invalid(why);
+        let invalid = EngineError::Invalid;
         if !is_name(name) {
             let why = "a schedule's name has letters, digits, `.`, `_` and `-`, at most 64";
             return Err(invalid(why.to_owned()));
@@ -286,10 +286,10 @@ impl Engine {
                 return invalid("a limit is a number from 1 to 10000");
             }
         }
-        let lists: &[&Vec<String>] = match again {
-            Again::Hosts { names, labels, kinds, .. } => &[names, labels, kinds],
-            Again::Recipes { names, .. } => &[names],
-            Again::Image { .. } => &[],
+        let lists: Vec<&Vec<String>> = match again {
+            Again::Hosts { names, labels, kinds, .. } => vec![names, labels, kinds],
+            Again::Recipes { names, .. } => vec![names],
+            Again::Image { .. } => Vec::new(),
         };
         if lists.iter().any(|list| list.len() > MOST || list.iter().any(|word| word.trim().is_empty())) {
             return invalid("a name, a label or a kind is empty, or there are more than 10000 of them");

@@ -75,7 +75,7 @@ impl Times {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let cron = parser.parse(&timing.cron).map_err(|e| bad(e.to_string()))?;
-        let zone = timing.zone.parse().map_err(|_| {
+        let zone: Tz = timing.zone.parse().map_err(|_| {
             let zone = clean_to(&timing.zone, 60);
             let known: Vec<&str> = TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
             BadTiming::Zone { meant: did_you_mean(&zone, &known), zone }

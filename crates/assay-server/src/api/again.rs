@@ -233,7 +233,10 @@ fn head(batch: Kept) -> (Batch, Vec<(BatchItemRow, Stand)>) {
 
 async fn target(app: &App, item: BatchItemRow, stand: Stand) -> Result<Target, ApiError> {
     let waits = match &item.run {
-        Some(run) if stand == Stand::UnderWay => app.engine.waits_for(&*app.engine.view(run.id).await?),
+        Some(run) if stand == Stand::UnderWay => {
+            let view = app.engine.view(run.id).await?;
+            app.engine.waits_for(&view)
+        }
         _ => None,
     };
     Ok(Target {
