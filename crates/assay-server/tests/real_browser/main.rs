@@ -21,6 +21,9 @@ use site::Site;
 const HOSTILE: &str =
     "<script>window.pwned=1</script>\"'><img src=x onerror=\"window.pwned=2\"><svg onload=window.pwned=3>";
 
+/// The pages of what is tested again.
+const AGAIN: [&str; 5] = ["/schedules", "/schedules/nightly", "/batches", "/batches/1", "/batches/plan"];
+
 /// The page shows the log and the readings of the store: each once, in their order, and nothing else.
 async fn same_as_in_the_store(browser: &Browser, site: &Site, run: &Story) {
     let lines = site.log(run.run).await;
@@ -244,7 +247,19 @@ async fn hostile(engine: &Engine) -> Story {
     let store = engine.store();
     store.runner_seen("rack7", HOSTILE, Some(HOSTILE), engine.now()).await.expect("stores");
     store.unknown_seen(&[Mac([2, 0, 0, 0, 0, 9])], HOSTILE, engine.now()).await.expect("stores");
+    schedule(engine).await;
     run
+}
+
+/// A schedule that somebody with a strange name ran once: its machine is left out, with the reason.
+async fn schedule(engine: &Engine) {
+    let again = serde_json::json!({ "what": "hosts" });
+    let timing = serde_json::json!({ "cron": "0 3 1 1 *", "zone": "UTC", "catch_up_s": 0, "spread_s": 0 });
+    let written = serde_json::json!({ "timing": timing, "again": again, "limits": { "at_most": 1 } });
+    let written = serde_json::from_value(written).expect("plain data");
+    engine.put_schedule("nightly", &written, HOSTILE, false).await.expect("written");
+    let (batch, _) = engine.run_schedule("nightly", HOSTILE).await.expect("begun");
+    assert_eq!(batch, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,7 +270,7 @@ async fn hostile_text_is_shown_as_text_and_no_page_makes_the_browser_complain() 
     let on_the_run = format!("/runs/{}", run.number);
     let pages =
         ["/", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new?mac=%3Cscript%3E", &on_the_run];
-    for path in pages {
+    for path in pages.into_iter().chain(AGAIN) {
         browser.open(&site, path).await;
         assert!(browser.get::<bool>("window.pwned === undefined").await, "{path}");
         browser.is_quiet_but_for(&[]).await;
@@ -294,9 +309,9 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() {
     browser.resize(390, 844).await;
     browser.sign_in(&site).await;
     let on_the_run = format!("/runs/{}", run.number);
-    for path in
-        ["/", "/images", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new", on_the_run.as_str()]
-    {
+    let pages =
+        ["/", "/images", "/runs", "/hosts/node7", "/hosts/node7/edit", "/hosts/new", on_the_run.as_str()];
+    for path in pages.into_iter().chain(AGAIN) {
         browser.open(&site, path).await;
         if path == on_the_run {
             same_as_in_the_store(&browser, &site, &run).await;
