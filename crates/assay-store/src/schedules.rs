@@ -178,9 +178,16 @@ impl Store {
     /// the schedule has changed since: then nothing was done.
     pub async fn schedule_take(&self, tick: &NewTick) -> Result<(bool, Option<i64>), StoreError> {
         let tx = self.db().begin(TAKE).await?;
-        // What is asked for out of turn moves no mark; the same statement locks the row and sees whether it is there.
-        let through = if tick.kind == TickKind::Asked { tick.done_through } else { tick.due };
-        let sql = "UPDATE schedules SET done_through = $3 WHERE name = $1 AND done_through = $2";
+        // What is asked for out of turn moves no mark, also while it rests; the same statement locks the row and sees whether it
+        // is as it was.
+        let (sql, through) = if tick.kind == TickKind::Asked {
+            let sql = "UPDATE schedules SET done_through = $3 WHERE name = $1 AND done_through = $2";
+            (sql, tick.done_through)
+        } else {
+            let sql = "UPDATE schedules SET done_through = $3
+                WHERE name = $1 AND done_through = $2 AND paused_by IS NULL";
+            (sql, tick.due)
+        };
         let values = values![tick.schedule.as_str(), tick.done_through.0, through.0];
         if execute(&tx, sql, values).await.doing(TAKE)? == 0 {
             return Ok((false, None));

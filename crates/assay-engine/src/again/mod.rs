@@ -186,7 +186,8 @@ impl Engine {
         let tick = NewTick {
             schedule: name.to_owned(),
             done_through: schedule.row.done_through,
-            due: now,
+            // Odd microseconds: times of their own are whole minutes, and each is in the table once.
+            due: Micros(now.0 | 1),
             at: now,
             kind: TickKind::Asked,
             missed: 0,

@@ -80,6 +80,7 @@ pub(crate) async fn a_time_is_taken_once(store: Store, _url: String) {
     assert!(store.schedule_pause("nightly", Some("ole"), at(130)).await.expect("paused"));
     let paused = store.schedule("nightly").await.expect("read").expect("there").paused;
     assert_eq!(paused, Some(Pause { by: "ole".to_owned(), at: at(130) }));
+    assert!(!store.schedule_take(&tick(120, 180, TickKind::Due, None)).await.expect("asked").0, "it rests");
     for (now, done) in [(200, 200), (300, 200)] {
         assert!(store.schedule_pause("nightly", None, at(now)).await.expect("goes on"));
         let row = store.schedule("nightly").await.expect("read").expect("there");
@@ -100,6 +101,7 @@ pub(crate) async fn a_time_is_taken_once(store: Store, _url: String) {
     assert!(row.paused.is_some());
     assert_eq!((row.created_by.as_str(), row.created_at, row.done_through), ("mara", at(0), at(400)));
 
+    store.schedule_pause("nightly", None, at(400)).await.expect("goes on");
     // A hundred times later the first ones are forgotten, and with them the batches that have ended.
     assert!(store.batch_move(1, &BatchState::Running, &BatchState::Ended, at(400)).await.expect("moved"));
     for n in 0..100 {
