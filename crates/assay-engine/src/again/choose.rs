@@ -59,7 +59,7 @@ impl Engine {
                 self.hosts_chosen(hosts, ask).await?
             }
             Again::Recipes { names, folder } => {
-                let known = self.known(Pipeline::Recipe).await?;
+                let known = self.known_targets(Pipeline::Recipe).await?;
                 for name in names {
                     if !known.contains_key(name.as_str()) {
                         let then = "have it tested once with `assay recipe test --server`";
@@ -81,7 +81,7 @@ impl Engine {
                 chosen
             }
             Again::Image { name } => {
-                let known = self.known(Pipeline::Image).await?;
+                let known = self.known_targets(Pipeline::Image).await?;
                 if let Some(runs) = known.get(name) {
                     vec![known_target(name.clone(), runs, self.template(runs).await?.as_deref())]
                 } else {
@@ -113,7 +113,7 @@ impl Engine {
     }
 
     /// The runs of every target of a pipeline that is known by its name alone, the newest first.
-    async fn known(&self, pipeline: Pipeline) -> Result<BTreeMap<String, Vec<RunRow>>, EngineError> {
+    async fn known_targets(&self, pipeline: Pipeline) -> Result<BTreeMap<String, Vec<RunRow>>, EngineError> {
         let mut known: BTreeMap<String, Vec<RunRow>> = BTreeMap::new();
         for row in self.store.latest_runs(pipeline, LOOKED_AT).await? {
             // An image's run on a registered host has that host as its target.

@@ -139,7 +139,7 @@ impl Engine {
         let now = self.now();
         let times = Times::of(&written.timing).map_err(|e| invalid(e.to_string()))?;
         times.comes_after(now).map_err(|e| invalid(e.to_string()))?;
-        self.check(&written.again, written.limits).await?;
+        self.check_again(&written.again, written.limits).await?;
         let known = self.store.schedule(name).await?;
         if known.is_some() && !replace {
             let why =
@@ -219,7 +219,7 @@ impl Engine {
 
     /// What a batch would be: its targets in their order, and those that would be left out. Clusters are asked about their members.
     pub async fn plan_batch(&self, again: &Again, limits: Limits) -> Result<Vec<Chosen>, EngineError> {
-        self.check(again, limits).await?;
+        self.check_again(again, limits).await?;
         Ok(self.choose(again, true).await?.chosen)
     }
 
@@ -280,7 +280,7 @@ impl Engine {
     }
 
     /// What may be asked for at all.
-    async fn check(&self, again: &Again, limits: Limits) -> Result<(), EngineError> {
+    async fn check_again(&self, again: &Again, limits: Limits) -> Result<(), EngineError> {
         let invalid = |why: &str| Err(EngineError::Invalid(why.to_owned()));
         for limit in [limits.at_most, limits.stop_after].into_iter().flatten() {
             if limit == 0 || limit as usize > MOST {
