@@ -1,5 +1,4 @@
 use assay_model::schedule::{CATCH_UP_S, SPREAD_S};
-use chrono::DateTime;
 
 use super::*;
 

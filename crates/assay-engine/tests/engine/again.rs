@@ -306,15 +306,20 @@ async fn labels_choose_hosts_and_what_was_not_tested_for_longest_comes_first() {
     bench.engine.store().host_remove("a").await.expect("removed");
     assert!(bench.engine.store().host_labels().await.expect("read").len() == 1, "its labels go with it");
 
-    // `web-3` has come to a verdict: it is the last, whatever its name.
-    let run = bench.vet().await;
-    bench.power(run, true).await;
+    // `web-3` passes in a batch of its own: from then on it is the last, whatever the names of the others.
+    host(&bench.engine, "zz", 9, NO_CLUSTER).await;
+    let own = hosts(&["web-3"], &[], &[]);
+    bench.engine.begin_batch(&own, limits(1, 2), "mara").await.expect("begun");
+    look(&bench).await;
+    bench.power(run_of(&bench, 1, "web-3").await, true).await;
     let agent = bench.enrol().await;
-    bench.up_to(&agent, "SpecValidate").await;
-    bench.collect(&agent, "SpecValidate", &crate::wrong_disk()).await;
-    bench.decide(run, DecisionKind::Waive, "known").await.expect("held");
-    let order = names(&all_hosts()).await;
-    assert_eq!(order, ["b", "c", "web-3"], "one that is open is named, too");
+    for stage in ["Inventory", "SpecValidate"] {
+        bench.collect(&agent, stage, &assay_testkit::canned::evidence(stage)).await;
+    }
+    bench.rest(&agent).await;
+    look(&bench).await;
+    assert_eq!(stands(&bench, 1).await, "ended: 1 of 1\nweb-3 passed run 1");
+    assert_eq!(names(&all_hosts()).await, ["b", "c", "zz", "web-3"]);
 }
 
 #[tokio::test]
