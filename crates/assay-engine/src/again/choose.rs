@@ -243,8 +243,14 @@ impl Engine {
     pub(super) async fn may_be_taken(&self, host: &HostRow) -> Result<(), String> {
         let spec = match host.spec_yaml.trim() {
             "" => HostSpec::default(),
-            yaml => HostSpec::from_yaml(yaml)
-                .map_err(|e| clean_to(&format!("its spec does not read: {e}"), MAX_WHY))?,
+            yaml => HostSpec::from_yaml(yaml).map_err(|e| {
+                // The rest of it draws the place.
+                let said = e.to_string();
+                clean_to(
+                    &format!("its spec does not read: {}", said.lines().next().unwrap_or_default()),
+                    MAX_WHY,
+                )
+            })?,
         };
         let guard = permits::ask_cluster(&spec, self.guard.as_ref()).await;
         match host::stands_against(&spec, &guard) {

@@ -73,6 +73,8 @@ fn it_waits_for_its_place_and_counts_no_further_than_it_can_tell() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
     /// Whoever looks at whatever moments, and is away as long as they like: a time is never taken twice nor out of order, the next is
     /// never put off for ever, and after each look at most one was taken.
     #[test]

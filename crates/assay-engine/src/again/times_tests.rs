@@ -29,12 +29,28 @@ fn following(cron: &str, zone: &str, from: &str, count: usize) -> String {
 
 #[test]
 fn a_time_that_does_not_exist_comes_right_after_the_gap_and_one_that_exists_twice_comes_once() {
-    insta::assert_snapshot!(following("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3), @"");
-    insta::assert_snapshot!(following("30 2 * * *", "Europe/Berlin", "2026-10-24T00:00:00Z", 3), @"");
+    insta::assert_snapshot!(following("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3), @"
+    2026-03-28T01:30 Sat 28 Mar 02:30:00 CET
+    2026-03-29T01:00 Sun 29 Mar 03:00:00 CEST
+    2026-03-30T00:30 Mon 30 Mar 02:30:00 CEST
+    ");
+    insta::assert_snapshot!(following("30 2 * * *", "Europe/Berlin", "2026-10-24T00:00:00Z", 3), @"
+    2026-10-24T00:30 Sat 24 Oct 02:30:00 CEST
+    2026-10-25T00:30 Sun 25 Oct 02:30:00 CEST
+    2026-10-26T01:30 Mon 26 Oct 02:30:00 CET
+    ");
     // The hour before and the one after are as on every day.
-    insta::assert_snapshot!(following("30 1,3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 3), @"");
+    insta::assert_snapshot!(following("30 1,3 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 3), @"
+    2026-03-29T00:30 Sun 29 Mar 01:30:00 CET
+    2026-03-29T01:30 Sun 29 Mar 03:30:00 CEST
+    2026-03-29T23:30 Mon 30 Mar 01:30:00 CEST
+    ");
     // Half an hour is repeated there.
-    insta::assert_snapshot!(following("45 1 * * *", "Australia/Lord_Howe", "2026-04-03T00:00:00Z", 3), @"");
+    insta::assert_snapshot!(following("45 1 * * *", "Australia/Lord_Howe", "2026-04-03T00:00:00Z", 3), @"
+    2026-04-03T14:45 Sat 4 Apr 01:45:00 +11
+    2026-04-04T14:45 Sun 5 Apr 01:45:00 +11
+    2026-04-05T15:15 Mon 6 Apr 01:45:00 +1030
+    ");
 }
 
 #[test]
@@ -63,10 +79,21 @@ fn what_comes_every_so_often_keeps_its_distance_through_both() {
 
 #[test]
 fn months_and_weekdays() {
-    insta::assert_snapshot!(following("0 0 31 * *", "UTC", "2026-01-01T00:00:00Z", 3), @"");
-    insta::assert_snapshot!(following("0 12 29 2 *", "UTC", "2026-01-01T00:00:00Z", 2), @"");
+    insta::assert_snapshot!(following("0 0 31 * *", "UTC", "2026-01-01T00:00:00Z", 3), @"
+    2026-01-31T00:00 Sat 31 Jan 00:00:00 UTC
+    2026-03-31T00:00 Tue 31 Mar 00:00:00 UTC
+    2026-05-31T00:00 Sun 31 May 00:00:00 UTC
+    ");
+    insta::assert_snapshot!(following("0 12 29 2 *", "UTC", "2026-01-01T00:00:00Z", 2), @"
+    2028-02-29T12:00 Tue 29 Feb 12:00:00 UTC
+    2032-02-29T12:00 Sun 29 Feb 12:00:00 UTC
+    ");
     // As cron has it: where both the day of the month and of the week are said, either will do.
-    insta::assert_snapshot!(following("0 6 1 * mon", "UTC", "2026-08-25T00:00:00Z", 3), @"");
+    insta::assert_snapshot!(following("0 6 1 * mon", "UTC", "2026-08-25T00:00:00Z", 3), @"
+    2026-08-31T06:00 Mon 31 Aug 06:00:00 UTC
+    2026-09-01T06:00 Tue 1 Sep 06:00:00 UTC
+    2026-09-07T06:00 Mon 7 Sep 06:00:00 UTC
+    ");
 }
 
 #[test]

@@ -114,7 +114,12 @@ async fn a_schedules_time_becomes_runs_once_whoever_is_restarted() {
         bench.restart().await;
     }
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 1).await, @"");
+    insta::assert_snapshot!(stands(&bench, 1).await, @"
+    running: 0 of 3, 1 under way
+    db-1 under_way run 1
+    db-2 waits
+    web-3 waits
+    ");
     let first = run_of(&bench, 1, "db-1").await;
     let view = bench.view(first).await;
     let options = &view.created.options;
@@ -129,13 +134,23 @@ async fn a_schedules_time_becomes_runs_once_whoever_is_restarted() {
     // It fails and is held: nobody else is switched off while it is out.
     bench.power(first, false).await;
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 1).await, @"");
+    insta::assert_snapshot!(stands(&bench, 1).await, @"
+    running: 0 of 3, 1 held
+    db-1 held run 1
+    db-2 waits
+    web-3 waits
+    ");
 
     // The next day nothing of it is asked for a second time.
     bench.clock.advance(Micros::seconds(DAY));
     look(&bench).await;
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 2).await, @"");
+    insta::assert_snapshot!(stands(&bench, 2).await, @"
+    ended: 0 of 0, 3 left out
+    db-1 left_out: run 1 of the same schedule has not ended (FailedHolding)
+    db-2 left_out: it still waits in batch 1 of the same schedule
+    web-3 left_out: it still waits in batch 1 of the same schedule
+    ");
     assert_eq!(times(&bench, "nightly").await[0], ("due", 0, "0 targets; 3 left out".to_owned()));
 
     bench.decide(first, DecisionKind::Abandon, "").await.expect("held");
@@ -160,9 +175,21 @@ async fn a_batch_stops_itself_and_goes_on_when_somebody_says_so() {
         bench.power(run_of(&bench, 1, target).await, false).await;
     }
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 1).await, @"");
+    insta::assert_snapshot!(stands(&bench, 1).await, @"
+    stopped: 0 of 5, 2 held
+    db-1 held run 1
+    db-2 held run 2
+    db-3 waits
+    db-4 waits
+    web-3 waits
+    ");
     let stopped = bench.engine.batch(1).await.expect("there").row.state;
-    insta::assert_debug_snapshot!(stopped, @"");
+    insta::assert_debug_snapshot!(stopped, @r#"
+    Stopped {
+        by: "assay",
+        why: "2 failed: db-1 (run 1), db-2 (run 2)",
+    }
+    "#);
     let trail = bench.engine.store().audit_after(0, 50).await.expect("read");
     let read = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("plain data");
     assert!(trail.iter().any(|entry| read(&entry.body)["what"] == "batch stopped"));
@@ -178,7 +205,14 @@ async fn a_batch_stops_itself_and_goes_on_when_somebody_says_so() {
 
     bench.engine.resume_batch(1).await.expect("stopped");
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 1).await, @"");
+    insta::assert_snapshot!(stands(&bench, 1).await, @"
+    running: 2 of 5, 2 under way, 2 failed
+    db-1 failed run 1
+    db-2 failed run 2
+    db-3 under_way run 3
+    db-4 under_way run 4
+    web-3 waits
+    ");
     // A third failure is one since somebody looked. The others are cancelled, and then nothing is left.
     bench.power(run_of(&bench, 1, "db-3").await, false).await;
     look(&bench).await;
@@ -191,7 +225,14 @@ async fn a_batch_stops_itself_and_goes_on_when_somebody_says_so() {
         bench.power(run, true).await;
     }
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 1).await, @"");
+    insta::assert_snapshot!(stands(&bench, 1).await, @"
+    ended: 5 of 5, 3 failed, 2 cancelled
+    db-1 failed run 1
+    db-2 failed run 2
+    db-3 failed run 3
+    db-4 cancelled run 4
+    web-3 cancelled run 5
+    ");
     let refused = bench.engine.resume_batch(1).await.expect_err("it has ended");
     assert!(refused.to_string().contains("batch 1 is ended"), "{refused}");
 
@@ -236,7 +277,13 @@ async fn machines_that_a_cluster_counts_on_are_named_before_anything_begins_and_
         .iter()
         .map(|one| format!("{}: {}", one.name, one.against.as_deref().unwrap_or("would be vetted")))
         .collect();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @"
+    broken: its spec does not read: spec, line 1, column 9: format 9 is not known here; write `format: 1`
+    db-1: would be vetted
+    member: the cluster sees the node pve3 online (NodeIsLiveMember). Take the node out of the cluster, or shut its system down and see that the cluster shows it offline, then retry.
+    undeclared: the spec says nothing of a cluster (ClusterUndeclared). Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.
+    web-3: it is in run 1 (Booting)
+    ");
     assert_eq!(bench.engine.batches(None, 10).await.expect("read").len(), 0, "a plan begins nothing");
 
     // The cluster lets the machine go, and has it back by the time its turn has come.
@@ -370,7 +417,7 @@ async fn after_days_without_anybody_one_time_is_caught_up_with_and_a_rest_is_not
     assert_eq!(times(&bench, "nightly").await.len(), 4);
     bench.engine.remove_schedule("nightly").await.expect("there");
     assert!(bench.engine.schedule("nightly").await.is_err());
-    assert_eq!(bench.engine.batches(None, 10).await.expect("read").len(), 3);
+    assert_eq!(bench.engine.batches(None, 10).await.expect("read").len(), 2, "its batches stay");
     let bad = Timing { cron: "0 3 30 2 *".to_owned(), ..hourly.timing.clone() };
     let refused =
         bench.engine.put_schedule("x", &Written { timing: bad, ..hourly.clone() }, "mara", false).await;
@@ -453,7 +500,12 @@ async fn recipes_and_images_are_tested_as_they_were_last_asked_for_and_never_as_
     let (batch, note) = bench.engine.run_schedule("sweep", "ole").await.expect("begun");
     assert_eq!((batch, note.as_str()), (Some(1), "asked for by ole; 2 targets; 1 left out"));
     look(&bench).await;
-    insta::assert_snapshot!(stands(&bench, 1).await, @"");
+    insta::assert_snapshot!(stands(&bench, 1).await, @"
+    running: 0 of 2, 2 under way, 1 left out
+    blog under_way run 6
+    stranger left_out: all that is known of it are runs for pull requests; have it tested once by yourself
+    wiki under_way run 7
+    ");
     let wiki = bench.view(run_of(&bench, 1, "wiki").await).await;
     let spec = RecipeSpec::of(&wiki.created.spec).expect("reads");
     assert_eq!((spec.folder.to_str(), spec.commit, spec.asked.extra), (Some("/recipes/wiki"), None, true));
