@@ -86,8 +86,28 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
 
     let planned =
         transcript(&data, &["batch list", "host vet --all --dry-run --profile quick", "batch list"]).await;
-    insta::assert_snapshot!(planned, @"");
-    insta::assert_snapshot!(said(&data, "host vet --all --profile quick").await, @"");
+    insta::assert_snapshot!(planned, @"
+    $ assay batch list
+    there is no batch; `assay host vet --all --dry-run` shows what one would be
+    $ assay host vet --all --dry-run --profile quick
+    vet all hosts (quick); 1 at once, stops after 2 failures
+       1  db-1  never tested
+       2  db-2  never tested
+       -  db-3  left out: the spec says nothing of a cluster (ClusterUndeclared). Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.
+    2 targets, 1 left out
+    nothing was begun
+    $ assay batch list
+    there is no batch; `assay host vet --all --dry-run` shows what one would be
+    ");
+    insta::assert_snapshot!(said(&data, "host vet --all --profile quick").await, @"
+    $ assay host vet --all --profile quick
+    vet all hosts (quick); 1 at once, stops after 2 failures
+       1  db-1  never tested
+       2  db-2  never tested
+       -  db-3  left out: the spec says nothing of a cluster (ClusterUndeclared). Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.
+    2 targets, 1 left out
+    batch 1 has begun; follow it with `assay batch show 1`, stop it with `assay batch stop 1`
+    ");
     until(&data, "batch show 1", "under way, ").await;
     let shown = transcript(
         &data,
@@ -101,7 +121,39 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
         ],
     )
     .await;
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @"
+    $ assay batch show 1
+    batch 1: vet all hosts (quick), for token cli; 1 at once, stops after 2 failures
+    running: 0 of 2, 1 under way, 1 left out
+    TARGET  STANDS                RUN  WHY
+    db-1    under way, Inventory  1    no runner is connected; start one with `assay runner`
+    db-2    waits
+    db-3    left out                   the spec says nothing of a cluster (ClusterUndeclared). Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.
+    $ assay batch stop 1 --why 'the power is going'
+    batch 1: vet all hosts (quick), for token cli; 1 at once, stops after 2 failures
+    stopped by token cli (the power is going): 0 of 2, 1 under way, 1 left out
+    nothing more is begun; `assay batch resume 1` goes on
+    TARGET  STANDS                RUN  WHY
+    db-1    under way, Inventory  1    no runner is connected; start one with `assay runner`
+    db-2    waits
+    db-3    left out                   the spec says nothing of a cluster (ClusterUndeclared). Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.
+    $ assay batch resume 1
+    batch 1: vet all hosts (quick), for token cli; 1 at once, stops after 2 failures
+    running: 0 of 2, 1 under way, 1 left out
+    TARGET  STANDS                RUN  WHY
+    db-1    under way, Inventory  1    no runner is connected; start one with `assay runner`
+    db-2    waits
+    db-3    left out                   the spec says nothing of a cluster (ClusterUndeclared). Add `cluster: none` to the spec if nobody counts on its disks, or the cluster's address, and vet the host again.
+    $ assay batch resume 1
+    error: batch 1 is running; only one that is stopped can go on
+    [2]
+    $ assay batch list
+    BATCH  STATE    PROGRESS                         WHAT                   FOR
+    1      running  0 of 2, 1 under way, 1 left out  vet all hosts (quick)  token cli
+    $ assay batch show 7
+    error: there is no batch 7
+    [2]
+    ");
 
     let written = transcript(
         &data,
@@ -118,7 +170,38 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
         ],
     )
     .await;
-    insta::assert_snapshot!(written, @"");
+    insta::assert_snapshot!(written, @"
+    $ assay host label db-2 rack7
+    db-2: rack7
+    $ assay schedule list
+    there is no schedule; add one with `assay schedule add nightly --cron '0 3 * * *' --all-recipes`
+    $ assay schedule add rack --cron '0 3 * * 1-5' --zone Europe/Berlin --label rack7 --at-most 2
+    schedule rack: vet those labelled rack7 (standard); 2 at once, stops after 2 failures
+    when    0 3 * * 1-5 Europe/Berlin
+    next    [day 03 h]
+            [day 03 h]
+            [day 03 h]
+            [day 03 h]
+            [day 03 h]
+    $ assay schedule add recipes --cron '30 2 * * 0' --recipe wiki
+    error: there is no recipe `wiki`; have it tested once with `assay recipe test --server`
+    [2]
+    $ assay schedule add x --cron '0 3 * *' --all
+    error: `0 3 * *` does not read (Invalid pattern: Pattern must have 5 fields when seconds are disallowed.); write five fields, minute hour day-of-month month day-of-week: `0 3 * * 1-5` is every weekday at three
+    [2]
+    $ assay schedule add x --cron '0 3 * * *' --zone Europe/Berln --all
+    error: there is no time zone `Europe/Berln`; did you mean `Europe/Berlin`?; write one as `Europe/Berlin`, or `UTC`
+    [2]
+    $ assay schedule add x --cron '0 3 * * *'
+    error: say what is tested: --all, --host, --label or --kind; --all-recipes or --recipe; or --image
+    [5]
+    $ assay schedule add rack --cron '0 4 * * *' --label rack7
+    error: there is a schedule rack already; `assay schedule add --replace` changes it
+    [2]
+    $ assay schedule list
+    SCHEDULE  WHEN                       WHAT                                 NEXT                     LAST
+    rack      0 3 * * 1-5 Europe/Berlin  vet those labelled rack7 (standard)  [day 03 h]  never
+    ");
     let ruled = transcript(
         &data,
         &[
@@ -130,7 +213,36 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
         ],
     )
     .await;
-    insta::assert_snapshot!(ruled, @"");
+    insta::assert_snapshot!(ruled, @"
+    $ assay schedule run rack
+    schedule rack: vet those labelled rack7 (standard); 2 at once, stops after 2 failures
+    when    0 3 * * 1-5 Europe/Berlin
+    next    [day 03 h]
+            [day 03 h]
+            [day 03 h]
+            [day 03 h]
+            [day 03 h]
+    last    [time] (out of turn): batch 2: [progress]; asked for by token cli; 1 target
+    $ assay schedule pause rack
+    schedule rack: vet those labelled rack7 (standard); 2 at once, stops after 2 failures
+    when    0 3 * * 1-5 Europe/Berlin
+    paused by token cli since [time]
+    last    [time] (out of turn): batch 2: [progress]; asked for by token cli; 1 target
+    $ assay schedule resume rack
+    schedule rack: vet those labelled rack7 (standard); 2 at once, stops after 2 failures
+    when    0 3 * * 1-5 Europe/Berlin
+    next    [day 03 h]
+            [day 03 h]
+            [day 03 h]
+            [day 03 h]
+            [day 03 h]
+    last    [time] (out of turn): batch 2: [progress]; asked for by token cli; 1 target
+    $ assay schedule remove rack
+    rack is forgotten; its batches and runs stay
+    $ assay schedule show rack
+    error: there is no schedule `rack`
+    [2]
+    ");
 
     // A program gets the same in parts, also after a restart.
     server.stop().await;

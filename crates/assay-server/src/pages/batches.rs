@@ -376,7 +376,7 @@ mod tests {
         assert!(!shown.contains("<b>db-3") && !shown.contains("<i>db-5"), "{shown}");
         for wanted in [
             "Batch 3",
-            "Vet all hosts (standard).",
+            "Vet all hosts (standard)",
             "2 at once, stops after 2 failures",
             "1 of 4, 1 under way, 1 held, 1 left out",
             "/runs/5",

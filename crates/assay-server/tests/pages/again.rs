@@ -31,7 +31,7 @@ async fn the_fleet_is_vetted_some_at_a_time_and_stopped_and_gone_on_with() {
     assert!(site.html("/batches").await.contains("Show the plan"));
     let plan = site.html("/batches/plan?profile=quick&at_most=1&stop_after=3&labels=&kinds=").await;
     for wanted in [
-        "Vet all hosts (quick).",
+        "Vet all hosts (quick)",
         "1 at once, stops after 3 failures",
         "2 machines, 1 left out",
         "the spec says nothing of a cluster (ClusterUndeclared)",
@@ -124,7 +124,7 @@ async fn a_schedule_is_written_shown_run_out_of_turn_rested_and_forgotten() {
     assert_eq!((answer.status(), location(&answer)), (StatusCode::SEE_OTHER, "/schedules/rack"));
     let page = site.html("/schedules/rack").await;
     for wanted in [
-        "Vet those labelled rack7 (quick).",
+        "Vet those labelled rack7 (quick)",
         "1 at once, stops after 2 failures",
         "0 3 * * 1-5 Europe/Berlin",
         "None yet",
@@ -142,7 +142,7 @@ async fn a_schedule_is_written_shown_run_out_of_turn_rested_and_forgotten() {
     begun(&site, 1).await;
     assert!(site.html("/batches/1").await.contains("schedule rack"));
     let page = site.html("/schedules/rack").await;
-    assert!(page.contains("Out of turn") && page.contains("Asked for by operator; 1 target"), "{page}");
+    assert!(page.contains("Out of turn") && page.contains("asked for by operator; 1 target"), "{page}");
     assert!(site.html("/queue").await.contains("schedule rack"), "who asks stands in the queue");
 
     assert_eq!(location(&site.post("/schedules/rack/rule", &[("rule", "pause")]).await), "/schedules/rack");

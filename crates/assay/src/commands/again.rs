@@ -167,7 +167,13 @@ mod tests {
                 planned("web-3", Some(Micros::seconds(86_400)), None),
             ],
         };
-        insta::assert_snapshot!(plan_lines(&plan).join("\n"), @"");
+        insta::assert_snapshot!(plan_lines(&plan).join("\n"), @"
+        vet all hosts (standard); 1 at once, stops after 2 failures
+           1  db-10  never tested
+           -  db-2   left out: the cluster sees the node db-2 online (NodeIsLiveMember)
+           2  web-3  last 1970-01-02T00:00:00.000Z
+        2 targets, 1 left out
+        ");
     }
 
     #[test]

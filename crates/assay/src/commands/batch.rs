@@ -150,7 +150,11 @@ mod tests {
             counts: Counts::default(),
             targets: Vec::new(),
         };
-        insta::assert_snapshot!(lines(&batch).join("\n"), @"");
+        insta::assert_snapshot!(lines(&batch).join("\n"), @"
+        batch 3: vet all hosts (standard), for mara; 2 at once, stops after 2 failures
+        stopped by assay (2 failed: db-1 (run 4), db-2 (run 5)): 3 of 40, 1 under way, 1 held
+        nothing more is begun; `assay batch resume 3` goes on
+        ");
         (batch.state, batch.stopped_by, batch.why) = ("running".to_owned(), None, None);
         assert_eq!(lines(&batch)[1], "running: 3 of 40, 1 under way, 1 held");
     }

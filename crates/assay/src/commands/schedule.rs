@@ -297,7 +297,14 @@ mod tests {
 
     #[test]
     fn a_schedule_says_when_it_is_next_and_what_became_of_its_last_times() {
-        insta::assert_snapshot!(lines(&schedule()).join("\n"), @"");
+        insta::assert_snapshot!(lines(&schedule()).join("\n"), @"
+        schedule nightly: test all known recipes
+        when    0 3 * * * Europe/Berlin
+        next    Thu 1 Jan 03:00:12 UTC
+                Thu 1 Jan 04:00:12 UTC
+        last    1970-01-01T00:00:00.000Z (caught up; 2 before it missed): batch 7: 1 of 3, 1 under way; 3 targets
+                1970-01-01T00:00:00.000Z (missed): 3 targets
+        ");
         let paused = Paused { by: "mara".to_owned(), since: Micros::seconds(60) };
         let resting = Shown { paused: Some(paused), next: Vec::new(), times: Vec::new(), ..schedule() };
         assert_eq!(
