@@ -217,7 +217,7 @@ pub struct Target {
     pub run: Option<i64>,
     /// Its run's state.
     pub state: Option<RunState>,
-    /// Its run's stage.
+    /// The stage that its run is in, while it runs.
     pub stage: Option<String>,
     /// Why it is left out, or waits.
     pub note: Option<String>,

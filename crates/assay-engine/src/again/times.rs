@@ -42,12 +42,12 @@ pub enum BadTiming {
         why: String,
     },
     /// It is no time zone.
-    #[error("there is no time zone `{zone}`{meant}; write one as `Europe/Berlin`, or `UTC`")]
+    #[error("there is no time zone `{zone}`{then}")]
     Zone {
         /// What was written.
         zone: String,
-        /// What may have been meant.
-        meant: String,
+        /// What may have been meant, or how one is written.
+        then: String,
     },
     /// It never comes.
     #[error("`{0}` never comes")]
@@ -74,11 +74,15 @@ impl Times {
             return Err(bad(format!("it is longer than {MAX_CRON} characters")));
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let cron = parser.parse(&timing.cron).map_err(|e| bad(e.to_string()))?;
+        let cron =
+            parser.parse(&timing.cron).map_err(|e| bad(e.to_string().trim_end_matches('.').to_owned()))?;
         let zone: Tz = timing.zone.parse().map_err(|_| {
             let zone = clean_to(&timing.zone, 60);
             let known: Vec<&str> = TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
-            BadTiming::Zone { meant: did_you_mean(&zone, &known), zone }
+            let meant = did_you_mean(&zone, &known);
+            let then =
+                if meant.is_empty() { "; write one as `Europe/Berlin`, or `UTC`".to_owned() } else { meant };
+            BadTiming::Zone { zone, then }
         })?;
         let spans = [("catching up", timing.catch_up_s), ("a spread", timing.spread_s)];
         if let Some((what, seconds)) = spans.into_iter().find(|(_, seconds)| *seconds > MAX_SPAN_S) {

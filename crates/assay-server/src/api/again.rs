@@ -6,7 +6,7 @@ use assay_api::again::{
 };
 use assay_engine::again::{Batch as Kept, Progress, Schedule as KeptSchedule, Stand, Written};
 use assay_model::schedule::{Again, CATCH_UP_S, Limits, SPREAD_S, STOP_AFTER, Timing};
-use assay_model::text;
+use assay_model::{RunState, text};
 use assay_store::{BatchItemRow, BatchState};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -244,7 +244,7 @@ async fn target(app: &App, item: BatchItemRow, stand: Stand) -> Result<Target, A
         stand: stand.as_str().to_owned(),
         run: item.run.as_ref().map(|run| run.number),
         state: item.run.as_ref().map(|run| run.state),
-        stage: item.run.filter(|_| stand == Stand::UnderWay).and_then(|run| run.stage_name),
+        stage: item.run.filter(|run| run.state == RunState::Running).and_then(|run| run.stage_name),
         note: item.left_out.or(waits).map(|note| text::clean_to(&note, 400)),
     })
 }

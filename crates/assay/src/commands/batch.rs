@@ -116,9 +116,10 @@ fn lines(batch: &Shown) -> Vec<String> {
 
 fn row(target: &Target) -> Vec<String> {
     let stand = target.stand.replace('_', " ");
-    let stand = match &target.stage {
-        Some(stage) => format!("{stand}, {stage}"),
-        None => stand,
+    let stand = match (&target.stage, target.state) {
+        (Some(stage), _) => format!("{stand}, {stage}"),
+        (None, Some(state)) if !state.is_terminal() => format!("{stand}, {state}"),
+        _ => stand,
     };
     let run = target.run.map(|run| run.to_string()).unwrap_or_default();
     vec![target.name.clone(), stand, run, target.note.clone().unwrap_or_default()]
