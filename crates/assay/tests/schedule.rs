@@ -197,7 +197,7 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
     [2]
     $ assay schedule add x --cron '0 3 * * *'
     error: say what is tested: --all, --host, --label or --kind; --all-recipes or --recipe; or --image
-    [5]
+    [2]
     $ assay schedule add rack --cron '0 4 * * *' --label rack7
     error: there is a schedule rack already; `assay schedule add --replace` changes it
     [2]

@@ -65,6 +65,12 @@ impl Bounds {
     }
 }
 
+/// Says what is wrong with a command line.
+pub(crate) fn usage(problem: &anyhow::Error) -> Exit {
+    ui::error(problem);
+    Exit::Usage
+}
+
 /// Prints the plan, and begins it unless it is a dry run.
 pub(crate) async fn begin(remote: &Remote, again: Again, bounds: Bounds, dry_run: bool) -> Result<Exit> {
     let limits = bounds.limits(&again);

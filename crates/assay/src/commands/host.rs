@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use assay_api::again::Labels;
 use assay_api::operator::{Adopted, Host as HostInfo, NewHost, RunSummary, UnknownMac, Vet};
 use assay_model::host::order::{PartKind, Replacement, RunOptions};
@@ -291,13 +291,15 @@ impl Label {
 impl VetArgs {
     async fn run(self) -> Result<Exit> {
         let Some(name) = self.name else {
-            let again = self.fleet.again(Vec::new(), &self.profile)?;
-            return again::begin(&self.remote, again, self.bounds, self.dry_run).await;
+            return match self.fleet.again(Vec::new(), &self.profile) {
+                Ok(again) => again::begin(&self.remote, again, self.bounds, self.dry_run).await,
+                Err(problem) => Ok(again::usage(&problem)),
+            };
         };
-        ensure!(
-            self.bounds.at_most.is_none() && self.bounds.pause_on_failures.is_none(),
-            "--at-most and --pause-on-failures go with --all, --label or --kind"
-        );
+        if self.bounds.at_most.is_some() || self.bounds.pause_on_failures.is_some() {
+            let why = "--at-most and --pause-on-failures go with --all, --label or --kind";
+            return Ok(again::usage(&anyhow!(why)));
+        }
         let client = self.remote.client()?;
         let vet = Vet {
             profile: Some(self.profile),

@@ -8,7 +8,7 @@ use assay_model::schedule::{Again, Limits};
 use clap::{Args, Subcommand};
 
 use crate::commands::Remote;
-use crate::commands::again::{Bounds, Hosts, span};
+use crate::commands::again::{Bounds, Hosts, span, usage};
 use crate::exit::Exit;
 use crate::ui;
 
@@ -134,7 +134,10 @@ impl Schedule {
 
 impl Add {
     async fn run(self) -> Result<Exit> {
-        let again = self.what.again(&self.profile)?;
+        let again = match self.what.again(&self.profile) {
+            Ok(again) => again,
+            Err(problem) => return Ok(usage(&problem)),
+        };
         let limits: Limits = self.bounds.limits(&again);
         let new = NewSchedule {
             name: self.name,
