@@ -9,6 +9,9 @@ fn next(at_most: Option<u32>, stop_after: Option<u32>, stands: &[Stand]) -> Step
     step(&BatchState::Running, Limits { at_most, stop_after }, &items)
 }
 
+/// How many at once, after how many failures it stops, where its targets stand; what it does next.
+type Case<'a> = (Option<u32>, Option<u32>, &'a [Stand], Step);
+
 fn stopped() -> BatchState {
     BatchState::Stopped { by: "mara".to_owned(), why: String::new() }
 }
@@ -16,7 +19,7 @@ fn stopped() -> BatchState {
 #[test]
 fn it_begins_as_many_as_there_is_room_for_in_their_order_and_stops_where_too_many_fail() {
     let begin = |places: &[usize]| Step::Begin(places.to_vec());
-    let cases: [(Option<u32>, Option<u32>, &[Stand], Step); 15] = [
+    let cases: [Case<'_>; 15] = [
         (Some(2), Some(2), &[Waits, Waits, Waits], begin(&[0, 1])),
         (Some(2), Some(2), &[UnderWay, Waits, Waits], begin(&[1])),
         (Some(2), Some(2), &[UnderWay, UnderWay, Waits], Step::Rest),
