@@ -92,6 +92,7 @@ pub(crate) struct Label {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct VetArgs {
     /// Its name.
     #[arg(required_unless_present = "fleet", conflicts_with = "fleet")]
