@@ -4,6 +4,7 @@
 //! [`runner`] with the privileges, and [`operator`]s (the CLI, scripts, bots). All are JSON over
 //! HTTP; the agent's and the runner's are long-polled. Wire types are not storage types.
 
+pub mod again;
 pub mod agent;
 pub mod compat;
 pub mod dashboard;

@@ -33,6 +33,9 @@ pub struct Host {
     pub spec_yaml: Option<String>,
     /// How it is switched on.
     pub power: Value,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// When it was registered.
     pub created_at: Micros,
     /// Its latest run, if any.

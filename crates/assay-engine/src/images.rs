@@ -5,13 +5,14 @@ use std::sync::Arc;
 use assay_model::event::{RunCreated, Target};
 use assay_model::host::order::RunOptions;
 use assay_model::host::spec::HostSpec;
-use assay_model::{Pipeline, RunView, Sha256, StageName, StagePlan, TargetId, text};
+use assay_model::{Asked, Pipeline, RunId, RunView, Sha256, StageName, StagePlan, TargetId, text};
 use assay_pipelines::image::evidence::{Inspected, Prepared};
 use assay_pipelines::image::{self, ImageSpec, hardware};
 use assay_store::{HostRow, ImageSeen, Write};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::requests::new_run;
 use crate::{Engine, EngineError, install, permits};
 
 /// The power method of runs that a runner does with virtual machines of its own.
@@ -86,6 +87,16 @@ impl Engine {
 
     /// Queues a run over an image, on a virtual machine of the runner's.
     pub async fn test_image(&self, request: ImageRequest) -> Result<Arc<RunView>, EngineError> {
+        self.test_image_as(new_run(), request, Asked::default()).await
+    }
+
+    /// The same, for a run whose id was chosen before, and on another's behalf.
+    pub(crate) async fn test_image_as(
+        &self,
+        id: RunId,
+        request: ImageRequest,
+        asked: Asked,
+    ) -> Result<Arc<RunView>, EngineError> {
         let ImageRequest { mut spec, runner, muted, by } = request;
         // Who sets it otherwise would have what nobody saw on a virtual machine taken for unknowable.
         spec.on = None;
@@ -115,9 +126,9 @@ impl Engine {
             machine: None,
             harness: env!("CARGO_PKG_VERSION").to_owned(),
             muted,
-            options: RunOptions { left_out, from_phase: spec.from_phase, ..RunOptions::default() },
+            options: RunOptions { left_out, from_phase: spec.from_phase, asked, ..RunOptions::default() },
         };
-        self.create(created).await
+        self.create_as(id, created).await
     }
 
     /// The evidence of the stages as far as there is any, of each its latest: what pages show. Evidence that retention

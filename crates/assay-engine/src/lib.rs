@@ -10,6 +10,7 @@
 //! What it is not: it knows no HTTP, no HTML, and no signature algorithm (a [`Sealer`] is given).
 
 pub mod act;
+pub mod again;
 pub mod agents;
 pub mod changes;
 pub mod clock;

@@ -10,6 +10,7 @@ use assay_pipelines::recipe::{self, RecipeSpec, Source};
 use assay_store::Changes;
 use serde_json::{Value, json};
 
+use crate::requests::new_run;
 use crate::{Engine, EngineError};
 
 /// The power method of runs that a runner does with Docker daemons of its own.
@@ -38,7 +39,7 @@ pub struct RecipeRequest {
 impl Engine {
     /// Queues a run over a recipe.
     pub async fn test_recipe(&self, request: RecipeRequest) -> Result<Arc<RunView>, EngineError> {
-        self.test_recipe_as(RunId(uuid::Uuid::now_v7()), request).await
+        self.test_recipe_as(new_run(), request).await
     }
 
     /// The same for whoever has drawn the run's id before: asked again after a crash, it gives the run that is there.

@@ -20,6 +20,12 @@ use serde_json::json;
 use crate::act::{ERASE_NOT_PERMITTED, UNEXPECTED_DATA, notify};
 use crate::{Engine, EngineError, outside};
 
+/// A machine may take this long from power-on to enrolment, unless whoever asks says otherwise, in seconds: server firmware is
+/// slow.
+pub const BOOT_TIMEOUT_S: u32 = 600;
+/// A failed run keeps its machine this long, unless whoever asks says otherwise, in seconds.
+pub const HOLD_S: u32 = 7 * 24 * 3600;
+
 /// How a host is to be vetted.
 #[derive(Clone, Debug)]
 pub struct VetOptions {
@@ -46,6 +52,16 @@ pub struct VetOptions {
 impl Engine {
     /// Queues a run over a registered host.
     pub async fn vet(&self, host: &HostRow, options: VetOptions) -> Result<Arc<RunView>, EngineError> {
+        self.vet_as(new_run(), host, options).await
+    }
+
+    /// The same, for a run whose id was chosen before.
+    pub(crate) async fn vet_as(
+        &self,
+        id: RunId,
+        host: &HostRow,
+        options: VetOptions,
+    ) -> Result<Arc<RunView>, EngineError> {
         let profile: Profile = options
             .profile
             .parse()
@@ -84,7 +100,7 @@ impl Engine {
             muted: options.muted,
             options: RunOptions { left_out, ..options.options },
         };
-        let run = self.create(created).await?;
+        let run = self.create_as(id, created).await?;
         if outdated.is_empty() {
             return Ok(run);
         }
@@ -95,7 +111,7 @@ impl Engine {
 
     /// Writes a run down; the dispatcher takes it up. One target is never tested twice at once.
     pub(crate) async fn create(&self, created: RunCreated) -> Result<Arc<RunView>, EngineError> {
-        self.create_as(RunId(uuid::Uuid::now_v7()), created).await
+        self.create_as(new_run(), created).await
     }
 
     /// The same for whoever has drawn the run's id before, and may come again after a crash: the second time gives the run that is
@@ -174,6 +190,11 @@ impl Engine {
             .await?;
         Ok(committed.view)
     }
+}
+
+/// The id of a run that is to be.
+pub(crate) fn new_run() -> RunId {
+    RunId(uuid::Uuid::now_v7())
 }
 
 /// Whether the run stopped where somebody has to say that disks may be erased by an installer.

@@ -21,6 +21,7 @@ pub mod pipeline;
 pub mod power_cuts;
 pub mod recipe;
 pub mod report;
+pub mod schedule;
 pub mod sensor;
 pub mod sentence;
 pub mod stage;

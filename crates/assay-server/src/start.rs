@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay_artifacts::{ArtifactError, Artifacts};
+use assay_engine::again::Scheduler;
 use assay_engine::clock::SystemClock;
 use assay_engine::{Engine, Tuning, dispatcher};
 use assay_report::SigningKey;
@@ -235,6 +236,7 @@ impl Server {
         let handle = Handle::new();
         let app = self.app;
         let dispatcher = tokio::spawn(dispatcher::run(app.engine.clone()));
+        let scheduler = tokio::spawn(Scheduler::new(app.engine.clone()).run());
         let outbox = Outbox::start(&app.engine, &app.shared.sinks);
         let working = forges::Working::start(&app);
         let serving = async {
@@ -258,6 +260,7 @@ impl Server {
             () = async { stop.await; handle.graceful_shutdown(Some(GRACE)); std::future::pending().await } => Ok(()),
         };
         dispatcher.abort();
+        scheduler.abort();
         tokio::join!(outbox.stop(GRACE), working.stop(GRACE));
         info!("stopped");
         ended

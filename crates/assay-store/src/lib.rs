@@ -10,6 +10,7 @@
 
 mod appender;
 mod audit;
+mod batches;
 mod bulk;
 mod cache;
 mod checkpoints;
@@ -35,6 +36,7 @@ mod retention;
 mod rollups;
 mod runners;
 mod runs;
+mod schedules;
 mod settings;
 mod tokens;
 mod unknown;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 pub use audit::AUDIT_CHAIN;
+pub use batches::{BatchItemRow, BatchRow, BatchState, NewBatch, NewItem};
 pub use bulk::{Bulk, BulkRange};
 pub use checkpoints::CheckpointRow;
 pub use compat::{LastSeen, MachineSeen};
@@ -62,6 +65,7 @@ pub use recipe_runs::{RecipeRef, RecipeRun, RecipeSeen, RecipeVersion};
 pub use retention::{PinRow, Swept};
 pub use runners::RunnerRow;
 pub use runs::{RunFilter, RunRow};
+pub use schedules::{NewTick, Pause, ScheduleRow, TickKind, TickRow};
 pub use tokens::{BootToken, BootTokenState};
 pub use unknown::UnknownRow;
 

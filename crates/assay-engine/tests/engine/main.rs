@@ -3,6 +3,7 @@
 //! Each test reads as a transcript of one run. At its end the journal is verified, folded anew, and
 //! compared with the signed statement ([`Bench::check`]).
 
+mod again;
 mod boots;
 mod compat;
 mod decisions;

@@ -1,14 +1,15 @@
 //! `/api/v1/hosts`: registered machines.
 
+use assay_api::again::Labels;
 use assay_api::operator::{Adopted, Host, NewHost, RunSummary, Vet};
-use assay_engine::requests::VetOptions;
+use assay_engine::requests::{BOOT_TIMEOUT_S, HOLD_S, VetOptions};
 use assay_model::host::spec::HostSpec;
 use assay_model::{Decision, DecisionKind, HostId};
 use assay_netboot::power::Method;
 use assay_store::{HostRow, RunFilter};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -19,10 +20,6 @@ use crate::error::ApiError;
 use crate::state::App;
 use crate::wire::JsonBody;
 
-/// A machine may take this long from power-on to enrolment: server firmware is slow.
-pub(super) const BOOT_TIMEOUT_S: u32 = 600;
-/// A failed run keeps its machine this long.
-pub(super) const HOLD_S: u32 = 7 * 24 * 3600;
 /// The stage that boots memtest86+.
 const MEMTEST: &str = "Memtest86";
 /// Longest spec taken, in bytes.
@@ -33,6 +30,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/api/v1/hosts", get(list).post(add))
         .route("/api/v1/hosts/{name}", get(show).put(replace).delete(remove))
         .route("/api/v1/hosts/{name}/vet", post(vet_host))
+        .route("/api/v1/hosts/{name}/labels", put(label))
         .route("/api/v1/hosts/{name}/adopt", get(captured).post(adopt))
         .route("/api/v1/hosts/{name}/release", post(release))
 }
@@ -78,7 +76,8 @@ pub(crate) async fn register(app: &App, new: NewHost, replace: bool) -> Result<H
     for mac in &row.macs {
         app.engine.store().unknown_forget(*mac).await?;
     }
-    Ok(host(row, None))
+    let labels = labels(app, row.id).await?;
+    Ok(host(row, labels, None))
 }
 
 /// Queues a run.
@@ -114,9 +113,11 @@ fn wants_memtest(row: &HostRow, vet: &Vet) -> bool {
 /// All hosts, each with its latest run.
 pub(crate) async fn hosts_with_latest(app: &App) -> Result<Vec<Host>, ApiError> {
     let mut out = Vec::new();
+    let mut labels = app.engine.store().host_labels().await?;
     for row in app.engine.store().hosts().await? {
         let latest = latest(app, row.id).await?;
-        out.push(host(row, latest));
+        let labels = labels.remove(&row.id).unwrap_or_default().into_iter().collect();
+        out.push(host(row, labels, latest));
     }
     Ok(out)
 }
@@ -124,8 +125,8 @@ pub(crate) async fn hosts_with_latest(app: &App) -> Result<Vec<Host>, ApiError> 
 /// One host with its latest run.
 pub(crate) async fn host_with_latest(app: &App, name: &str) -> Result<Host, ApiError> {
     let row = find(app, name).await?;
-    let latest = latest(app, row.id).await?;
-    Ok(host(row, latest))
+    let (labels, latest) = (labels(app, row.id).await?, latest(app, row.id).await?);
+    Ok(host(row, labels, latest))
 }
 
 /// Forgets a host, unless a run has it now.
@@ -181,6 +182,18 @@ async fn vet_host(
     JsonBody(options): JsonBody<Vet>,
 ) -> Result<(StatusCode, Json<RunSummary>), ApiError> {
     Ok((StatusCode::CREATED, Json(vet(&app, &name, options, &operator.name).await?)))
+}
+
+/// Replaces a host's labels.
+async fn label(
+    State(app): State<App>,
+    _: Operator,
+    Path(name): Path<String>,
+    JsonBody(asked): JsonBody<Labels>,
+) -> Result<Json<Host>, ApiError> {
+    let row = find(&app, &name).await?;
+    app.engine.label_host(row.id, &asked.labels).await?;
+    Ok(Json(host_with_latest(&app, &name).await?))
 }
 
 /// What the machine's newest inventory comes to as a spec; changes nothing.
@@ -266,8 +279,14 @@ async fn latest(app: &App, host: HostId) -> Result<Option<RunSummary>, ApiError>
     Ok(rows.into_iter().next().map(|row| row_summary(row, None)))
 }
 
-fn host(row: HostRow, latest: Option<RunSummary>) -> Host {
+async fn labels(app: &App, host: HostId) -> Result<Vec<String>, ApiError> {
+    let labels = app.engine.store().host_labels().await?.remove(&host);
+    Ok(labels.unwrap_or_default().into_iter().collect())
+}
+
+fn host(row: HostRow, labels: Vec<String>, latest: Option<RunSummary>) -> Host {
     Host {
+        labels,
         name: row.name,
         macs: row.macs,
         spec_yaml: Some(row.spec_yaml).filter(|yaml| !yaml.trim().is_empty()),

@@ -6,6 +6,7 @@ use assay_api::images::{Image, ImageChange, ImageFile, ImageHistory, ImageStage,
 use assay_api::operator::{RunSummary, TestImage};
 use assay_engine::changes::differences;
 use assay_engine::images::{ImageRequest, OnHost};
+use assay_engine::requests::{BOOT_TIMEOUT_S, HOLD_S};
 use assay_model::{Micros, Pipeline, RunView, Severity, TargetId, text};
 use assay_pipelines::image::ImageSpec;
 use assay_store::{ImageRun, ImageSeen};
@@ -14,7 +15,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::hosts::{BOOT_TIMEOUT_S, HOLD_S};
 use crate::auth::Operator;
 use crate::error::ApiError;
 use crate::state::App;

@@ -1,5 +1,6 @@
 //! The operators' API: one file per resource; `assay_api::operator` is the contract.
 
+mod again;
 mod audit;
 mod compat;
 mod dashboard;
@@ -29,6 +30,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .merge(key::routes())
         .merge(audit::routes())
+        .merge(again::routes())
         .merge(tokens::routes())
         .merge(operators::routes())
         .merge(hosts::routes())
@@ -47,6 +49,10 @@ pub(crate) fn routes() -> Router<App> {
         .merge(notify::routes())
 }
 
+pub(crate) use again::{
+    batch, batches, begin_batch, plan as plan_batch, put_schedule, remove_schedule, rule_batch,
+    rule_schedule, schedule, schedules,
+};
 pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
 pub(crate) use dashboard::{EACH, Wanted as WantedWeek, board_run, dashboard, digest, standing};
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};

@@ -4,6 +4,7 @@
 //! template engine. Every change is a plain form that works without script; script only makes a page live.
 
 mod assets;
+mod batches;
 mod compat;
 mod dashboard;
 mod digest;
@@ -19,6 +20,7 @@ mod recipes;
 mod run;
 mod run_model;
 mod runs;
+mod schedules;
 mod session;
 mod shell;
 mod stage_model;
@@ -60,6 +62,14 @@ pub(crate) fn routes() -> Router<App> {
         .route("/queue/rule", post(queue::rule))
         .route("/forges", get(forges::page))
         .route("/forges/state", get(forges::fragment))
+        .route("/schedules", get(schedules::page).post(schedules::add))
+        .route("/schedules/{name}", get(schedules::one))
+        .route("/schedules/{name}/rule", post(schedules::rule))
+        .route("/batches", get(batches::page).post(batches::begin))
+        .route("/batches/plan", get(batches::plan))
+        .route("/batches/{number}", get(batches::one))
+        .route("/batches/{number}/state", get(batches::fragment))
+        .route("/batches/{number}/rule", post(batches::rule))
         .route("/runs", get(runs::page))
         .route("/runs/{number}", get(run::page))
         .route("/runs/{number}/state", get(run::fragment))

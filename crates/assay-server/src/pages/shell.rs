@@ -77,6 +77,10 @@ impl Badge {
         Self::new("pass", "pass", word)
     }
 
+    pub(super) fn bad(word: impl Into<String>) -> Self {
+        Self::new("fail", "fail", word)
+    }
+
     pub(super) fn active(word: impl Into<String>) -> Self {
         Self::new("active", "active", word)
     }

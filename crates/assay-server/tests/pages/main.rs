@@ -1,5 +1,6 @@
 //! The pages over a real server and a real store: signing in, looking, deciding; and what must be refused.
 
+mod again;
 mod boards;
 #[path = "../common/mod.rs"]
 mod common;

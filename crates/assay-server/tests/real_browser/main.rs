@@ -27,6 +27,9 @@ use site::Site;
 const HOSTILE: &str =
     "<script>window.pwned=1</script>\"'><img src=x onerror=\"window.pwned=2\"><svg onload=window.pwned=3>";
 
+/// The pages of what is tested again.
+const AGAIN: [&str; 5] = ["/schedules", "/schedules/nightly", "/batches", "/batches/1", "/batches/plan"];
+
 /// The page shows the log and the readings of the store: each once, in their order, and nothing else.
 async fn same_as_in_the_store(browser: &Browser, site: &Site, run: &Story) {
     let lines = site.log(run.run).await;
@@ -251,6 +254,7 @@ async fn hostile(engine: &Engine) -> Story {
     store.runner_seen("rack7", HOSTILE, Some(HOSTILE), engine.now()).await.expect("stores");
     store.unknown_seen(&[Mac([2, 0, 0, 0, 0, 9])], HOSTILE, engine.now()).await.expect("stores");
     recipe(engine).await;
+    schedule(engine).await;
     run
 }
 
@@ -292,6 +296,17 @@ async fn recipe(engine: &Engine) {
     done.expect("may happen");
 }
 
+/// A schedule that somebody with a strange name ran once: its machine is left out, with the reason.
+async fn schedule(engine: &Engine) {
+    let again = serde_json::json!({ "what": "hosts" });
+    let timing = serde_json::json!({ "cron": "0 3 1 1 *", "zone": "UTC", "catch_up_s": 0, "spread_s": 0 });
+    let written = serde_json::json!({ "timing": timing, "again": again, "limits": { "at_most": 1 } });
+    let written = serde_json::from_value(written).expect("plain data");
+    engine.put_schedule("nightly", &written, HOSTILE, false).await.expect("written");
+    let (batch, _) = engine.run_schedule("nightly", HOSTILE).await.expect("begun");
+    assert_eq!(batch, Some(1));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_text_is_shown_as_text_and_no_page_makes_the_browser_complain() {
     let (site, run) = Site::start(Some(PASSWORD), hostile).await;
@@ -306,9 +321,11 @@ async fn hostile_text_is_shown_as_text_and_no_page_makes_the_browser_complain() 
         "/hosts/new?mac=%3Cscript%3E",
         "/dashboard",
         "/digest",
+        "/forges",
         &on_the_run,
     ];
-    for path in pages {
+    // The run's page is the last one, and looked at further.
+    for path in AGAIN.into_iter().chain(pages) {
         browser.open(&site, path).await;
         assert!(browser.get::<bool>("window.pwned === undefined").await, "{path}");
         browser.is_quiet_but_for(&[]).await;
@@ -347,7 +364,7 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() {
     browser.resize(390, 844).await;
     browser.sign_in(&site).await;
     let on_the_run = format!("/runs/{}", run.number);
-    for path in [
+    let pages = [
         "/",
         "/images",
         "/runs",
@@ -356,8 +373,10 @@ async fn a_phone_shows_every_page_without_scrolling_sideways() {
         "/hosts/new",
         "/dashboard",
         "/digest",
+        "/forges",
         on_the_run.as_str(),
-    ] {
+    ];
+    for path in pages.into_iter().chain(AGAIN) {
         browser.open(&site, path).await;
         if path == on_the_run {
             same_as_in_the_store(&browser, &site, &run).await;

@@ -22,6 +22,7 @@ mod m0010_compat;
 mod m0011_queue;
 mod m0012_forges;
 mod m0013_recipe_runs;
+mod m0014_schedules;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_queue::STEP),
             Box::new(m0012_forges::STEP),
             Box::new(m0013_recipe_runs::STEP),
+            Box::new(m0014_schedules::STEP),
         ]
     }
 }

@@ -4,6 +4,7 @@
 //! socket, with a database per scenario.
 
 mod access;
+mod again;
 mod boards;
 mod bulk;
 mod compat;
@@ -84,6 +85,9 @@ on_both! {
     compat::an_image_is_as_old_as_its_first_run,
     boards::a_recipe_and_what_its_runs_came_to,
     boards::a_week_is_told_as_it_stood,
+    again::a_time_is_taken_once,
+    again::a_batchs_targets_have_their_runs,
+    again::labels_go_with_their_host,
     migrations::a_filled_database_is_carried_over,
     migrations::a_newer_database_is_refused,
 }

@@ -3,14 +3,14 @@
 
 use assay_model::journal::StoredEvent;
 use assay_model::{EventBody, Micros, Sha256};
-use assay_store::{BootTokenState, OutboxState, Role, RunFilter, Store, StoreErrorKind};
+use assay_store::{BootTokenState, OutboxState, Role, RunFilter, Store, StoreErrorKind, TickKind};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, Statement, Value};
 use serde_json::json;
 
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 13] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 14] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -91,6 +91,16 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 13] {
                 NULL, $2, $2, NULL)",
             vec![run.0.into(), false.into()],
         )],
+        vec![
+            ("INSERT INTO schedules VALUES ('nightly', '{\"a\":1}', 'ada', 1, 2, 'mara', 3, 4)", vec![]),
+            ("INSERT INTO batches VALUES (3, '{}', 'schedule nightly', 'nightly', 1, 'stopped', 'assay', 'why', 2)", vec![]),
+            ("INSERT INTO schedule_ticks VALUES ('nightly', 4, 5, 'caught_up', 6, 3, 'note')", vec![]),
+            (
+                "INSERT INTO batch_items VALUES (3, 0, $1, 'node1', $2, NULL, $3)",
+                vec![host.into(), run.0.into(), true.into()],
+            ),
+            ("INSERT INTO host_labels VALUES ($1, 'rack7')", vec![host.into()]),
+        ],
     ]
 }
 
@@ -137,6 +147,16 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     let target = store.view(run).await.expect("read").expect("there").created.target.id;
     assert!(store.recipe_runs_of(target, None, 9).await.expect("read").is_empty(), "it is a host's");
     assert!(store.recipe_greens().await.expect("read").is_empty());
+    let schedule = store.schedule("nightly").await.expect("read").expect("there");
+    assert_eq!(
+        (schedule.paused.map(|pause| pause.by), schedule.done_through),
+        (Some("mara".to_owned()), Micros(4))
+    );
+    assert_eq!(store.schedule_ticks("nightly", 9).await.expect("read")[0].kind, TickKind::CaughtUp);
+    assert_eq!(store.batch(3).await.expect("read").expect("there").schedule.as_deref(), Some("nightly"));
+    let item = store.batch_items(3).await.expect("read").remove(0);
+    assert_eq!((item.run.map(|run| run.number), item.forgiven), (Some(7), true));
+    assert_eq!(store.host_labels().await.expect("read").len(), 1);
     // Numbers go on where they were.
     let next = store.create_run(run_id(2), at(1), created(2)).await.expect("created");
     assert_eq!(next.created.number, 8);

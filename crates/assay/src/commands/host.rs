@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
+use assay_api::again::Labels;
 use assay_api::operator::{Adopted, Host as HostInfo, NewHost, RunSummary, UnknownMac, Vet};
 use assay_model::host::order::{PartKind, Replacement, RunOptions};
 use assay_model::{Mac, StageName};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::commands::again::{self, Bounds, Hosts};
 use crate::commands::{Remote, run, shell};
 use crate::exit::Exit;
 use crate::ui;
@@ -21,8 +23,10 @@ pub(crate) enum Host {
     List(List),
     /// One machine
     Show(Named),
-    /// Vet a machine: boot it from the network and run the pipeline
-    Vet(VetArgs),
+    /// Vet a machine: boot it from the network and run the pipeline. With --all, --label or --kind many, some at a time
+    Vet(Box<VetArgs>),
+    /// Give a machine labels, in place of those that it has
+    Label(Label),
     /// Make what the machine was last seen to be its expected spec
     Adopt(Adopt),
     /// Open a terminal on a held machine; it is recorded
@@ -78,35 +82,54 @@ pub(crate) struct Named {
 }
 
 #[derive(Args)]
-pub(crate) struct VetArgs {
+pub(crate) struct Label {
     /// Its name.
     name: String,
+    /// Letters, digits, `.`, `_` and `-`; none takes all of them away.
+    labels: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct VetArgs {
+    /// Its name.
+    #[arg(required_unless_present = "fleet", conflicts_with = "fleet")]
+    name: Option<String>,
+    #[command(flatten)]
+    fleet: Hosts,
+    #[command(flatten)]
+    bounds: Bounds,
+    /// Of many: print which machines would be vetted in which order and which would not, and begin nothing.
+    #[arg(long, requires = "fleet")]
+    dry_run: bool,
     /// quick, standard or burnin.
     #[arg(long, default_value = "standard")]
     profile: String,
     /// Longest time from power-on to enrolment, in seconds.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fleet")]
     boot_timeout: Option<u32>,
     /// Do not hold the machine on failure.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fleet")]
     no_hold: bool,
     /// A part that was replaced: `disk:OLD=NEW` with serial numbers; also dimm, psu, board, and nic with hardware
     /// addresses. May be given more than once. The new part must be there, the old one gone, and all others as they
     /// were when the machine last passed.
-    #[arg(long, value_name = "KIND:OLD=NEW", value_parser = replacement)]
+    #[arg(long, value_name = "KIND:OLD=NEW", value_parser = replacement, conflicts_with = "fleet")]
     replaced: Vec<Replacement>,
     /// Only these stages (and Reporting); such a run can never open the gate.
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "fleet")]
     only_stages: Vec<String>,
     /// All stages but this one; may be given more than once. Such a run can never open the gate.
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "fleet")]
     without: Vec<String>,
     /// Also test the memory with memtest86+, booted in place of the live image (stage Memtest86). Takes hours on a
     /// large machine, and its serial console must be in reach (power method ipmi).
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fleet")]
     with_memtest86: bool,
     /// Watch the run to its verdict.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "fleet")]
     watch: bool,
     #[command(flatten)]
     remote: Remote,
@@ -141,6 +164,7 @@ impl Host {
             Self::List(list) => list.run().await,
             Self::Show(named) => named.show().await,
             Self::Vet(vet) => vet.run().await,
+            Self::Label(label) => label.run().await,
             Self::Adopt(adopt) => adopt.run().await,
             Self::Shell(shell) => shell.run().await,
             Self::Release(release) => release.run().await,
@@ -243,13 +267,40 @@ impl Named {
             "  spec        {}",
             if host.spec_yaml.is_some() { "yes" } else { "none: nothing is compared" }
         ));
+        if !host.labels.is_empty() {
+            ui::line(&format!("  labels      {}", host.labels.join(", ")));
+        }
         run::print_list(&runs);
+        Ok(Exit::Ok)
+    }
+}
+
+impl Label {
+    async fn run(self) -> Result<Exit> {
+        let path = format!("/api/v1/hosts/{}/labels", self.name);
+        let host: HostInfo = self.remote.client()?.put(&path, &Labels { labels: self.labels }).await?;
+        if self.remote.json {
+            ui::json(&host)?;
+        } else {
+            let labels = if host.labels.is_empty() { "no labels".to_owned() } else { host.labels.join(", ") };
+            ui::say(&format!("{}: {labels}", host.name));
+        }
         Ok(Exit::Ok)
     }
 }
 
 impl VetArgs {
     async fn run(self) -> Result<Exit> {
+        let Some(name) = self.name else {
+            return match self.fleet.again(Vec::new(), &self.profile) {
+                Ok(again) => again::begin(&self.remote, again, self.bounds, self.dry_run).await,
+                Err(problem) => Ok(again::usage(&problem)),
+            };
+        };
+        if self.bounds.at_most.is_some() || self.bounds.pause_on_failures.is_some() {
+            let why = "--at-most and --pause-on-failures go with --all, --label or --kind";
+            return Ok(again::usage(&anyhow!(why)));
+        }
         let client = self.remote.client()?;
         let vet = Vet {
             profile: Some(self.profile),
@@ -264,7 +315,7 @@ impl VetArgs {
             with_stages: self.with_memtest86.then(|| StageName::from("Memtest86")).into_iter().collect(),
             ..Vet::default()
         };
-        let run: RunSummary = client.post(&format!("/api/v1/hosts/{}/vet", self.name), &vet).await?;
+        let run: RunSummary = client.post(&format!("/api/v1/hosts/{name}/vet"), &vet).await?;
         if self.watch {
             return run::watch(&client, run.number, self.remote.json).await;
         }

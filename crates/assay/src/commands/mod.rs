@@ -1,5 +1,7 @@
 //! The subcommands: one file each.
 
+mod again;
+mod batch;
 mod digest;
 mod doctor;
 mod follow;
@@ -24,6 +26,7 @@ mod report;
 mod reproduce;
 mod run;
 mod runner;
+mod schedule;
 mod serve;
 mod shell;
 mod token;
@@ -85,6 +88,12 @@ pub(crate) enum Command {
     /// The queue: what runs, what waits and why, and letting nothing start
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// What is tested again by itself, and when
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
+    /// Many targets that are tested again, some at a time: `assay host vet --all`
+    #[command(subcommand)]
+    Batch(batch::Batch),
     /// Which image works on which machine, and what is to be tested again
     Matrix(matrix::Matrix),
     /// What a week has brought: what was proven, what is red, what drifted, what waits for somebody
@@ -180,6 +189,8 @@ impl Cli {
             Command::Reproduce(reproduce) => Box::pin(reproduce.run()).await,
             Command::Forge(forge) => forge.run().await,
             Command::Queue(queue) => queue.run().await,
+            Command::Schedule(schedule) => schedule.run().await,
+            Command::Batch(batch) => batch.run().await,
             Command::Matrix(matrix) => matrix.run().await,
             Command::Digest(digest) => digest.run().await,
             Command::Gate(gate) => gate.run().await,
