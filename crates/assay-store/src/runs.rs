@@ -96,6 +96,19 @@ impl Store {
         Ok(out)
     }
 
+    /// Of every target of a pipeline its latest runs, at most `each` of it; newest first.
+    pub async fn latest_runs(&self, pipeline: Pipeline, each: u32) -> Result<Vec<RunRow>, StoreError> {
+        let sql = "SELECT * FROM (
+                SELECT number, id, target_id, target, pipeline, profile, state, stage_index, stage_name, result,
+                    overridden, failed_stage, created_at, started_at, completed_at, sealed,
+                    ROW_NUMBER() OVER (PARTITION BY target_id ORDER BY number DESC) AS place
+                FROM runs WHERE pipeline = $1
+            ) AS latest WHERE place <= $2 ORDER BY number DESC";
+        let values = values![pipeline.as_str(), i64::from(each)];
+        let rows: Vec<Row> = db::all(self.db().reader(), sql, values).await.doing(LIST)?;
+        rows.into_iter().map(Row::decode).collect()
+    }
+
     /// Runs that ended after `since`, the latest first, at most so many.
     pub async fn runs_ended_since(&self, since: Micros, limit: u32) -> Result<Vec<RunRow>, StoreError> {
         let sql =
