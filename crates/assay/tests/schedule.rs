@@ -60,18 +60,17 @@ fn redacted() -> insta::Settings {
     settings.add_filter(r"NEXT +LAST", "NEXT  LAST");
     settings.add_filter(r"\] +never", "]  never");
     // Its run begins within a second of being asked for.
-    settings.add_filter(r"batch 2: 0 of 1(, 1 under way)?", "batch 2: [progress]");
+    settings.add_filter(r"batch 1: 0 of 1(, 1 under way)?", "batch 1: [progress]");
     settings
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_fleet_is_vetted_and_schedules_are_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let data = folder.path().join("data");
-    let mut server = ServerProcess::new(ASSAY, &data, free_ports());
+/// A server with three machines, one of which says nothing of a cluster. What is begun stays in the queue, so that what is said of
+/// it is the same every time.
+async fn server(folder: &Path) -> ServerProcess {
+    let mut server = ServerProcess::new(ASSAY, folder.join("data"), free_ports());
     server.fake_live_image();
     server.start(&[]).await;
-    let spec = folder.path().join("spec.yaml");
+    let spec = folder.join("spec.yaml");
     std::fs::write(&spec, "format: 1\ncluster: none\n").expect("written");
     let spec = spec.to_str().expect("text");
     for (n, name) in ["db-1", "db-2", "db-3"].into_iter().enumerate() {
@@ -80,13 +79,19 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
         if name != "db-3" {
             args.extend(["--spec", spec]);
         }
-        let added = assay(&data, &args).await;
+        let added = assay(&server.data, &args).await;
         assert_eq!(added.code(), Some(0), "{}", added.stderr_text());
     }
-    // What is begun stays in the queue, so that what is said of it is the same every time.
-    assert_eq!(assay(&data, &["queue", "pause"]).await.code(), Some(0));
-    let _redacted = redacted().bind_to_scope();
+    assert_eq!(assay(&server.data, &["queue", "pause"]).await.code(), Some(0));
+    server
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fleet_is_vetted_some_at_a_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = server(folder.path()).await;
+    let data = server.data.clone();
+    let _redacted = redacted().bind_to_scope();
     let planned =
         transcript(&data, &["batch list", "host vet --all --dry-run --profile quick", "batch list"]).await;
     insta::assert_snapshot!(planned, @"
@@ -158,6 +163,31 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
     [2]
     ");
 
+    // A program gets the same in parts, also after a restart.
+    server.stop().await;
+    server.start(&[]).await;
+    let batch = assay(&data, &["batch", "show", "1", "--json"]).await;
+    let batch: Value = serde_json::from_slice(&batch.stdout).expect("JSON");
+    assert_eq!((&batch["counts"]["all"], &batch["counts"]["left_out"]), (&2.into(), &1.into()));
+    assert_eq!(batch["state"], "running");
+    assert_eq!(assay(&data, &["host", "label", "db-2", "rack7"]).await.code(), Some(0));
+    let plan = assay(&data, &["host", "vet", "--label", "rack7", "--dry-run", "--json"]).await;
+    let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
+    assert_eq!(plan["targets"][0]["name"], "db-2");
+    let both = assay(&data, &["host", "vet", "db-1", "--all"]).await;
+    assert_eq!(both.code(), Some(2), "{}", both.stderr_text());
+    let alone = assay(&data, &["host", "vet", "db-1", "--at-most", "3"]).await;
+    assert!(alone.stderr_text().contains("go with --all"), "{}", alone.stderr_text());
+    assert_eq!(assay(&data, &["host", "vet"]).await.code(), Some(2));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedules_are_written_run_rested_and_forgotten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = server(folder.path()).await;
+    let data = server.data.clone();
+    let _redacted = redacted().bind_to_scope();
     let written = transcript(
         &data,
         &[
@@ -225,12 +255,12 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
             [day 03 h]
             [day 03 h]
             [day 03 h]
-    last    [time] (out of turn): batch 2: [progress]; asked for by token cli; 1 target
+    last    [time] (out of turn): batch 1: [progress]; asked for by token cli; 1 target
     $ assay schedule pause rack
     schedule rack: vet those labelled rack7 (standard); 2 at once, stops after 2 failures
     when    0 3 * * 1-5 Europe/Berlin
     paused by token cli since [time]
-    last    [time] (out of turn): batch 2: [progress]; asked for by token cli; 1 target
+    last    [time] (out of turn): batch 1: [progress]; asked for by token cli; 1 target
     $ assay schedule resume rack
     schedule rack: vet those labelled rack7 (standard); 2 at once, stops after 2 failures
     when    0 3 * * 1-5 Europe/Berlin
@@ -239,28 +269,12 @@ async fn the_fleet_is_vetted_and_schedules_are_kept() {
             [day 03 h]
             [day 03 h]
             [day 03 h]
-    last    [time] (out of turn): batch 2: [progress]; asked for by token cli; 1 target
+    last    [time] (out of turn): batch 1: [progress]; asked for by token cli; 1 target
     $ assay schedule remove rack
     rack is forgotten; its batches and runs stay
     $ assay schedule show rack
     error: there is no schedule `rack`
     [2]
     ");
-
-    // A program gets the same in parts, also after a restart.
-    server.stop().await;
-    server.start(&[]).await;
-    let batch = assay(&data, &["batch", "show", "1", "--json"]).await;
-    let batch: Value = serde_json::from_slice(&batch.stdout).expect("JSON");
-    assert_eq!((&batch["counts"]["all"], &batch["counts"]["left_out"]), (&2.into(), &1.into()));
-    assert_eq!(batch["state"], "running");
-    let plan = assay(&data, &["host", "vet", "--label", "rack7", "--dry-run", "--json"]).await;
-    let plan: Value = serde_json::from_slice(&plan.stdout).expect("JSON");
-    assert_eq!(plan["targets"][0]["name"], "db-2");
-    let both = assay(&data, &["host", "vet", "db-1", "--all"]).await;
-    assert_eq!(both.code(), Some(2), "{}", both.stderr_text());
-    let alone = assay(&data, &["host", "vet", "db-1", "--at-most", "3"]).await;
-    assert!(alone.stderr_text().contains("go with --all"), "{}", alone.stderr_text());
-    assert_eq!(assay(&data, &["host", "vet"]).await.code(), Some(2));
     server.stop().await;
 }
