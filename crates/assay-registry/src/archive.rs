@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::CacheError;
 use crate::bring::Brought;
 use crate::cache::Session;
 use crate::reference::Digest;
 use crate::store::storage_in;
-use crate::CacheError;
 
 impl Session {
     /// Writes an image that was brought into `archive`, under the name that a daemon is to call it by. Says how many bytes it has.

@@ -154,8 +154,7 @@ pub(crate) async fn work(settings: &Settings, client: &Client, grant: &Grant, ag
     };
     let machine = recipes.machines.clone();
     let machine = machine.map(|machines| Arc::new(MachineBench::new(machines, recipes.settings.clone())));
-    let collector =
-        Arc::new(AppRecipes { bench: Arc::clone(&bench), machine: machine.clone(), _busy: busy });
+    let collector = Arc::new(AppRecipes { bench: Arc::clone(&bench), machine: machine.clone(), _busy: busy });
     as_agent::work(settings, &recipes.clock, grant, agent, collector).await;
     if let Some(machine) = machine {
         machine.clear().await;
@@ -225,7 +224,10 @@ impl Collector for AppRecipes {
                 }
                 // It never gets one that it has not asked for; nothing of a stranger's runs because of a mistake.
                 (Isolation::Machine, None) => {
-                    return Err("this is to be tested in a virtual machine, and this runner has no guest image".to_owned());
+                    return Err(
+                        "this is to be tested in a virtual machine, and this runner has no guest image"
+                            .to_owned(),
+                    );
                 }
             };
             Ok(Evidence { evidence: brought.evidence, artifacts: brought.artifacts })

@@ -86,12 +86,7 @@ impl Paths {
         let out = out.unwrap_or_else(|| repository.join("target").join(name));
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let out = std::fs::canonicalize(&out)?;
-        Ok(Self {
-            source: repository.join(name),
-            cache: out.join("cache"),
-            work: out.join("work"),
-            out,
-        })
+        Ok(Self { source: repository.join(name), cache: out.join("cache"), work: out.join("work"), out })
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

@@ -509,7 +509,8 @@ fn what_was_not_tested_in_the_machine_that_was_asked_for_counts_for_nothing() {
 
 #[test]
 fn a_spec_without_a_machine_is_written_as_before() {
-    let written = |isolation: Isolation| serde_json::to_value(RecipeSpec { isolation, ..spec() }).expect("JSON");
+    let written =
+        |isolation: Isolation| serde_json::to_value(RecipeSpec { isolation, ..spec() }).expect("JSON");
     assert_eq!(written(Isolation::Namespaces).get("isolation"), None);
     assert_eq!(written(Isolation::Machine)["isolation"], "machine");
     let read = |value: &Value| RecipeSpec::of(value).expect("it reads").isolation;

@@ -23,7 +23,8 @@ pub(super) fn around(spec: &GuestSpec, folder: &Path, accel: &Accel) -> Cmd {
     if *accel == Accel::Kvm {
         sandbox = sandbox.device("/dev/kvm");
     }
-    let around = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "/bin/sh", "-c"];
+    let around =
+        ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "/bin/sh", "-c"];
     let around = around.map(std::ffi::OsString::from).into_iter();
     let around = around.chain([AROUND.into(), "assay-guest".into(), folder.join(OWNER).into_os_string()]);
     sandbox.command("qemu-system-x86_64").args(arguments(spec, accel)).started_by("unshare", around)
@@ -142,8 +143,13 @@ mod tests {
     #[test]
     fn qemu_sees_its_own_files_and_is_in_namespaces_of_its_own() {
         let line = around(&spec(), Path::new("/srv/machines/run-a"), &emulated()).to_string();
-        assert!(line.starts_with("unshare --net --mount --pid --fork --kill-child --mount-proc -- /bin/sh -c "));
-        assert!(line.contains("--bind /srv/machines/run-a /guest") && line.contains("--ro-bind /srv/inputs.tar /files/disk0"));
+        assert!(
+            line.starts_with("unshare --net --mount --pid --fork --kill-child --mount-proc -- /bin/sh -c ")
+        );
+        assert!(
+            line.contains("--bind /srv/machines/run-a /guest")
+                && line.contains("--ro-bind /srv/inputs.tar /files/disk0")
+        );
         assert!(!line.contains("/dev/kvm"), "it is not used");
         let with = around(&spec(), Path::new("/srv/machines/run-a"), &Accel::Kvm).to_string();
         assert!(with.contains("--dev-bind /dev/kvm /dev/kvm") && with.contains("-accel kvm"));

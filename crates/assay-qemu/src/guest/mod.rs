@@ -126,10 +126,7 @@ impl Guest {
     /// Waits for its end: QEMU's last words. Safe to cancel and to call again.
     pub async fn ended(&mut self) -> String {
         let status = self.child.wait_beside_lines().await;
-        // The end of its output; an error means that it was read before.
-        if !self.reader.is_finished() {
-            let _ = (&mut self.reader).await;
-        }
+        self.read_to_the_end().await;
         let said = self.console.lock().said.iter().cloned().collect::<Vec<_>>().join("; ");
         match (said.is_empty(), status) {
             (false, _) => said,
@@ -149,7 +146,15 @@ impl Guest {
     /// [`QemuError`] when it cannot be killed.
     pub async fn stop(mut self) -> Result<(), QemuError> {
         self.child.stop(Duration::ZERO).await?;
+        // The last process in there holds its output open.
+        self.read_to_the_end().await;
         Ok(())
+    }
+
+    async fn read_to_the_end(&mut self) {
+        if !self.reader.is_finished() {
+            let _ = (&mut self.reader).await;
+        }
     }
 
     /// Removes the folder of a guest that nobody owns any more; whether it went. QEMU has ended by then, or is about to.

@@ -100,7 +100,9 @@ impl Runner {
             }
             let (cache, shared) = (self.registries.cache()?, self.shared_swarm.clone());
             let machines = self.guests.settings_if_any(&self.state)?;
-            Some(super::local::recipes(&self.state, &self.images, cache, warm, shared).with_machines(machines))
+            Some(
+                super::local::recipes(&self.state, &self.images, cache, warm, shared).with_machines(machines),
+            )
         } else {
             None
         };

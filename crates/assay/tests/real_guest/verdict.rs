@@ -22,7 +22,10 @@ async fn a_stranger_s_recipe_comes_to_its_verdict_in_a_machine_and_one_that_dies
     let lint = stage(&report, "Lint");
     assert_eq!((lint.verdict, lint.attempt), (Some(Verdict::Pass), 2), "{}", tested.said);
     let lost = &lint.lost_attempts[0];
-    assert!(lost.contains("the virtual machine failed: it ended by itself: QEMU ended with status 137"), "{lost}");
+    assert!(
+        lost.contains("the virtual machine failed: it ended by itself: QEMU ended with status 137"),
+        "{lost}"
+    );
     for name in ["Install", "Custom", "Teardown"] {
         assert_eq!(stage(&report, name).verdict, Some(Verdict::Pass), "{}", tested.said);
     }

@@ -38,7 +38,8 @@ impl World {
         let folder = tempfile::Builder::new().prefix("guest-").tempdir().expect("a folder");
         let image = repository().join("target/guest-image/manifest.json");
         assert!(image.is_file(), "there is no guest image; run `cargo xtask guest-image`");
-        let build = Cmd::new(repository().join("examples/recipes/images/build")).args(["static-web", "--out"]);
+        let build =
+            Cmd::new(repository().join("examples/recipes/images/build")).args(["static-web", "--out"]);
         build.arg(folder.path().join("images")).timeout(LIMIT).run_ok().await.expect("images");
         let strip = Cmd::new("strip").arg("-o").arg(folder.path().join("assay"));
         strip.arg(env!("CARGO_BIN_EXE_assay")).timeout(LIMIT).run_ok().await.expect("stripped");
@@ -53,7 +54,8 @@ impl World {
     /// The static site's repository.
     pub(crate) async fn checkout(&self) -> PathBuf {
         let folder = self.path("static-site");
-        let checkout = Cmd::new(repository().join("examples/recipes/checkout")).arg("static-site").arg(&folder);
+        let checkout =
+            Cmd::new(repository().join("examples/recipes/checkout")).arg("static-site").arg(&folder);
         checkout.run_ok().await.expect("a repository");
         folder
     }
@@ -124,7 +126,8 @@ impl Tested {
 
     pub(crate) fn artifact(&self, name: &str) -> String {
         let path = self.out.join("artifacts").join(name);
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; {}", path.display(), self.said))
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}; {}", path.display(), self.said))
     }
 }
 

@@ -47,7 +47,9 @@ use self::data::{Data, NewStore};
 use self::dependencies::Dependencies;
 use self::sources::Sources;
 use self::stand::Stand;
-use super::evidence::{Died, ImageFetched, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen};
+use super::evidence::{
+    Died, ImageFetched, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen,
+};
 use super::{RecipeSpec, STAGES, declared_not_applicable};
 
 pub use self::bundle::Bundles;

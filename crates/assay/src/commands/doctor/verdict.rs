@@ -110,7 +110,9 @@ pub(super) fn guests(found: Result<&String, &String>) -> Line {
     const WHAT: &str = "recipes of strangers";
     match found {
         Ok(image) => ok(WHAT, &format!("each in a virtual machine, with the guest image {image}")),
-        Err(why) => warning(WHAT, why, "Without it runs of pull requests from forks wait for another runner."),
+        Err(why) => {
+            warning(WHAT, why, "Without it runs of pull requests from forks wait for another runner.")
+        }
     }
 }
 

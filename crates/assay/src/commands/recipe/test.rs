@@ -108,8 +108,7 @@ impl Test {
 
     /// With a runner of our own. None when we were told to stop: then nothing of the run is left.
     async fn here(&self, data: &Path, spec: &RecipeSpec) -> Result<Option<RunDetail>> {
-        let machines =
-            if self.in_vm { Some(self.guests.settings(&data.join("runner"))?) } else { None };
+        let machines = if self.in_vm { Some(self.guests.settings(&data.join("runner"))?) } else { None };
         let can = match (&machines, &self.shared_swarm) {
             (Some(machines), _) => machines.check().map(drop),
             (None, Some(socket)) => assay_runner::can_share(socket).await.map(drop),

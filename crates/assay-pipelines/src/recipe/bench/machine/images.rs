@@ -51,14 +51,20 @@ impl Shelf {
         let folders: Vec<_> = spec.asked.images.iter().chain(&beside.images).cloned().collect();
         let archives =
             Archives::of(&folders).map_err(|(path, error)| format!("images: {}: {error}", path.display()))?;
-        Ok(Self { archives, cache: beside.cache.clone(), session: None, folder: folder.to_owned(), left: most })
+        Ok(Self {
+            archives,
+            cache: beside.cache.clone(),
+            session: None,
+            folder: folder.to_owned(),
+            left: most,
+        })
     }
 
     /// Finds one. The inner error is the recipe's: there is no such image.
     pub(super) async fn take(&mut self, wanted: &WantedImage) -> Result<Result<Taken, String>, String> {
-        if let Some(archive) = self.archives.find(&wanted.reference) {
+        if let Some(archive) = self.archives.find(&wanted.reference).map(Path::to_owned) {
             let found = ImageFound { from: "archive".to_owned(), ..ImageFound::default() };
-            return self.taken(&archive.to_owned(), found).await.map(Ok);
+            return self.taken(&archive, found).await.map(Ok);
         }
         let Some(cache) = self.cache.clone() else {
             return Ok(Err("no archive has it, and no registry is asked".to_owned()));
@@ -171,7 +177,9 @@ mod tests {
             read.extend(piece);
         }
         assert!(read == content);
-        let Err(why) = shelf.taken(&path, ImageFound::default()).await else { panic!("there is room for one") };
+        let Err(why) = shelf.taken(&path, ImageFound::default()).await else {
+            panic!("there is room for one")
+        };
         assert!(why.contains("--guest-disk"), "{why}");
     }
 
@@ -184,7 +192,8 @@ mod tests {
             folder: PathBuf::new(),
             left: 0,
         };
-        let wanted = WantedImage { reference: "shop/web:1".to_owned(), name: String::new(), called: String::new() };
+        let wanted =
+            WantedImage { reference: "shop/web:1".to_owned(), name: String::new(), called: String::new() };
         let Ok(Err(why)) = shelf.take(&wanted).await else { panic!("there is none") };
         assert_eq!(why, "no archive has it, and no registry is asked");
     }

@@ -21,11 +21,8 @@ const FILES: u64 = 200_000;
 /// Why it was not written, for people.
 pub(super) fn write(spec: &RecipeSpec, disk: &Path) -> Result<RecipeSpec, String> {
     let failed = |error: io::Error| format!("copying the recipe for the machine: {error}");
-    let mut packing = Packing {
-        builder: tar::Builder::new(File::create(disk).map_err(failed)?),
-        bytes: 0,
-        files: 0,
-    };
+    let mut packing =
+        Packing { builder: tar::Builder::new(File::create(disk).map_err(failed)?), bytes: 0, files: 0 };
     // A link stays one, and leads wherever it leads in there.
     packing.builder.follow_symlinks(false);
     let mut inside = spec.clone();
@@ -145,7 +142,8 @@ mod tests {
         let mut archive = tar::Archive::new(File::open(&disk).unwrap());
         let told = archive.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();
-            let link = entry.link_name().unwrap().map(|to| format!(" → {}", to.display())).unwrap_or_default();
+            let link =
+                entry.link_name().unwrap().map(|to| format!(" → {}", to.display())).unwrap_or_default();
             format!("{}{link}", entry.path().unwrap().display())
         });
         let told: Vec<String> = told.collect();

@@ -57,7 +57,8 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
         }
     });
 
-    let outside = Outside { voice: voice.clone(), answers: Mutex::new(answers), folder: folder.join("images") };
+    let outside =
+        Outside { voice: voice.clone(), answers: Mutex::new(answers), folder: folder.join("images") };
     let bench = RecipeBench::new(RecipeBenchSettings {
         folder: folder.join("runs"),
         images: Vec::new(),
@@ -78,12 +79,16 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
         match collected {
             // Whatever came of it: an app without room says nothing about itself.
             _ if left < FULL => {
-                let why = format!("its disk was full ({} MiB were left); give machines a larger one (--guest-disk)", left >> 20);
+                let why = format!(
+                    "its disk was full ({} MiB were left); give machines a larger one (--guest-disk)",
+                    left >> 20
+                );
                 voice.say(&Told::Failed { why })?;
             }
             Err(why) => voice.say(&Told::Failed { why })?,
             Ok(Brought { evidence, artifacts }) => {
-                let announced = artifacts.iter().map(|(name, file)| (name.clone(), file.len() as u64)).collect();
+                let announced =
+                    artifacts.iter().map(|(name, file)| (name.clone(), file.len() as u64)).collect();
                 voice.say(&Told::Brought { evidence, artifacts: announced })?;
                 for (_, file) in &artifacts {
                     for piece in file.chunks(LONGEST_PIECE) {
@@ -124,11 +129,7 @@ fn speak(mut port: File, said: &blocking::Receiver<Vec<u8>>) {
 }
 
 /// Reads what is said, and passes on questions to the one and answers about images to the other.
-fn listen(
-    mut port: File,
-    asks: &mpsc::Sender<Ask>,
-    answers: &mpsc::Sender<Answer>,
-) -> Result<(), WireError> {
+fn listen(mut port: File, asks: &mpsc::Sender<Ask>, answers: &mpsc::Sender<Answer>) -> Result<(), WireError> {
     let gone = || WireError::Nonsense("nobody waits for it".to_owned());
     loop {
         match Frame::read(&mut port)? {
@@ -183,12 +184,7 @@ impl ImageGiver for Outside {
                 left = left.checked_sub(piece.len() as u64).ok_or("an image is longer than was said")?;
                 file.write_all(&piece).map_err(failed)?;
             }
-            Ok(Ok(GivenImage {
-                archive,
-                from: found.from,
-                digests: found.digests,
-                fetched: found.fetched,
-            }))
+            Ok(Ok(GivenImage { archive, from: found.from, digests: found.digests, fetched: found.fetched }))
         })
     }
 }

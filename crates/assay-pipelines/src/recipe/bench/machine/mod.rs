@@ -87,12 +87,19 @@ impl MachineSettings {
             find_program(program).map_err(|error| error.to_string())?;
         }
         if !rustix::process::geteuid().is_root() {
-            return Err("machines for strangers' recipes are started in namespaces of their own, which takes root".to_owned());
+            return Err(
+                "machines for strangers' recipes are started in namespaces of their own, which takes root"
+                    .to_owned(),
+            );
         }
         let failed = |why: String| {
-            format!("the guest image in {}: {why}; build it with `cargo xtask guest-image`, or name its folder with --guest-image", self.image.display())
+            format!(
+                "the guest image in {}: {why}; build it with `cargo xtask guest-image`, or name its folder with --guest-image",
+                self.image.display()
+            )
         };
-        let text = std::fs::read(self.image.join("manifest.json")).map_err(|error| failed(error.to_string()))?;
+        let text =
+            std::fs::read(self.image.join("manifest.json")).map_err(|error| failed(error.to_string()))?;
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
         for name in ["vmlinuz", "base.initrd"] {
             let listed = manifest.files.iter().find(|file| file.name == name);

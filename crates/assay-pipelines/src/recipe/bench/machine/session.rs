@@ -13,9 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{interval, timeout};
 
 use super::images::{Shelf, Taken};
-use super::wire::{
-    ARTIFACTS, Ask, Frame, ImageAnswer, MOST_ARTIFACTS, Told, WantedImage, WireError,
-};
+use super::wire::{ARTIFACTS, Ask, Frame, ImageAnswer, MOST_ARTIFACTS, Told, WantedImage, WireError};
 use super::{MachineSettings, inputs, sweep_one};
 use crate::recipe::RecipeSpec;
 use crate::recipe::bench::Brought;
@@ -107,8 +105,18 @@ impl Session {
         let (guest, stream) = Guest::start(&guest, accel).await.map_err(|error| error.to_string())?;
         let (from, to) = UnixStream::into_split(stream);
         let console = guest.console();
-        let mut session =
-            Self { guest, console, booted: false, from, to, spec, shelf, asked_for: 0, folder: folder.to_owned(), how };
+        let mut session = Self {
+            guest,
+            console,
+            booted: false,
+            from,
+            to,
+            spec,
+            shelf,
+            asked_for: 0,
+            folder: folder.to_owned(),
+            how,
+        };
         match session.until_up(settings.boot, tell).await {
             Ok(seconds) => {
                 tell(&format!("the machine is up ({how}), after {seconds} s"));
@@ -255,11 +263,13 @@ impl Session {
         let mut pieces = archive.pieces();
         loop {
             match pieces.next().await {
-                Ok(Some(piece)) => self.send(Ok(Frame::of_piece(&piece))).await?,
+                Ok(Some(piece)) => self.send(Ok(Frame::of_piece(piece))).await?,
                 Ok(None) => return Ok(()),
                 // The machine waits for the rest of it, and there is none.
                 Err(error) => {
-                    return Err(self.broken(format!("the archive of {reference} cannot be read: {error}")).await);
+                    return Err(self
+                        .broken(format!("the archive of {reference} cannot be read: {error}"))
+                        .await);
                 }
             }
         }
@@ -273,7 +283,9 @@ impl Session {
         match timeout(TAKES, self.to.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lost(&error.into()).await),
-            Err(_) => Err(self.broken(format!("it has taken nothing of what it was sent for {TAKES:?}")).await),
+            Err(_) => {
+                Err(self.broken(format!("it has taken nothing of what it was sent for {TAKES:?}")).await)
+            }
         }
     }
 
@@ -313,7 +325,8 @@ async fn vouched(mut evidence: Value, meanwhile: Meanwhile) -> Value {
     let around: Option<Pressure> =
         evidence.get("pressure").and_then(|around| serde_json::from_value(around.clone()).ok());
     let overloaded = |pressure: &Option<Pressure>| pressure.as_ref().is_some_and(|p| p.overload().is_some());
-    if (around.is_none() || !overloaded(&around)) && overloaded(&own)
+    if (around.is_none() || !overloaded(&around))
+        && overloaded(&own)
         && let Some(beside) = evidence.as_object_mut()
     {
         beside.insert("pressure".to_owned(), serde_json::to_value(own).unwrap_or_default());

@@ -239,7 +239,8 @@ mod tests {
         insta::assert_snapshot!(refused(&[b'm', 0xff, 0, 0, 0]), @"it said something of 4278190080 bytes, and 16777216 are the most");
         insta::assert_snapshot!(refused(&[b'p', 0, 5, 0, 0]), @"it said something of 327680 bytes, and 262144 are the most");
         insta::assert_snapshot!(refused(b"xaaaa"), @"it said something that is not understood (a frame of the kind 120)");
-        let nonsense = |text: &str| Frame::Message(text.as_bytes().to_vec()).message::<Told>().unwrap_err().to_string();
+        let nonsense =
+            |text: &str| Frame::Message(text.as_bytes().to_vec()).message::<Told>().unwrap_err().to_string();
         assert!(nonsense(r#"{"told": "everything"}"#).contains("not understood (unknown variant"));
         assert!(nonsense("{").contains("not understood"));
         assert!(Frame::Piece(Vec::new()).message::<Told>().is_err());
