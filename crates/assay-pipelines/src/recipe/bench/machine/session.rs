@@ -25,6 +25,8 @@ use crate::recipe::pressure::Pressure;
 const SILENCE: Duration = Duration::from_mins(3);
 /// How long it may take to read what it was sent. Less than this is no machine that works.
 const TAKES: Duration = Duration::from_mins(3);
+/// How long it may take to switch itself off, once the program in it has ended.
+const ENDS: Duration = Duration::from_secs(30);
 /// How often people are told how long it has been booting.
 const TICK: Duration = Duration::from_secs(2);
 /// Between two words about its progress; what comes in between is not passed on.
@@ -41,7 +43,8 @@ const SCRATCH: &str = "scratch.raw";
 
 /// A machine that waits to be asked.
 pub(super) struct Session {
-    guest: Guest,
+    /// None where a test plays the machine.
+    guest: Option<Guest>,
     console: GuestConsole,
     /// Until its first stage has taken it: what was said while it booted.
     booted: bool,
@@ -56,6 +59,7 @@ pub(super) struct Session {
 }
 
 /// Why a stage came to nothing.
+#[derive(Debug)]
 pub(super) struct Broken {
     /// For people.
     pub(super) why: String,
@@ -106,7 +110,7 @@ impl Session {
         let (from, to) = UnixStream::into_split(stream);
         let console = guest.console();
         let mut session = Self {
-            guest,
+            guest: Some(guest),
             console,
             booted: false,
             from,
@@ -168,7 +172,9 @@ impl Session {
     pub(super) async fn end(self) {
         let Self { guest, folder, shelf, .. } = self;
         shelf.close().await;
-        if let Err(error) = guest.stop().await {
+        if let Some(guest) = guest
+            && let Err(error) = guest.stop().await
+        {
             tracing::warn!(%error, "a machine was not ended");
         }
         sweep_one(&folder);
@@ -294,8 +300,11 @@ impl Session {
         match error {
             WireError::Closed(_) => {
                 // Its channel closes when QEMU ends, or when the program in it does; the latter switches the machine off.
-                let said = timeout(Duration::from_secs(30), self.guest.ended()).await;
-                let said = said.unwrap_or_else(|_| error.to_string());
+                let said = match &mut self.guest {
+                    Some(guest) => timeout(ENDS, guest.ended()).await.ok(),
+                    None => None,
+                };
+                let said = said.unwrap_or_else(|| error.to_string());
                 self.broken(format!("it ended by itself: {}", text::clean(&said))).await
             }
             other => self.broken(other.to_string()).await,
@@ -343,36 +352,5 @@ fn plain_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_a_machine_says_of_the_runner_counts_for_nothing() {
-        let said = json!({
-            "how": "done", "what": {"residue": []},
-            "runner": {"harness": {"version": "9.9.9"}, "ipvs": true, "ground": "own"},
-            "pressure": "none at all",
-        });
-        let told = vouched(said, Meanwhile::begin()).await;
-        assert_eq!(told["what"], json!({"residue": []}));
-        assert_eq!(told["runner"]["ground"], "machine");
-        assert_eq!(told["runner"]["ipvs"], true, "it is the machine's kernel that has it");
-        assert_eq!(told["runner"]["harness"]["version"], env!("CARGO_PKG_VERSION"));
-        assert!(told.get("pressure").is_none_or(Value::is_object), "{told}");
-    }
-
-    #[test]
-    fn a_file_s_name_is_no_path() {
-        for (said, kept) in [
-            ("functional-look.log", "functional-look.log"),
-            ("../../etc/passwd", "-..-etc-passwd"),
-            (".bashrc", "bashrc"),
-            ("a\nb", "a-b"),
-            ("", "file"),
-        ] {
-            assert_eq!(plain_name(said), kept);
-        }
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;
