@@ -146,14 +146,16 @@ pub(crate) async fn work(settings: &Settings, client: &Client, grant: &Grant, ag
         return;
     };
     let bundles = FromControlPlane { client: client.clone(), token: grant.token.clone() };
-    let bench = RecipeBench::new(recipes.settings.clone()).with_bundles(Arc::new(bundles));
+    let bundles: Arc<dyn Bundles> = Arc::new(bundles);
+    let bench = RecipeBench::new(recipes.settings.clone()).with_bundles(Arc::clone(&bundles));
     let bench = Arc::new(bench);
     let Ok(busy) = Arc::clone(&recipes.busy).acquire_owned().await else {
         warn!(run.number = grant.number, "this runner is about to end");
         return;
     };
     let machine = recipes.machines.clone();
-    let machine = machine.map(|machines| Arc::new(MachineBench::new(machines, recipes.settings.clone())));
+    let machine = machine
+        .map(|machines| Arc::new(MachineBench::new(machines, recipes.settings.clone(), Some(bundles))));
     let collector = Arc::new(AppRecipes { bench: Arc::clone(&bench), machine: machine.clone(), _busy: busy });
     as_agent::work(settings, &recipes.clock, grant, agent, collector).await;
     if let Some(machine) = machine {

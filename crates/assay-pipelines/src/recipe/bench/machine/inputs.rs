@@ -10,24 +10,32 @@ use crate::recipe::RecipeSpec;
 
 /// Where the disk is unpacked in the machine.
 pub(super) const INPUTS: &str = "/var/lib/assay/inputs";
+/// A recipe that comes as one, on the disk.
+pub(super) const BUNDLE: &str = "source.bundle";
 /// The most that the copies may have together, in bytes.
 const MOST: u64 = 2 << 30;
 /// The most files.
 const FILES: u64 = 200_000;
 
-/// Writes the disk, and says what is tested as the machine sees it.
+/// Writes the disk, and says what is tested as the machine sees it. A bundle goes in as it is: what a stranger has packed is
+/// unpacked in there.
 ///
 /// # Errors
 /// Why it was not written, for people.
-pub(super) fn write(spec: &RecipeSpec, disk: &Path) -> Result<RecipeSpec, String> {
+pub(super) fn write(spec: &RecipeSpec, bundle: Option<&Path>, disk: &Path) -> Result<RecipeSpec, String> {
     let failed = |error: io::Error| format!("copying the recipe for the machine: {error}");
     let mut packing =
         Packing { builder: tar::Builder::new(File::create(disk).map_err(failed)?), bytes: 0, files: 0 };
     // A link stays one, and leads wherever it leads in there.
     packing.builder.follow_symlinks(false);
     let mut inside = spec.clone();
-    inside.folder = packing.add(&spec.folder, "recipe").map_err(failed)?;
-    if let Some(tests) = &spec.tests {
+    if let Some(bundle) = bundle {
+        packing.count(bundle.metadata().map_err(failed)?.len()).map_err(failed)?;
+        packing.builder.append_path_with_name(bundle, BUNDLE).map_err(failed)?;
+    } else {
+        inside.folder = packing.add(&spec.folder, "recipe").map_err(failed)?;
+    }
+    if let Some(tests) = spec.tests.as_ref().filter(|_| bundle.is_none()) {
         inside.tests = Some(match tests.strip_prefix(&spec.folder) {
             Ok(place) => inside.folder.join(place),
             Err(_) => packing.add(tests, "tests").map_err(failed)?,
@@ -109,6 +117,7 @@ mod tests {
             name: "shop".to_owned(),
             folder: folder.to_owned(),
             commit: None,
+            source: None,
             tests: None,
             settings: Settings::default(),
             manifest: Manifest::of(&Customisation::default(), &Redactor::default()),
@@ -132,13 +141,13 @@ mod tests {
         std::os::unix::fs::symlink("/etc/shadow", recipe.join("link")).unwrap();
         let disk = all.path().join("inputs.tar");
         let mut spec = spec(&recipe);
-        let inside = write(&spec, &disk).unwrap();
+        let inside = write(&spec, None, &disk).unwrap();
         assert_eq!(inside.folder, Path::new(INPUTS).join("recipe"));
         assert!(inside.tests.is_none() && inside.asked.images.is_empty());
         spec.tests = Some(recipe.join("tests"));
-        assert_eq!(write(&spec, &disk).unwrap().tests, Some(Path::new(INPUTS).join("recipe/tests")));
+        assert_eq!(write(&spec, None, &disk).unwrap().tests, Some(Path::new(INPUTS).join("recipe/tests")));
         spec.tests = Some(tests);
-        assert_eq!(write(&spec, &disk).unwrap().tests, Some(Path::new(INPUTS).join("tests")));
+        assert_eq!(write(&spec, None, &disk).unwrap().tests, Some(Path::new(INPUTS).join("tests")));
         let mut archive = tar::Archive::new(File::open(&disk).unwrap());
         let told = archive.entries().unwrap().map(|entry| {
             let entry = entry.unwrap();
@@ -161,11 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_goes_in_as_it_is() {
+        let all = tempfile::tempdir().unwrap();
+        let (bundle, disk) = (all.path().join(BUNDLE), all.path().join("inputs.tar"));
+        std::fs::write(&bundle, "# v2 git bundle").unwrap();
+        write(&spec(Path::new("/not/there")), Some(&bundle), &disk).unwrap();
+        let mut archive = tar::Archive::new(File::open(&disk).unwrap());
+        let names: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        assert_eq!(names, [Path::new(BUNDLE)]);
+    }
+
+    #[test]
     fn what_is_too_large_is_named() {
         let all = tempfile::tempdir().unwrap();
         File::create(all.path().join("big")).unwrap().set_len(MOST + 1).unwrap();
         let disk = tempfile::NamedTempFile::new().unwrap();
-        let why = write(&spec(all.path()), disk.path()).unwrap_err();
+        let why = write(&spec(all.path()), None, disk.path()).unwrap_err();
         assert!(why.contains("more than 2048 MiB"), "{why}");
     }
 }

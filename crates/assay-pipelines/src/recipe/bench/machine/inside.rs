@@ -13,7 +13,10 @@ use assay_qemu::GUEST_CHANNEL;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
-use super::super::{Brought, GivenImage, ImageGiver, RecipeBench, RecipeBenchSettings, Warm};
+use crate::recipe::Source;
+
+use super::super::{Brought, Bundles, GivenImage, ImageGiver, RecipeBench, RecipeBenchSettings, Warm};
+use super::inputs::{BUNDLE, INPUTS};
 use super::wire::{Ask, Frame, ImageAnswer, LONGEST_PIECE, Told, WantedImage, WireError};
 
 /// Where the kernel lists the channels.
@@ -67,6 +70,7 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
         shared_swarm: None,
         outside: Some(Arc::new(outside)),
     });
+    let bench = bench.with_bundles(Arc::new(OnTheDisk));
     voice.say(&Told::Up)?;
     while let Some(Ask::Collect { run, stage, spec }) = asked.recv().await {
         room.store(u64::MAX, Ordering::Relaxed);
@@ -186,6 +190,18 @@ impl ImageGiver for Outside {
             }
             Ok(Ok(GivenImage { archive, from: found.from, digests: found.digests, fetched: found.fetched }))
         })
+    }
+}
+
+/// The bundle that the runner has put onto the disk of the recipe.
+struct OnTheDisk;
+
+impl Bundles for OnTheDisk {
+    fn fetch<'a>(&'a self, _source: &'a Source, to: &'a Path) -> BoxFuture<'a, Result<(), String>> {
+        let from = Path::new(INPUTS).join(BUNDLE);
+        let copied = std::fs::copy(&from, to).map(drop);
+        let copied = copied.map_err(|error| format!("{}: {error}", from.display()));
+        Box::pin(std::future::ready(copied))
     }
 }
 

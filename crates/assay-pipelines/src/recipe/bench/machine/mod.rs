@@ -16,6 +16,7 @@ mod session;
 mod wire;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_model::{RunId, StageName};
@@ -26,7 +27,7 @@ use tokio::sync::Mutex;
 
 use self::images::Shelf;
 use self::session::Session;
-use super::{Brought, RecipeBenchSettings, RecipeSpec, STAGES, given_up};
+use super::{Brought, Bundles, RecipeBenchSettings, RecipeSpec, STAGES, given_up};
 
 pub use self::inside::serve as serve_inside;
 pub use self::wire::WantedImage;
@@ -119,6 +120,8 @@ pub struct MachineBench {
     settings: MachineSettings,
     /// Where images come from.
     beside: RecipeBenchSettings,
+    /// Where recipes come from that come as bundles.
+    bundles: Option<Arc<dyn Bundles>>,
     held: Mutex<Held>,
 }
 
@@ -130,9 +133,13 @@ struct Held {
 }
 
 impl MachineBench {
-    /// A bench whose machine is not started yet; images come from where those of other runs do.
-    pub fn new(settings: MachineSettings, beside: RecipeBenchSettings) -> Self {
-        Self { settings, beside, held: Mutex::default() }
+    /// A bench whose machine is not started yet; images and bundles come from where those of other runs do.
+    pub fn new(
+        settings: MachineSettings,
+        beside: RecipeBenchSettings,
+        bundles: Option<Arc<dyn Bundles>>,
+    ) -> Self {
+        Self { settings, beside, bundles, held: Mutex::default() }
     }
 
     /// Collects a stage's evidence. The first stage starts the machine.
@@ -209,8 +216,21 @@ impl MachineBench {
             tempfile::Builder::new().prefix(RUN).tempdir_in(&self.settings.folder).map_err(failed)?;
         // QEMU may still be ending in it: whoever sweeps sees that nobody owns it.
         folder.disable_cleanup(true);
+        let bundle = match (&spec.source, &self.bundles) {
+            (None, _) => None,
+            (Some(source), Some(bundles)) => {
+                progress("bringing the recipe");
+                let bundle = folder.path().join(inputs::BUNDLE);
+                bundles.fetch(source, &bundle).await?;
+                Some(bundle)
+            }
+            (Some(_), None) => {
+                return Err("the recipe comes as a bundle, and nobody here brings bundles".to_owned());
+            }
+        };
         let shelf = Shelf::new(spec, &self.beside, folder.path(), self.settings.disk_mib << 20)?;
-        let booted = Session::boot(&self.settings, &accel, run, spec, folder.path(), shelf, progress).await;
+        let what = (spec, bundle);
+        let booted = Session::boot(&self.settings, &accel, run, what, folder.path(), shelf, progress).await;
         if booted.is_err() {
             sweep_one(folder.path());
         }

@@ -68,12 +68,12 @@ pub(super) struct Broken {
 }
 
 impl Session {
-    /// Boots it and waits until it can be asked.
+    /// Boots it and waits until it can be asked. The recipe may be in a bundle.
     pub(super) async fn boot(
         settings: &MachineSettings,
         accel: &Accel,
         run: RunId,
-        spec: &RecipeSpec,
+        (spec, bundle): (&RecipeSpec, Option<PathBuf>),
         folder: &Path,
         shelf: Shelf,
         tell: &(dyn Fn(&str) + Sync),
@@ -82,7 +82,7 @@ impl Session {
         let (from, disk) = (spec.clone(), folder.join(INPUTS));
         let packed = {
             let disk = disk.clone();
-            tokio::task::spawn_blocking(move || inputs::write(&from, &disk)).await
+            tokio::task::spawn_blocking(move || inputs::write(&from, bundle.as_deref(), &disk)).await
         };
         let spec = packed.map_err(|error| error.to_string())??;
         let made = File::create(folder.join(SCRATCH)).and_then(|file| file.set_len(settings.disk_mib << 20));

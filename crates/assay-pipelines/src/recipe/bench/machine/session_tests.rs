@@ -16,6 +16,7 @@ fn spec() -> RecipeSpec {
         name: "shop".to_owned(),
         folder: "/var/lib/assay/inputs/recipe".into(),
         commit: None,
+        source: None,
         tests: None,
         settings: Settings::default(),
         manifest: Manifest::of(&Customisation::default(), &Redactor::default()),
