@@ -40,7 +40,7 @@ pub use disk::{DiskRule, Struck, serve_disk};
 pub use error::QemuError;
 pub use fault::{DimmFault, DiskFault, Fault, NicFault, SmbiosFault};
 pub use file::LabMachine;
-pub use guest::{Console as GuestConsole, GUEST_CHANNEL, Guest, GuestDisk, GuestSpec};
+pub use guest::{Console as GuestConsole, GUEST_CHANNEL, Guest, GuestDisk, GuestFolder, GuestSpec};
 pub use inject::{Injected, Injection};
 pub use lab::{Lab, LabConfig, Status};
 pub use machine::{Dimm, Disk, DiskBus, Firmware, Machine, Nic, NicModel, PowerOn, Smbios, TestBench};

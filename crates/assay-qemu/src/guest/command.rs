@@ -92,7 +92,6 @@ mod tests {
     fn spec() -> GuestSpec {
         GuestSpec {
             name: "run, 7".to_owned(),
-            folder: "/srv/machines/run-a".into(),
             kernel: "/srv/image/vmlinuz".into(),
             initrd: "/srv/image/base.initrd".into(),
             arguments: "quiet".to_owned(),

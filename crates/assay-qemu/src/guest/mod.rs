@@ -46,8 +46,6 @@ const COMMAND: &str = "qemu-command.txt";
 pub struct GuestSpec {
     /// For people and for QEMU's process list.
     pub name: String,
-    /// A folder of its own, which is there: the sockets, and all disks that it may write on.
-    pub folder: PathBuf,
     /// The kernel.
     pub kernel: PathBuf,
     /// Its initrd.
@@ -71,6 +69,33 @@ pub enum GuestDisk {
     Scratch(String),
 }
 
+/// A folder of a guest's own: the socket, and all disks that it may write on. It is somebody's for as long as this lives, and then
+/// [`Guest::sweep`]'s.
+#[derive(Debug)]
+pub struct GuestFolder {
+    path: PathBuf,
+    owner: File,
+}
+
+impl GuestFolder {
+    /// Takes a folder that is there, and empty.
+    ///
+    /// # Errors
+    /// [`QemuError`] when it is somebody's, or cannot be written.
+    pub fn take(path: &Path) -> Result<Self, QemuError> {
+        let path = std::path::absolute(path).map_err(io_error("using", path))?;
+        let lock = path.join(OWNER);
+        let owner = File::create_new(&lock).map_err(io_error("making", &lock))?;
+        owner.lock().map_err(io_error("locking", &lock))?;
+        Ok(Self { path, owner })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// A guest that runs. Dropping it kills QEMU and leaves the folder to [`Guest::sweep`].
 #[derive(Debug)]
 pub struct Guest {
@@ -86,9 +111,12 @@ impl Guest {
     ///
     /// # Errors
     /// [`QemuError`] with QEMU's own words when it does not come up.
-    pub async fn start(spec: &GuestSpec, accel: &Accel) -> Result<(Self, UnixStream), QemuError> {
-        let folder = std::path::absolute(&spec.folder).map_err(io_error("using", &spec.folder))?;
-        let owner = own(&folder)?;
+    pub async fn start(
+        spec: &GuestSpec,
+        folder: GuestFolder,
+        accel: &Accel,
+    ) -> Result<(Self, UnixStream), QemuError> {
+        let GuestFolder { path: folder, owner } = folder;
         let channel = folder.join(CHANNEL);
         if channel.as_os_str().len() > SOCKET_PATH {
             return Err(QemuError::Invalid {
@@ -228,14 +256,6 @@ impl Console {
     }
 }
 
-/// Takes the lock of a guest's folder.
-fn own(folder: &Path) -> Result<File, QemuError> {
-    let path = folder.join(OWNER);
-    let owner = File::create_new(&path).map_err(io_error("making", &path))?;
-    owner.lock().map_err(io_error("locking", &path))?;
-    Ok(owner)
-}
-
 async fn listen(mut lines: mpsc::Receiver<Line>, console: Console) {
     while let Some(line) = lines.recv().await {
         console.push(line);
@@ -268,8 +288,9 @@ mod tests {
         let all = tempfile::tempdir().expect("a folder");
         let folder = all.path().join("run-1");
         std::fs::create_dir(&folder).expect("made");
-        let owner = own(&folder).expect("locked");
-        assert!(own(&folder).is_err(), "it has an owner");
+        let owner = GuestFolder::take(&folder).expect("locked");
+        std::fs::write(owner.path().join("disk"), "").expect("written");
+        assert!(GuestFolder::take(&folder).is_err(), "it has an owner");
         assert!(!Guest::sweep(&folder).expect("looked"), "somebody works in it");
         drop(owner);
         assert!(Guest::sweep(&folder).expect("swept"));

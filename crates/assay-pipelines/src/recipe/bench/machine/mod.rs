@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use assay_model::{RunId, StageName};
 use assay_process::find_program;
-use assay_qemu::{AccelProbe, Guest};
+use assay_qemu::{AccelProbe, Guest, GuestFolder};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -208,14 +208,32 @@ impl MachineBench {
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Session, String> {
         self.settings.check()?;
-        let accel = AccelProbe::new(self.settings.accel.clone()).accel().await;
-        let accel = accel.map_err(|error| error.to_string())?;
         let failed = |error| format!("{}: {error}", self.settings.folder.display());
         std::fs::create_dir_all(&self.settings.folder).map_err(failed)?;
-        let mut folder =
+        let folder =
             tempfile::Builder::new().prefix(RUN).tempdir_in(&self.settings.folder).map_err(failed)?;
-        // QEMU may still be ending in it: whoever sweeps sees that nobody owns it.
-        folder.disable_cleanup(true);
+        // QEMU may still be ending in it when this is over: whoever sweeps sees that nobody owns it.
+        let path = folder.keep();
+        let owned = GuestFolder::take(&path).map_err(|error| error.to_string());
+        let booted = match owned {
+            Ok(owned) => self.boot(owned, run, spec, progress).await,
+            Err(why) => Err(why),
+        };
+        if booted.is_err() {
+            sweep_one(&path);
+        }
+        booted
+    }
+
+    async fn boot(
+        &self,
+        folder: GuestFolder,
+        run: RunId,
+        spec: &RecipeSpec,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Session, String> {
+        let accel = AccelProbe::new(self.settings.accel.clone()).accel().await;
+        let accel = accel.map_err(|error| error.to_string())?;
         let bundle = match (&spec.source, &self.bundles) {
             (None, _) => None,
             (Some(source), Some(bundles)) => {
@@ -229,12 +247,7 @@ impl MachineBench {
             }
         };
         let shelf = Shelf::new(spec, &self.beside, folder.path(), self.settings.disk_mib << 20)?;
-        let what = (spec, bundle);
-        let booted = Session::boot(&self.settings, &accel, run, what, folder.path(), shelf, progress).await;
-        if booted.is_err() {
-            sweep_one(folder.path());
-        }
-        booted
+        Session::boot(&self.settings, &accel, run, (spec, bundle), folder, shelf, progress).await
     }
 }
 

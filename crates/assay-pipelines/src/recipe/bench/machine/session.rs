@@ -1,11 +1,11 @@
 //! A machine at work, as the runner sees it: booted, asked, listened to, thrown away.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use assay_model::{RunId, StageName, text};
-use assay_qemu::{Accel, Guest, GuestConsole, GuestDisk, GuestSpec};
+use assay_qemu::{Accel, Guest, GuestConsole, GuestDisk, GuestFolder, GuestSpec};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -74,22 +74,22 @@ impl Session {
         accel: &Accel,
         run: RunId,
         (spec, bundle): (&RecipeSpec, Option<PathBuf>),
-        folder: &Path,
+        folder: GuestFolder,
         shelf: Shelf,
         tell: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, String> {
         tell("copying the recipe for the machine");
-        let (from, disk) = (spec.clone(), folder.join(INPUTS));
+        let at = folder.path().to_owned();
+        let (from, disk) = (spec.clone(), at.join(INPUTS));
         let packed = {
             let disk = disk.clone();
             tokio::task::spawn_blocking(move || inputs::write(&from, bundle.as_deref(), &disk)).await
         };
         let spec = packed.map_err(|error| error.to_string())??;
-        let made = File::create(folder.join(SCRATCH)).and_then(|file| file.set_len(settings.disk_mib << 20));
+        let made = File::create(at.join(SCRATCH)).and_then(|file| file.set_len(settings.disk_mib << 20));
         made.map_err(|error| format!("the machine's disk: {error}"))?;
         let guest = GuestSpec {
             name: format!("assay-{run}"),
-            folder: folder.to_owned(),
             kernel: settings.image.join("vmlinuz"),
             initrd: settings.image.join("base.initrd"),
             arguments: "quiet loglevel=4".to_owned(),
@@ -106,7 +106,7 @@ impl Session {
             Accel::Kvm => "on the processor",
             Accel::Tcg { .. } => "software emulation",
         };
-        let (guest, stream) = Guest::start(&guest, accel).await.map_err(|error| error.to_string())?;
+        let (guest, stream) = Guest::start(&guest, folder, accel).await.map_err(|error| error.to_string())?;
         let (from, to) = UnixStream::into_split(stream);
         let console = guest.console();
         let mut session = Self {
@@ -118,7 +118,7 @@ impl Session {
             spec,
             shelf,
             asked_for: 0,
-            folder: folder.to_owned(),
+            folder: at,
             how,
         };
         match session.until_up(settings.boot, tell).await {

@@ -1,5 +1,6 @@
 //! A machine that is played: how it is listened to, and what becomes of one that says what it should not.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use assay_recipe::customise::{Customisation, Manifest, Redactor};
