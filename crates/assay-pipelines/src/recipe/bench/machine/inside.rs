@@ -13,11 +13,10 @@ use assay_qemu::GUEST_CHANNEL;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::recipe::Source;
-
 use super::super::{Brought, Bundles, GivenImage, ImageGiver, RecipeBench, RecipeBenchSettings, Warm};
 use super::inputs::{BUNDLE, INPUTS};
 use super::wire::{Ask, Frame, ImageAnswer, LONGEST_PIECE, Told, WantedImage, WireError};
+use crate::recipe::Source;
 
 /// Where the kernel lists the channels.
 const PORTS: &str = "/sys/class/virtio-ports";
@@ -43,12 +42,6 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
     thread::spawn(move || speak(port, &said));
     let listener = thread::spawn(move || listen(again, &asks, &pieces));
     let voice = Voice(say);
-    let heart = voice.clone();
-    thread::spawn(move || {
-        while heart.say(&Told::Alive).is_ok() {
-            thread::sleep(BEAT);
-        }
-    });
     let room = Arc::new(AtomicU64::new(u64::MAX));
     let (lowest, disk) = (Arc::clone(&room), folder.to_owned());
     thread::spawn(move || {
@@ -71,7 +64,14 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
         outside: Some(Arc::new(outside)),
     });
     let bench = bench.with_bundles(Arc::new(OnTheDisk));
+    // That it is up is the first that is heard of it.
     voice.say(&Told::Up)?;
+    let heart = voice.clone();
+    thread::spawn(move || {
+        while heart.say(&Told::Alive).is_ok() {
+            thread::sleep(BEAT);
+        }
+    });
     while let Some(Ask::Collect { run, stage, spec }) = asked.recv().await {
         room.store(u64::MAX, Ordering::Relaxed);
         let progress = |words: &str| {
