@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::local;
 use crate::place;
+use crate::ui;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GuestArgs {
@@ -63,7 +64,7 @@ impl GuestArgs {
             Ok(_) => Ok(Some(settings)),
             Err(why) if self.guest_image.is_some() => Err(anyhow::anyhow!("{why}")),
             Err(why) => {
-                tracing::info!("no recipes of strangers are taken: {why}");
+                ui::say(&format!("no recipes of strangers are taken: {why}"));
                 Ok(None)
             }
         }
