@@ -36,7 +36,7 @@ mount -t 9p 2>&1 | grep 9p && echo "FOUND a shared folder"
 for host in 127.0.0.1 10.0.2.2 192.168.122.1 172.17.0.1; do
     curl --silent --max-time 3 --output /dev/null "http://$host:{port}/" && echo "FOUND somebody at $host"
 done
-grep -rl "Bearer\|runner.token\|credential\"" /run /var/lib/assay/inputs 2>/dev/null && echo "FOUND a credential"
+grep -rl '[B]earer\|runner[.]token\|credential["]' /run /var/lib/assay/inputs 2>/dev/null && echo "FOUND what lets somebody in"
 for disk in /dev/vda /dev/vdb; do
     echo x 2>/dev/null >"$disk" && echo "FOUND a disk to write on: $disk"
 done

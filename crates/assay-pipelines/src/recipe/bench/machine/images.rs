@@ -171,7 +171,7 @@ mod tests {
         };
         let taken = shelf.taken(&path, ImageFound::default()).await.unwrap();
         assert_eq!(taken.bytes, content.len() as u64);
-        let (mut pieces, mut read) = (taken.archive.pieces(), Vec::new());
+        let (mut pieces, mut read) = (taken.archive.pieces(), Vec::<u8>::new());
         while let Some(piece) = pieces.next().await.unwrap() {
             assert!(!piece.is_empty() && piece.len() <= LONGEST_PIECE);
             read.extend(piece);

@@ -28,7 +28,7 @@ const TAKES: Duration = Duration::from_mins(3);
 /// How long it may take to switch itself off, once the program in it has ended.
 const ENDS: Duration = Duration::from_secs(30);
 /// How often people are told how long it has been booting.
-const TICK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(5);
 /// Between two words about its progress; what comes in between is not passed on.
 const WORDS: Duration = Duration::from_millis(100);
 /// The longest of them.

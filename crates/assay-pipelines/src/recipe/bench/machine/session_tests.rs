@@ -127,7 +127,13 @@ async fn a_machine_that_is_wrong_about_its_files_is_thrown_away() {
         broken(vec![Frame::of_piece(&vec![0; LONGEST_PIECE])]).await,
         broken(vec![b"GET / HTTP/1.1\r\n".to_vec()]).await,
     ];
-    insta::assert_snapshot!(all.join("\n"));
+    insta::assert_snapshot!(all.join("\n"), @"
+    the virtual machine failed: it brings 1 files of 1099511627776 bytes together, and 512 of 134217728 are the most; its console is empty
+    the virtual machine failed: a file is longer than it was said to be; its console is empty
+    the virtual machine failed: it did not go on with a file; its console is empty
+    the virtual machine failed: it said something that is not understood (a piece of nothing); its console is empty
+    the virtual machine failed: it said something that is not understood (a frame of the kind 71); its console is empty
+    ");
 }
 
 #[tokio::test]
