@@ -73,15 +73,14 @@ impl Shelf {
             Ok(reference) => reference,
             Err(bad) => return Ok(Err(format!("{bad}"))),
         };
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => {
-                ImageCache::check().map_err(|error| {
-                    format!("no archive has the image {reference}, and registries are asked through a cache that is not installed: {error}; or give the image as an archive (--images)")
-                })?;
-                let session = cache.open().await.map_err(|error| format!("the cache of images: {error}"))?;
-                self.session.insert(session).clone()
-            }
+        let session = if let Some(session) = &self.session {
+            session.clone()
+        } else {
+            ImageCache::check().map_err(|error| {
+                format!("no archive has the image {reference}, and registries are asked through a cache that is not installed: {error}; or give the image as an archive (--images)")
+            })?;
+            let session = cache.open().await.map_err(|error| format!("the cache of images: {error}"))?;
+            self.session.insert(session).clone()
         };
         let brought = match session.bring(&reference, LIMIT).await {
             Ok(brought) => brought,

@@ -246,8 +246,8 @@ impl MachineBench {
                 return Err("the recipe comes as a bundle, and nobody here brings bundles".to_owned());
             }
         };
-        let shelf = Shelf::new(spec, &self.beside, folder.path(), self.settings.disk_mib << 20)?;
-        Session::boot(&self.settings, &accel, run, (spec, bundle), folder, shelf, progress).await
+        let images = Shelf::new(spec, &self.beside, folder.path(), self.settings.disk_mib << 20)?;
+        Session::boot(&self.settings, &accel, run, (spec, bundle), folder, images, progress).await
     }
 }
 

@@ -199,9 +199,9 @@ impl Session {
         };
         match heard.map(|frame| frame.and_then(Frame::message)) {
             Ok(Ok(Told::Up)) => Ok(began.elapsed().as_secs()),
-            Ok(Ok(_)) => Err(self.broken("it said something else than that it is up".to_owned()).await),
+            Ok(Ok(_)) => Err(self.broken("it said something else than that it is up".to_owned())),
             Ok(Err(error)) => Err(self.lost(&error).await),
-            Err(_) => Err(self.broken(format!("it was not up after {limit:?} ({how})")).await),
+            Err(_) => Err(self.broken(format!("it was not up after {limit:?} ({how})"))),
         }
     }
 
@@ -213,7 +213,7 @@ impl Session {
                 Err(error) => Err(self.lost(&error).await),
             },
             Ok(Err(error)) => Err(self.lost(&error).await),
-            Err(_) => Err(self.broken(format!("it has said nothing for {SILENCE:?}")).await),
+            Err(_) => Err(self.broken(format!("it has said nothing for {SILENCE:?}"))),
         }
     }
 
@@ -225,7 +225,7 @@ impl Session {
                 "it brings {} files of {together} bytes together, and {ARTIFACTS} of {MOST_ARTIFACTS} are the most",
                 announced.len()
             );
-            return Err(self.broken(why).await);
+            return Err(self.broken(why));
         }
         let mut files = Vec::new();
         for (name, length) in announced {
@@ -236,13 +236,13 @@ impl Session {
                     // Its heart goes on beating.
                     Ok(Ok(Frame::Message(_))) => {}
                     Ok(Ok(Frame::Piece(_))) | Err(_) => {
-                        return Err(self.broken("it did not go on with a file".to_owned()).await);
+                        return Err(self.broken("it did not go on with a file".to_owned()));
                     }
                     Ok(Err(error)) => return Err(self.lost(&error).await),
                 }
             }
             if file.len() as u64 > length {
-                return Err(self.broken("a file is longer than it was said to be".to_owned()).await);
+                return Err(self.broken("a file is longer than it was said to be".to_owned()));
             }
             files.push((plain_name(&name), file));
         }
@@ -253,7 +253,7 @@ impl Session {
     async fn hand_over(&mut self, wanted: &WantedImage, tell: &(dyn Fn(&str) + Sync)) -> Result<(), Broken> {
         self.asked_for += 1;
         if self.asked_for > IMAGES {
-            return Err(self.broken(format!("it asks for more than {IMAGES} images")).await);
+            return Err(self.broken(format!("it asks for more than {IMAGES} images")));
         }
         let reference = text::clean_to(&wanted.reference, WORDS_LENGTH);
         let (answer, archive) = match self.shelf.take(wanted).await {
@@ -284,14 +284,12 @@ impl Session {
     async fn send(&mut self, frame: Result<Vec<u8>, WireError>) -> Result<(), Broken> {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Err(self.broken(error.to_string()).await),
+            Err(error) => return Err(self.broken(error.to_string())),
         };
         match timeout(TAKES, self.to.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lost(&error.into()).await),
-            Err(_) => {
-                Err(self.broken(format!("it has taken nothing of what it was sent for {TAKES:?}")).await)
-            }
+            Err(_) => Err(self.broken(format!("it has taken nothing of what it was sent for {TAKES:?}"))),
         }
     }
 
@@ -305,14 +303,14 @@ impl Session {
                     None => None,
                 };
                 let said = said.unwrap_or_else(|| error.to_string());
-                self.broken(format!("it ended by itself: {}", text::clean(&said))).await
+                self.broken(format!("it ended by itself: {}", text::clean(&said)))
             }
-            other => self.broken(other.to_string()).await,
+            other => self.broken(other.to_string()),
         }
     }
 
     /// Something is wrong with the machine itself: with what it said last.
-    async fn broken(&mut self, why: String) -> Broken {
+    fn broken(&self, why: String) -> Broken {
         let words = self.console.last_words();
         let words: Vec<String> = words.iter().map(|line| text::clean_to(line, WORDS_LENGTH)).collect();
         let console = if words.is_empty() {
