@@ -273,9 +273,7 @@ impl Session {
                 Ok(None) => return Ok(()),
                 // The machine waits for the rest of it, and there is none.
                 Err(error) => {
-                    return Err(self
-                        .broken(format!("the archive of {reference} cannot be read: {error}"))
-                        .await);
+                    return Err(self.broken(format!("the archive of {reference} cannot be read: {error}")));
                 }
             }
         }
