@@ -308,7 +308,7 @@ impl Session {
     }
 
     /// Something is wrong with the machine itself: with what it said last.
-    fn broken(&self, why: String) -> Broken {
+    fn broken(&self, mut why: String) -> Broken {
         let words = self.console.last_words();
         let words: Vec<String> = words.iter().map(|line| text::clean_to(line, WORDS_LENGTH)).collect();
         let console = if words.is_empty() {
@@ -316,7 +316,10 @@ impl Session {
         } else {
             format!("the end of its console: {}", words.join(" | "))
         };
-        Broken { why: format!("the virtual machine failed: {why}; {console}"), is_gone: true }
+        why.insert_str(0, "the virtual machine failed: ");
+        why.push_str("; ");
+        why.push_str(&console);
+        Broken { why, is_gone: true }
     }
 }
 
