@@ -15,45 +15,39 @@ use crate::ui;
 pub(crate) struct GuestArgs {
     /// The folder with the guest image, for recipes that are tested in a virtual machine [default: that of this machine's data folder,
     /// or else target/guest-image].
-    #[arg(long, value_name = "FOLDER", env = "ASSAY_GUEST_IMAGE")]
-    guest_image: Option<PathBuf>,
+    #[arg(long = "guest-image", id = "guest_image", value_name = "FOLDER", env = "ASSAY_GUEST_IMAGE")]
+    image: Option<PathBuf>,
     /// Memory of such a machine, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u32).range(1024..))]
-    guest_memory: u32,
+    #[arg(long = "guest-memory", id = "guest_memory", value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u32).range(1024..))]
+    memory: u32,
     /// Its processors.
-    #[arg(long, value_name = "N", default_value_t = CPUS, value_parser = clap::value_parser!(u16).range(1..=255))]
-    guest_cpus: u16,
+    #[arg(long = "guest-cpus", id = "guest_cpus", value_name = "N", default_value_t = CPUS, value_parser = clap::value_parser!(u16).range(1..=255))]
+    cpus: u16,
     /// Its disk, for images and volumes, in MiB; it takes that much room only where it is written.
-    #[arg(long, value_name = "MIB", default_value_t = DISK_MIB, value_parser = clap::value_parser!(u64).range(1024..))]
-    guest_disk: u64,
+    #[arg(long = "guest-disk", id = "guest_disk", value_name = "MIB", default_value_t = DISK_MIB, value_parser = clap::value_parser!(u64).range(1024..))]
+    disk: u64,
     /// How many seconds it may take to boot.
-    #[arg(long, value_name = "SECONDS", default_value_t = BOOT.as_secs(), value_parser = clap::value_parser!(u64).range(10..))]
-    guest_boot: u64,
+    #[arg(long = "guest-boot", id = "guest_boot", value_name = "SECONDS", default_value_t = BOOT.as_secs(), value_parser = clap::value_parser!(u64).range(10..))]
+    boot: u64,
 }
 
 impl GuestArgs {
     /// Machines with this image, and everything else as it is by default.
-    pub(crate) fn with(guest_image: Option<PathBuf>) -> Self {
-        Self {
-            guest_image,
-            guest_memory: MEMORY_MIB,
-            guest_cpus: CPUS,
-            guest_disk: DISK_MIB,
-            guest_boot: BOOT.as_secs(),
-        }
+    pub(crate) fn with(image: Option<PathBuf>) -> Self {
+        Self { image, memory: MEMORY_MIB, cpus: CPUS, disk: DISK_MIB, boot: BOOT.as_secs() }
     }
 
     /// Machines in a folder of the runner's.
     pub(crate) fn settings(&self, state: &Path) -> Result<MachineSettings> {
         Ok(MachineSettings {
-            image: image(self.guest_image.clone()),
+            image: image(self.image.clone()),
             folder: state.join("machines"),
             program: std::env::current_exe().context("finding this program")?,
             accel: local::cache()?.join("accel.json"),
-            cpus: self.guest_cpus,
-            memory_mib: self.guest_memory,
-            disk_mib: self.guest_disk,
-            boot: Duration::from_secs(self.guest_boot),
+            cpus: self.cpus,
+            memory_mib: self.memory,
+            disk_mib: self.disk,
+            boot: Duration::from_secs(self.boot),
         })
     }
 
@@ -62,7 +56,7 @@ impl GuestArgs {
         let settings = self.settings(state)?;
         match settings.check() {
             Ok(_) => Ok(Some(settings)),
-            Err(why) if self.guest_image.is_some() => Err(anyhow::anyhow!("{why}")),
+            Err(why) if self.image.is_some() => Err(anyhow::anyhow!("{why}")),
             Err(why) => {
                 ui::say(&format!("no recipes of strangers are taken: {why}"));
                 Ok(None)

@@ -15,7 +15,7 @@ pub(crate) struct Inside {
 
 impl Inside {
     pub(crate) async fn run(self) -> Result<Exit> {
-        assay_runner::serve_inside(&self.folder).await.map_err(anyhow::Error::msg)?;
+        Box::pin(assay_runner::serve_inside(&self.folder)).await.map_err(anyhow::Error::msg)?;
         Ok(Exit::Ok)
     }
 }
