@@ -45,6 +45,8 @@ enum Chore {
     Providers(providers::Providers),
     /// Builds and checks the netbooted live image.
     LiveImage(live_image::LiveImage),
+    /// Builds the system of the virtual machines that strangers' recipes are tested in.
+    GuestImage(live_image::GuestImage),
     /// Writes the JSON schemas of what Assay reads and writes.
     Schemas(schemas::Schemas),
     /// Simulates the queue and writes the page about it, docs/reference/scheduler.md; a test holds it against the simulator.
@@ -73,6 +75,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Assets(options) => assets::run(&options),
         Chore::Providers(options) => providers::run(&options),
         Chore::LiveImage(options) => live_image::run(&options),
+        Chore::GuestImage(options) => live_image::run_guest(&options),
         Chore::Schemas(options) => schemas::run(&options),
         Chore::Scheduler => scheduler::run(),
         Chore::Bench(options) => bench::run(&options),

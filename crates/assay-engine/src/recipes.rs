@@ -6,7 +6,7 @@ use assay_model::event::{EventBody, RunCreated, Target};
 use assay_model::host::order::RunOptions;
 use assay_model::{Asked, Pipeline, RunId, RunView, TargetId};
 use assay_pipelines::recipe::harness::Harness;
-use assay_pipelines::recipe::{self, RecipeSpec, Source};
+use assay_pipelines::recipe::{self, Isolation, RecipeSpec, Source};
 use assay_store::Changes;
 use serde_json::{Value, json};
 
@@ -15,6 +15,13 @@ use crate::{Engine, EngineError};
 
 /// The power method of runs that a runner does with Docker daemons of its own.
 pub const SWARM: &str = "swarm";
+/// The power method of those that a runner does in a virtual machine. A runner that does not know it never gets one: it would take a
+/// stranger's recipe for any other.
+pub const MACHINE: &str = "machine";
+/// What such a machine has of memory where a recipe does not say that it needs more, in MiB.
+const MACHINE_MEM_MIB: u64 = 3072;
+/// The switch in the manifest that says so.
+const IN_VM: &str = "in_vm";
 
 /// The artifact that the recipe came as.
 pub const SOURCE: &str = "source.bundle";
@@ -64,7 +71,17 @@ impl Engine {
                 needs[pool] = json!(n);
             }
         }
-        let mut power = json!({ "method": SWARM, "needs": needs });
+        let method = match spec.isolation {
+            Isolation::Namespaces => SWARM,
+            Isolation::Machine => MACHINE,
+        };
+        if spec.isolation == Isolation::Machine {
+            needs["mem_mib"] = json!(needs["mem_mib"].as_u64().unwrap_or_default().max(MACHINE_MEM_MIB));
+            if !spec.manifest.switches.iter().any(|switch| switch == IN_VM) {
+                spec.manifest.switches.push(IN_VM.to_owned());
+            }
+        }
+        let mut power = json!({ "method": method, "needs": needs });
         if let Some(runner) = runner {
             power["runner"] = Value::String(runner);
         }

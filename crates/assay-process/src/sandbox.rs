@@ -65,6 +65,8 @@ enum What {
     Read(PathBuf),
     /// One to be written as well.
     Write(PathBuf),
+    /// A device.
+    Device(PathBuf),
     /// An empty folder in place of what is there, read-only in the end.
     Hidden,
     /// An empty file in place of what is there.
@@ -115,6 +117,14 @@ impl Sandbox {
     #[must_use]
     pub fn write(mut self, path: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
         self.mount(at, What::Write(path.into()));
+        self
+    }
+
+    /// Shows a device of this machine's, to be used: whoever is in there may do with it what it lets user 0 do.
+    #[must_use]
+    pub fn device(mut self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.mount(path.clone(), What::Device(path));
         self
     }
 
@@ -186,6 +196,7 @@ impl Sandbox {
             command = match what {
                 What::Read(path) => command.arg("--ro-bind").arg(path).arg(at),
                 What::Write(path) => command.arg("--bind").arg(path).arg(at),
+                What::Device(path) => command.arg("--dev-bind").arg(path).arg(at),
                 What::Hidden => {
                     command.args(["--perms", "0755", "--size", &HIDING.to_string(), "--tmpfs"]).arg(at)
                 }

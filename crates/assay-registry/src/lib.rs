@@ -12,6 +12,7 @@
 //!
 //! This crate knows nothing of Docker daemons, runs or recipes. Reading order: `cache`, `bring`, `upstream`, `store`, `window`.
 
+mod archive;
 mod bring;
 mod cache;
 mod credentials;

@@ -29,7 +29,9 @@ use assay_netboot::{NetbootError, RelayError};
 use assay_qemu::QemuError;
 
 pub use assay_pipelines::image::bench::BenchSettings;
-pub use assay_pipelines::recipe::bench::{RecipeBenchSettings, Warm};
+pub use assay_pipelines::recipe::bench::{
+    BOOT, CPUS, DISK_MIB, MEMORY_MIB, MachineSettings, RecipeBenchSettings, Warm, serve_inside,
+};
 pub use capacity::{BadSlots, Slots, capacity};
 pub use recipes::{Recipes, can_share, can_test_recipes, try_recipes};
 

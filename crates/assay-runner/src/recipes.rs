@@ -8,9 +8,10 @@ use assay_agent::{Collector, Evidence, Identity, Readings, Task};
 use assay_api::runner::{AgentGrant, Grant};
 use assay_model::Clock;
 use assay_pipelines::recipe::bench::{
-    Bundles, RecipeBench, RecipeBenchSettings, check_shared, sweep, sweep_shared,
+    Bundles, MachineBench, MachineSettings, RecipeBench, RecipeBenchSettings, check_shared, sweep,
+    sweep_machines, sweep_shared,
 };
-use assay_pipelines::recipe::{RecipeSpec, Source};
+use assay_pipelines::recipe::{Isolation, RecipeSpec, Source};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{info, warn};
@@ -20,11 +21,15 @@ use crate::{Settings, as_agent};
 
 /// The method by which a runner is known that can do it.
 pub(crate) const METHOD: &str = "swarm";
+/// The method by which one is known that can do it in a virtual machine, for what strangers send.
+pub(crate) const MACHINE: &str = "machine";
 
 /// What a runner tests recipes with. Clones share it.
 #[derive(Clone)]
 pub struct Recipes {
     settings: RecipeBenchSettings,
+    /// For strangers' recipes; none where there is no image for them.
+    machines: Option<MachineSettings>,
     clock: Arc<dyn Clock>,
     /// Benches with a stack that was left up for a look at it.
     kept: Arc<Mutex<Vec<Arc<RecipeBench>>>>,
@@ -42,7 +47,10 @@ const LETS_GO: Duration = Duration::from_secs(30);
 
 impl std::fmt::Debug for Recipes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recipes").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Recipes")
+            .field("settings", &self.settings)
+            .field("machines", &self.machines)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +82,19 @@ pub async fn can_share(socket: &Path) -> Result<bool, String> {
 impl Recipes {
     /// With these benches, and nothing on them.
     pub fn new(settings: RecipeBenchSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, clock, kept: Arc::default(), busy: Arc::new(Semaphore::new(BUSY as usize)) }
+        let busy = Arc::new(Semaphore::new(BUSY as usize));
+        Self { settings, machines: None, clock, kept: Arc::default(), busy }
+    }
+
+    /// With machines for strangers' recipes.
+    #[must_use]
+    pub fn with_machines(self, machines: Option<MachineSettings>) -> Self {
+        Self { machines, ..self }
+    }
+
+    /// Whether it takes strangers' recipes.
+    pub(crate) fn has_machines(&self) -> bool {
+        self.machines.is_some()
     }
 
     /// The folder of its benches.
@@ -96,6 +116,12 @@ impl Recipes {
             match told {
                 Ok(folder) => info!("took away what an earlier run had left: {}", folder.display()),
                 Err(why) => warn!("an earlier run's daemon cannot be taken away: {why}"),
+            }
+        }
+        for told in self.machines.iter().flat_map(|machines| sweep_machines(&machines.folder)) {
+            match told {
+                Ok(folder) => info!("took away an earlier run's machine: {}", folder.display()),
+                Err(why) => warn!("an earlier run's machine cannot be taken away: {why}"),
             }
         }
         let Some(socket) = &self.settings.shared_swarm else { return };
@@ -120,14 +146,21 @@ pub(crate) async fn work(settings: &Settings, client: &Client, grant: &Grant, ag
         return;
     };
     let bundles = FromControlPlane { client: client.clone(), token: grant.token.clone() };
-    let bench = RecipeBench::new(recipes.settings.clone()).with_bundles(Arc::new(bundles));
+    let bundles: Arc<dyn Bundles> = Arc::new(bundles);
+    let bench = RecipeBench::new(recipes.settings.clone()).with_bundles(Arc::clone(&bundles));
     let bench = Arc::new(bench);
     let Ok(busy) = Arc::clone(&recipes.busy).acquire_owned().await else {
         warn!(run.number = grant.number, "this runner is about to end");
         return;
     };
-    let collector = Arc::new(AppRecipes { bench: Arc::clone(&bench), _busy: busy });
+    let machine = recipes.machines.clone();
+    let machine = machine
+        .map(|machines| Arc::new(MachineBench::new(machines, recipes.settings.clone(), Some(bundles))));
+    let collector = Arc::new(AppRecipes { bench: Arc::clone(&bench), machine: machine.clone(), _busy: busy });
     as_agent::work(settings, &recipes.clock, grant, agent, collector).await;
+    if let Some(machine) = machine {
+        machine.clear().await;
+    }
     if bench.is_up().await {
         recipes.kept.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
     } else {
@@ -168,6 +201,7 @@ impl Bundles for FromControlPlane {
 
 struct AppRecipes {
     bench: Arc<RecipeBench>,
+    machine: Option<Arc<MachineBench>>,
     /// Given back when the last of the work is dropped.
     _busy: OwnedSemaphorePermit,
 }
@@ -184,7 +218,20 @@ impl Collector for AppRecipes {
     fn collect<'a>(&'a self, task: Task<'a>) -> BoxFuture<'a, Result<Evidence, String>> {
         Box::pin(async move {
             let spec = RecipeSpec::of(task.spec)?;
-            let brought = self.bench.collect(task.place.run, task.stage, &spec, &task.progress).await?;
+            let (run, stage) = (task.place.run, task.stage);
+            let brought = match (spec.isolation, &self.machine) {
+                (Isolation::Namespaces, _) => self.bench.collect(run, stage, &spec, &task.progress).await?,
+                (Isolation::Machine, Some(machine)) => {
+                    machine.collect(run, stage, &spec, &task.progress).await?
+                }
+                // It never gets one that it has not asked for; nothing of a stranger's runs because of a mistake.
+                (Isolation::Machine, None) => {
+                    return Err(
+                        "this is to be tested in a virtual machine, and this runner has no guest image"
+                            .to_owned(),
+                    );
+                }
+            };
             Ok(Evidence { evidence: brought.evidence, artifacts: brought.artifacts })
         })
     }

@@ -36,6 +36,9 @@ pub(crate) async fn claim_forever(
         power.push(method.to_owned());
         capacity = for_benches(&capacity);
     }
+    if settings.recipes.as_ref().is_some_and(recipes::Recipes::has_machines) {
+        power.push(recipes::MACHINE.to_owned());
+    }
     let holding: Arc<Mutex<BTreeSet<RunId>>> = Arc::default();
     // Dropped with this future, and with it the machines that it has.
     let mut work = JoinSet::new();

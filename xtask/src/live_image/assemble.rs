@@ -22,6 +22,10 @@ use super::lock::{Lock, Package, Usage};
 use super::manifest::{Manifest, inputs_digest};
 use super::modules::{Module, Modules, copy_firmware};
 
+/// Whose processors, the package, and its folder below `lib/firmware`.
+const MICROCODE: [(&str, &str, &str); 2] =
+    [("AuthenticAMD", "amd64-microcode", "amd-ucode"), ("GenuineIntel", "intel-microcode", "intel-ucode")];
+
 /// Builds the files from the base and returns their manifest.
 pub(crate) fn assemble(paths: &Paths, image: &Image, lock: &Lock, base: &Path) -> Result<Manifest> {
     let inputs = inputs_digest(paths, lock)?;
@@ -71,7 +75,10 @@ pub(crate) fn assemble(paths: &Paths, image: &Image, lock: &Lock, base: &Path) -
     fs::write(root.join("usr/lib/assay/image.json"), format!("{identity}\n"))?;
 
     for folder in ["usr/lib/modules", "usr/lib/firmware", "usr/lib/assay", "etc/systemd/system"] {
-        plain_modes(&root.join(folder))?;
+        // An image for machines without firmware files or without systemd has no such folder.
+        if root.join(folder).is_dir() {
+            plain_modes(&root.join(folder))?;
+        }
     }
 
     eprintln!("live-image: {} modules; compressing", selected.len());
@@ -283,7 +290,8 @@ fn squash(root: &Path, out: &Path, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Two archives in one file: microcode, which the kernel looks for before it unpacks anything, then the rest.
+/// Two archives in one file: microcode, which the kernel looks for before it unpacks anything, then the rest. An image whose
+/// declaration has no microcode (that of a virtual machine) is the rest alone.
 fn write_initrd(
     paths: &Paths,
     out: &Path,
@@ -293,19 +301,20 @@ fn write_initrd(
     squashfs: &Path,
 ) -> Result<()> {
     let mut writer = Writer::create(out)?;
-    for folder in ["kernel", "kernel/x86", "kernel/x86/microcode"] {
-        writer.folder(folder)?;
+    let declared = |package: &str| unpacked.iter().any(|unpacked| unpacked.name == package);
+    if MICROCODE.iter().any(|(_, package, _)| declared(package)) {
+        for folder in ["kernel", "kernel/x86", "kernel/x86/microcode"] {
+            writer.folder(folder)?;
+        }
+        for (vendor, package, folder) in MICROCODE {
+            writer.bytes(
+                &format!("kernel/x86/microcode/{vendor}.bin"),
+                0o644,
+                &microcode(unpacked, package, folder)?,
+            )?;
+        }
+        writer.end()?;
     }
-    for (vendor, package, folder) in
-        [("AuthenticAMD", "amd64-microcode", "amd-ucode"), ("GenuineIntel", "intel-microcode", "intel-ucode")]
-    {
-        writer.bytes(
-            &format!("kernel/x86/microcode/{vendor}.bin"),
-            0o644,
-            &microcode(unpacked, package, folder)?,
-        )?;
-    }
-    writer.end()?;
 
     for folder in ["bin", "modules"] {
         writer.folder(folder)?;

@@ -125,10 +125,12 @@ pub(crate) mod tests {
     use super::*;
 
     const DECLARED: &str = include_str!("../../../live-image/image.toml");
+    const GUEST: &str = include_str!("../../../guest-image/image.toml");
 
     #[test]
     fn the_declared_image_parses_and_a_typing_mistake_does_not() {
         Image::parse(DECLARED).unwrap();
+        Image::parse(GUEST).unwrap();
         let mistyped = DECLARED.replace("[squashfs]", "[squashfs]\nlevle = 3");
         assert!(format!("{:#}", Image::parse(&mistyped).unwrap_err()).contains("levle"));
         let newer = DECLARED.replace("format = 1", "format = 2");

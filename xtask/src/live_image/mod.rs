@@ -3,7 +3,8 @@
 //! Why a chore and not a shell script: the same inputs must give the same digest, the packages are locked like
 //! crates are, and `--check` must be able to say no. The steps, in order: lock ([`lock`], [`resolve`]), packages
 //! ([`fetch`]), installed base ([`base`]), root file system ([`assemble`], [`modules`]), `base.initrd` ([`cpio`]).
-//! It is not a general image builder: one architecture, one distribution, one kind of output.
+//! It is not a general image builder: one architecture, one distribution, one kind of output. The system that strangers'
+//! recipes are tested in is of that kind, too: `cargo xtask guest-image` builds it from `guest-image/` ([`guest`]).
 
 mod assemble;
 mod base;
@@ -13,6 +14,7 @@ mod cpio;
 mod elf;
 mod fetch;
 mod glob;
+mod guest;
 mod hardware;
 mod lock;
 mod manifest;
@@ -27,6 +29,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+
+pub(crate) use guest::GuestImage;
 
 use config::Image;
 use lock::Lock;
@@ -63,9 +67,9 @@ pub(crate) struct LiveImage {
 
 /// The folders a build works with.
 pub(crate) struct Paths {
-    /// `live-image/` in the repository: the declarations.
+    /// `live-image/` (or `guest-image/`) in the repository: the declarations.
     pub(crate) source: PathBuf,
-    /// `target/live-image/`: the results.
+    /// `target/live-image/` (or `target/guest-image/`): the results.
     pub(crate) out: PathBuf,
     /// Downloads and the installed base, kept between builds.
     pub(crate) cache: PathBuf,
@@ -74,19 +78,15 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    fn new(out: Option<PathBuf>) -> Result<Self> {
+    /// For the image of this name; `out` is where its files go instead of the target folder.
+    fn new(name: &str, out: Option<PathBuf>) -> Result<Self> {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
             .context("xtask must live one folder below the repository's root")?;
-        let out = out.unwrap_or_else(|| repository.join("target/live-image"));
+        let out = out.unwrap_or_else(|| repository.join("target").join(name));
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let out = std::fs::canonicalize(&out)?;
-        Ok(Self {
-            source: repository.join("live-image"),
-            cache: out.join("cache"),
-            work: out.join("work"),
-            out,
-        })
+        Ok(Self { source: repository.join(name), cache: out.join("cache"), work: out.join("work"), out })
     }
 
     pub(crate) fn lock(&self) -> PathBuf {
@@ -94,14 +94,19 @@ impl Paths {
     }
 }
 
+/// Builds the guest image.
+pub(crate) fn run_guest(options: &GuestImage) -> Result<()> {
+    guest::run(options)
+}
+
 /// Runs the chore.
 pub(crate) fn run(options: &LiveImage) -> Result<()> {
-    let paths = Paths::new(options.out.clone())?;
+    let paths = Paths::new("live-image", options.out.clone())?;
     if options.check {
         return hardware::check_image(&paths);
     }
     let image = Image::load(&paths.source)?;
-    let manifest = build(options, &paths, &image)?;
+    let manifest = build(options.how(), &paths, &image)?;
     pack_agent(options, &paths)?;
     for spec in &options.overlay {
         let (name, folder) =
@@ -117,7 +122,24 @@ pub(crate) fn run(options: &LiveImage) -> Result<()> {
     Ok(())
 }
 
-fn build(options: &LiveImage, paths: &Paths, image: &Image) -> Result<Manifest> {
+/// How an image is to be built.
+#[derive(Clone, Copy)]
+struct How {
+    /// Never touch the lock.
+    locked: bool,
+    /// Resolve anew.
+    update_lock: bool,
+    /// Also where nothing has changed.
+    force: bool,
+}
+
+impl LiveImage {
+    fn how(&self) -> How {
+        How { locked: self.locked, update_lock: self.update_lock, force: self.force }
+    }
+}
+
+fn build(options: How, paths: &Paths, image: &Image) -> Result<Manifest> {
     let mut lock = current_lock(options, paths, image)?;
     if !options.force
         && let Some(manifest) = Manifest::up_to_date(paths, &manifest::inputs_digest(paths, &lock)?)
@@ -154,7 +176,7 @@ fn build(options: &LiveImage, paths: &Paths, image: &Image) -> Result<Manifest> 
 }
 
 /// The lock to build from: the committed one, or a new one where that is asked for or cannot be avoided.
-fn current_lock(options: &LiveImage, paths: &Paths, image: &Image) -> Result<Lock> {
+fn current_lock(options: How, paths: &Paths, image: &Image) -> Result<Lock> {
     let path = paths.lock();
     let wanted = image.packages_digest();
     if !options.update_lock && path.exists() {

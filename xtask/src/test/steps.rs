@@ -17,7 +17,7 @@ pub(super) struct Step {
     pub(super) run: fn() -> Result<()>,
 }
 
-pub(super) static STEPS: [Step; 20] = [
+pub(super) static STEPS: [Step; 21] = [
     Step {
         name: "setup",
         what: "install what is missing",
@@ -98,6 +98,12 @@ pub(super) static STEPS: [Step; 20] = [
         what: "the live image drives the hardware that it must",
         boots_machines: true,
         run: || chore::<live_image::LiveImage>(&["--check"], live_image::run),
+    },
+    Step {
+        name: "guest-image",
+        what: "build the system that strangers' recipes are tested in, or take the one that is current",
+        boots_machines: true,
+        run: || chore::<live_image::GuestImage>(&[], live_image::run_guest),
     },
     Step {
         name: "api-server",

@@ -243,6 +243,11 @@ fn reach(
             crate::recipes::SWARM => {
                 "no connected runner tests recipes; start one with `assay runner --swarm`".to_owned()
             }
+            crate::recipes::MACHINE => {
+                "no connected runner tests what strangers send, each in a virtual machine; start one with `assay runner --swarm` where \
+                 `assay doctor` finds a guest image"
+                    .to_owned()
+            }
             method => format!("no connected runner can switch power by `{method}`"),
         });
     };

@@ -5,7 +5,7 @@ use assay_engine::live::Offer;
 use assay_engine::queue::Cause;
 use assay_engine::recipes::RecipeRequest;
 use assay_model::{Asked, DecisionKind, HostId, Mac, Pipeline, Priority, RunId, RunState};
-use assay_pipelines::recipe::RecipeSpec;
+use assay_pipelines::recipe::{Isolation, RecipeSpec};
 use assay_recipe::customise::{Customisation, Manifest, Redactor};
 use assay_recipe::settings::Settings;
 use assay_store::HostRow;
@@ -111,6 +111,11 @@ async fn operators_stop_the_queue_and_a_restart_does_not_start_it_again() {
 
 /// A recipe's run as a comment on a pull request asks for it.
 async fn for_pull_request(bench: &Bench, name: &str, pull_request: &str) -> RunId {
+    for_pull_request_in(bench, name, pull_request, Isolation::Namespaces).await
+}
+
+/// The same, of somebody who is or is not known.
+async fn for_pull_request_in(bench: &Bench, name: &str, pull_request: &str, isolation: Isolation) -> RunId {
     let spec = RecipeSpec {
         name: name.to_owned(),
         folder: format!("/recipes/{name}").into(),
@@ -120,6 +125,7 @@ async fn for_pull_request(bench: &Bench, name: &str, pull_request: &str) -> RunI
         settings: Settings::default(),
         manifest: Manifest::of(&Customisation::default(), &Redactor::default()),
         asked: assay_pipelines::recipe::Asked::default(),
+        isolation,
         stages: Vec::new(),
         seed: 7,
         invocation: Vec::new(),
@@ -129,6 +135,34 @@ async fn for_pull_request(bench: &Bench, name: &str, pull_request: &str) -> RunI
     let (only, muted) = (Vec::new(), Vec::new());
     let request = RecipeRequest { spec, only, runner: None, muted, by: "ole".to_owned(), asked };
     bench.engine.test_recipe(request).await.expect("queued").id
+}
+
+#[tokio::test]
+async fn what_strangers_send_goes_to_a_runner_with_machines_alone() {
+    let bench = Bench::new().await;
+    let slots = |mem_mib: u64| [("swarm".to_owned(), 2), ("mem_mib".to_owned(), mem_mib)].into();
+    let offer = |power: &[&str], mem_mib| Offer {
+        power: power.iter().map(|method| (*method).to_owned()).collect(),
+        capacity: slots(mem_mib),
+    };
+    let run = for_pull_request_in(&bench, "wiki", "apps/wiki#12", Isolation::Machine).await;
+    let _swarms = bench.engine.offering("swarms", offer(&["swarm"], 8192));
+    bench.turn().await;
+    assert!(bench.engine.grant("swarms", &[]).await.expect("an answer").is_none());
+    let why = bench.engine.waits_for(&*bench.view(run).await).expect("it waits");
+    assert!(why.starts_with("no connected runner tests what strangers send"), "{why}");
+    {
+        let _small = bench.engine.offering("small", offer(&["swarm", "machine"], 2048));
+        bench.turn().await;
+        let why = bench.engine.waits_for(&*bench.view(run).await).expect("it waits");
+        assert!(why.starts_with("it can never start: needs 3072 MiB of mem"), "{why}");
+    }
+    let _machines = bench.engine.offering("machines", offer(&["swarm", "machine"], 8192));
+    bench.turn().await;
+    let given = bench.engine.grant("machines", &[]).await.expect("an answer").expect("the run");
+    assert_eq!(given.run.id, run);
+    let switches = &bench.view(run).await.created.spec["manifest"]["switches"];
+    assert_eq!(switches, &json!(["in_vm"]));
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ pub enum Ground {
     Own,
     /// A swarm that others use, too, in the runner's network.
     Shared,
+    /// As `own`, inside of a virtual machine that is the run's own and is thrown away with it.
+    Machine,
 }
 
 impl Ground {
@@ -56,6 +58,7 @@ impl Ground {
         match self {
             Self::Own => "a daemon of the run's own",
             Self::Shared => "a shared swarm",
+            Self::Machine => "a daemon in a virtual machine of the run's own",
         }
     }
 }

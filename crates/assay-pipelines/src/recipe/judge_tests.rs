@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::evidence::*;
-use super::{Asked, RecipeInput, RecipeSpec, Source, plan, stage};
+use super::harness::Harness;
+use super::{Asked, Isolation, RecipeInput, RecipeSpec, Source, plan, stage};
 
 fn spec() -> RecipeSpec {
     RecipeSpec {
@@ -22,6 +23,7 @@ fn spec() -> RecipeSpec {
         settings: Settings::default(),
         manifest: Manifest::of(&Customisation::default(), &Redactor::default()),
         asked: Asked::default(),
+        isolation: Isolation::default(),
         stages: Vec::new(),
         seed: 7,
         invocation: Vec::new(),
@@ -487,6 +489,33 @@ fn a_stage_without_evidence_says_why() {
         told(&judged("Idempotence", &spec(), &Value::Null)),
     ];
     insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn what_was_not_tested_in_the_machine_that_was_asked_for_counts_for_nothing() {
+    let in_vm = RecipeSpec { isolation: Isolation::Machine, ..spec() };
+    let judge = |spec: &RecipeSpec, ground: Ground| {
+        let runner = RunnerSeen { harness: Harness::default(), ipvs: None, ground };
+        let mut evidence =
+            serde_json::to_value(Reached::<()>::DoesNotApply { why: "no backup".to_owned() }).expect("JSON");
+        evidence["runner"] = serde_json::to_value(runner).expect("JSON");
+        told(&judged("Backup", spec, &evidence))
+    };
+    insta::assert_snapshot!(judge(&in_vm, Ground::Own), @"error: this was to be tested in a virtual machine, and was in a daemon of the run's own; upgrade the runner, and look at what was run there");
+    assert_eq!(judge(&in_vm, Ground::Machine), "skip: no backup");
+    // More than was asked for is fine.
+    assert_eq!(judge(&spec(), Ground::Machine), "skip: no backup");
+}
+
+#[test]
+fn a_spec_without_a_machine_is_written_as_before() {
+    let written =
+        |isolation: Isolation| serde_json::to_value(RecipeSpec { isolation, ..spec() }).expect("JSON");
+    assert_eq!(written(Isolation::Namespaces).get("isolation"), None);
+    assert_eq!(written(Isolation::Machine)["isolation"], "machine");
+    let read = |value: &Value| RecipeSpec::of(value).expect("it reads").isolation;
+    assert_eq!(read(&written(Isolation::Namespaces)), Isolation::Namespaces);
+    assert_eq!(read(&written(Isolation::Machine)), Isolation::Machine);
 }
 
 #[test]

@@ -34,9 +34,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use images::{MovedTag, moved_tags};
-pub use spec::{Asked, RecipeSpec, Source};
+pub use spec::{Asked, Isolation, RecipeSpec, Source};
 
-use self::evidence::Reached;
+use self::evidence::{Ground, Reached, RunnerSeen};
 
 /// The stage without which there is no verdict.
 pub const LAST: &str = "Reporting";
@@ -186,6 +186,9 @@ pub(crate) fn judged<E: DeserializeOwned>(
     judge: impl FnOnce(&E) -> Judgement,
 ) -> Judgement {
     let name = stage.plan().name;
+    if let Some(why) = elsewhere_than_asked(input) {
+        return Judgement::error(why);
+    }
     match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
         Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence),
         Ok(Reached::NotReached { because }) => {
@@ -202,6 +205,17 @@ pub(crate) fn judged<E: DeserializeOwned>(
             text::clean(&problem.to_string())
         )),
     }
+}
+
+/// Why evidence counts for nothing: a stranger's recipe was not where it had to be.
+fn elsewhere_than_asked(input: &RecipeInput<'_>) -> Option<String> {
+    let seen: RunnerSeen = serde_json::from_value(input.evidence.get("runner")?.clone()).ok()?;
+    (input.spec.isolation == Isolation::Machine && seen.ground != Ground::Machine).then(|| {
+        format!(
+            "this was to be tested in a virtual machine, and was in {}; upgrade the runner, and look at what was run there",
+            seen.ground.as_str()
+        )
+    })
 }
 
 /// A stack that was still on its way when its time was over says nothing, where the runner had nothing left to give it.

@@ -33,6 +33,9 @@ pub struct RecipeSpec {
     /// What was asked for beyond the defaults.
     #[serde(default)]
     pub asked: Asked,
+    /// What stands between it and the runner.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
     /// The stages of the run; set by the control plane.
     #[serde(default)]
     pub stages: Vec<String>,
@@ -62,6 +65,24 @@ pub struct Source {
     /// Files that decide over the verdict and that the commit under test has otherwise: the trusted ones were used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_taken: Vec<String>,
+}
+
+/// What stands between a recipe under test and the runner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Namespaces on the runner's own kernel: for recipes of people whom its owner knows.
+    #[default]
+    Namespaces,
+    /// A virtual machine that is thrown away, with a kernel of its own: for what strangers send, say a pull request from a fork.
+    Machine,
+}
+
+impl Isolation {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What was asked for beyond the defaults.

@@ -38,7 +38,7 @@ pub struct Manifest {
     pub not_asked_for: Vec<String>,
     /// What is in the folder and is not used.
     pub ignored: Vec<Ignored>,
-    /// Switches that are on: `extra`, `skip_generic`, `shared_swarm`.
+    /// Switches that are on: `extra`, `skip_generic`, `shared_swarm`, `in_vm`.
     pub switches: Vec<String>,
     /// What its reader should hear.
     pub warnings: Vec<String>,

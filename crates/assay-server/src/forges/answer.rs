@@ -11,7 +11,7 @@ use assay_forge::command::{Command, Wanted};
 use assay_forge::comment::{Refused, note};
 use assay_forge::{Advice, ForgeError, Forks, Login, Pull, PullState, RepoName};
 use assay_model::{Asked as OnBehalf, Decision, DecisionKind, Micros, Priority, RunView, text};
-use assay_pipelines::recipe::{self, Asked, RecipeSpec, Source};
+use assay_pipelines::recipe::{self, Asked, Isolation, RecipeSpec, Source};
 use assay_recipe::customise::{Customisation, Manifest, Options, Redactor};
 use assay_recipe::versions::Checkout;
 use assay_store::{Answer, ForgeCommand, PullKey, StoreError, Subject};
@@ -429,6 +429,7 @@ async fn spec(
             allowed: known.settings.allow.get(&name).cloned().unwrap_or_default(),
             ..Asked::default()
         },
+        isolation: Isolation::default(),
         stages: Vec::new(),
         seed: uuid::Uuid::new_v4().as_fields().0 & 0x00ff_ffff,
         invocation: vec![text::clean_to(&Command::Test(wanted.clone()).line(), 200)],

@@ -10,7 +10,7 @@ use assay_engine::Tuning;
 use assay_engine::clock::SystemClock;
 use assay_pipelines::image::bench::Digests;
 use assay_registry::ImageCache;
-use assay_runner::{BenchSettings, RecipeBenchSettings, Recipes, Warm};
+use assay_runner::{BenchSettings, MachineSettings, RecipeBenchSettings, Recipes, Warm};
 use assay_server::{Server, Settings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,15 +47,17 @@ pub(crate) struct Elsewhere {
 impl Local {
     /// Starts both on the folder `data`; `capacity` says how much is done at once.
     pub(crate) async fn start(data: &Path, capacity: &[assay_runner::Slots]) -> Result<Self> {
-        Self::start_with(data, capacity, None, None).await
+        Self::start_with(data, capacity, None, None, None).await
     }
 
-    /// As [`Self::start`], with a cache that recipes' images come through, and the socket of a swarm that recipes share.
+    /// As [`Self::start`], with a cache that recipes' images come through, the socket of a swarm that recipes share, and machines for
+    /// those of strangers.
     pub(crate) async fn start_with(
         data: &Path,
         capacity: &[assay_runner::Slots],
         images: Option<ImageCache>,
         shared_swarm: Option<PathBuf>,
+        machines: Option<MachineSettings>,
     ) -> Result<Self> {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = Server::open(Settings {
@@ -87,7 +89,10 @@ impl Local {
             state_dir: data.join("runner"),
             network: None,
             benches: Some(benches(&data.join("runner"))?),
-            recipes: Some(recipes(&data.join("runner"), &[], images, Warm::default(), shared_swarm)),
+            recipes: Some(
+                recipes(&data.join("runner"), &[], images, Warm::default(), shared_swarm)
+                    .with_machines(machines),
+            ),
             proxy_dhcp: false,
             iperf_port: assay_runner::IPERF_PORT,
             capacity: assay_runner::capacity(capacity).context("--capacity")?,
@@ -179,7 +184,7 @@ pub(crate) fn recipes(
     shared_swarm: Option<PathBuf>,
 ) -> Recipes {
     let (folder, images) = (state.join("swarms"), images.to_vec());
-    let settings = RecipeBenchSettings { folder, images, cache, warm, shared_swarm };
+    let settings = RecipeBenchSettings { folder, images, cache, warm, shared_swarm, outside: None };
     Recipes::new(settings, Arc::new(SystemClock::default()))
 }
 

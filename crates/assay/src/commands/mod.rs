@@ -7,6 +7,7 @@ mod doctor;
 mod follow;
 mod forge;
 mod gate;
+mod guests;
 mod history;
 mod host;
 mod image;

@@ -67,6 +67,8 @@ pub(crate) struct Runner {
     shared_swarm: Option<PathBuf>,
     #[command(flatten)]
     registries: super::registries::RegistryArgs,
+    #[command(flatten)]
+    guests: super::guests::GuestArgs,
     /// Take a new major version of a provider over that recipes depend on and that is kept running between runs.
     #[arg(long, requires = "swarm")]
     major_upgrades: bool,
@@ -97,7 +99,10 @@ impl Runner {
                 assay_runner::can_share(socket).await.map_err(|why| anyhow::anyhow!("{why}"))?;
             }
             let (cache, shared) = (self.registries.cache()?, self.shared_swarm.clone());
-            Some(super::local::recipes(&self.state, &self.images, cache, warm, shared))
+            let machines = self.guests.settings_if_any(&self.state)?;
+            Some(
+                super::local::recipes(&self.state, &self.images, cache, warm, shared).with_machines(machines),
+            )
         } else {
             None
         };

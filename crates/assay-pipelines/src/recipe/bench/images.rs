@@ -11,11 +11,11 @@ use assay_recipe::compose::model::Compose;
 use assay_registry::{Brought, Freshness, ImageCache, Reference, Session, Window};
 use assay_swarm::{Archives, Images, NeededImage, whole_name};
 
-use super::Test;
+use super::{GivenImage, Test, WantedImage};
 use crate::recipe::evidence::{ImageFetched, ImageSeen};
 
 /// What one image may take from its registry, and then into the daemon.
-const LIMIT: Duration = Duration::from_mins(30);
+pub(super) const LIMIT: Duration = Duration::from_mins(30);
 
 /// The images of a stack, in the daemon.
 pub(super) struct StackImages {
@@ -78,6 +78,22 @@ impl Test {
             } else if let Some(archive) = archives.find(reference) {
                 images.load_archive(archive).await.map_err(failed)?;
                 "archive".clone_into(&mut seen.from);
+            } else if let Some(outside) = &self.settings.outside {
+                let name = seen.digests.first().cloned().unwrap_or_else(|| whole_name(reference));
+                let wanted = WantedImage { reference: reference.clone(), name, called: called.clone() };
+                match outside.image(&wanted).await? {
+                    Ok(given) => {
+                        let loaded = images.load_archive(&given.archive).await;
+                        // It lies on the disk that the containers have, too.
+                        let _ = std::fs::remove_file(&given.archive);
+                        loaded.map_err(failed)?;
+                        note_given(given, began, &mut seen);
+                    }
+                    Err(why) => {
+                        missing.push(format!("{reference} (for {}): {why}", image.services.join(", ")));
+                        continue;
+                    }
+                }
             } else if let Some(cache) = &self.settings.cache {
                 let source = match source {
                     Some(source) => source,
@@ -178,21 +194,39 @@ impl Source {
 
 /// Writes down what is told of an image that came from a registry.
 fn note(brought: &Brought, began: Instant, seen: &mut ImageSeen) {
+    let (from, fetched) = told_of(brought);
     seen.digests = vec![brought.repository_digest()];
-    seen.from = match &brought.freshness {
+    seen.from = from;
+    seen.fetched = Some(ImageFetched { all_ms: began.elapsed().as_millis() as u64, ..fetched });
+}
+
+/// Writes down what is told of an image that was given from outside of the machine.
+fn note_given(given: GivenImage, began: Instant, seen: &mut ImageSeen) {
+    seen.from = given.from;
+    if !given.digests.is_empty() {
+        seen.digests = given.digests;
+    }
+    let all_ms = began.elapsed().as_millis() as u64;
+    seen.fetched = given.fetched.map(|fetched| ImageFetched { all_ms, ..fetched });
+}
+
+/// Where an image came from, in words, and what that took; how long until a daemon had it is not known here.
+pub(super) fn told_of(brought: &Brought) -> (String, ImageFetched) {
+    let from = match &brought.freshness {
         Freshness::Asked | Freshness::Fixed => "registry".to_owned(),
         Freshness::NotAsked { why } => {
             format!("cache, as the registry had it when it was last asked ({why})")
         }
     };
-    seen.fetched = Some(ImageFetched {
+    let fetched = ImageFetched {
         bytes: brought.bytes,
         blob_bytes: brought.fetched.blob_bytes,
         manifest_bytes: brought.fetched.manifest_bytes,
         requests: brought.fetched.requests,
         registry_ms: brought.took.as_millis() as u64,
-        all_ms: began.elapsed().as_millis() as u64,
-    });
+        all_ms: 0,
+    };
+    (from, fetched)
 }
 
 /// What an image is called in the daemon: as written, or by a tag that is made of its digest.

@@ -16,6 +16,7 @@ mod executables;
 mod front;
 mod further;
 mod images;
+mod machine;
 mod meanwhile;
 mod outcome;
 mod sandbox;
@@ -37,6 +38,7 @@ use assay_recipe::customise::{Customisation, OperationName, Placement, Redactor}
 use assay_recipe::secrets::SecretValue;
 use assay_registry::ImageCache;
 use assay_swarm::{Daemon, DaemonConfig, Mark, Swept};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -45,12 +47,18 @@ use self::data::{Data, NewStore};
 use self::dependencies::Dependencies;
 use self::sources::Sources;
 use self::stand::Stand;
-use super::evidence::{Died, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen};
+use super::evidence::{
+    Died, ImageFetched, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen,
+};
 use super::{RecipeSpec, STAGES, declared_not_applicable};
 
 pub use self::bundle::Bundles;
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
+pub use self::machine::{
+    BOOT, CPUS, DISK_MIB, MEMORY_MIB, MachineBench, MachineSettings, WantedImage, serve_inside,
+    sweep as sweep_machines,
+};
 pub use self::shared::{check as check_shared, sweep as sweep_shared};
 pub use crate::image::bench::Brought;
 pub use assay_swarm::whole_name;
@@ -69,6 +77,30 @@ pub struct RecipeBenchSettings {
     /// The socket of a swarm's manager on this machine, which others use, too: runs are deployed into that. None for a daemon of each
     /// run's own.
     pub shared_swarm: Option<PathBuf>,
+    /// In a machine of the run's own, the runner outside of it, which has the images. None on a runner.
+    pub outside: Option<Arc<dyn ImageGiver>>,
+}
+
+/// Gives images to a bench that has no way to any.
+pub trait ImageGiver: std::fmt::Debug + Send + Sync {
+    /// Brings one. The inner error is the recipe's: there is no such image.
+    fn image<'a>(
+        &'a self,
+        wanted: &'a WantedImage,
+    ) -> BoxFuture<'a, Result<Result<GivenImage, String>, String>>;
+}
+
+/// An image that was given.
+#[derive(Clone, Debug)]
+pub struct GivenImage {
+    /// As `docker save` writes it; of no use any more once the daemon has it.
+    pub archive: PathBuf,
+    /// Where it was found, in words.
+    pub from: String,
+    /// Its digests at its registry, where it came from one.
+    pub digests: Vec<String>,
+    /// What it took to get it from there.
+    pub fetched: Option<ImageFetched>,
 }
 
 /// Serves one run.

@@ -170,7 +170,11 @@ impl Stand {
 impl Test {
     /// What its stacks are deployed into.
     pub(super) fn ground(&self) -> Ground {
-        if self.settings.shared_swarm.is_some() { Ground::Shared } else { Ground::Own }
+        match (&self.settings.outside, &self.settings.shared_swarm) {
+            (Some(_), _) => Ground::Machine,
+            (None, Some(_)) => Ground::Shared,
+            (None, None) => Ground::Own,
+        }
     }
 
     /// Starts a daemon, or takes a place on the one that is shared, where none is there yet.

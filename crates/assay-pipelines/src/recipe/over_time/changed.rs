@@ -143,8 +143,8 @@ impl Aspect {
             }
             Self::Runner => "Run it on the runner of the green run to compare.",
             Self::Ground => {
-                "On a shared swarm ports, networks and neighbours are others; run it as the green run was (with or without \
-                 --shared-swarm) to compare."
+                "On a shared swarm ports, networks and neighbours are others, and in a virtual machine kernel and speed; run it as \
+                 the green run was (with or without --shared-swarm, --in-vm) to compare."
             }
         }
     }

@@ -20,6 +20,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use self::verdict::{Image, Level, Line, PortUse, worst};
+use crate::commands::guests::GuestArgs;
 use crate::commands::prove;
 use crate::exit::Exit;
 use crate::place::{self, Addresses};
@@ -36,6 +37,10 @@ pub(crate) struct Doctor {
     /// The folder with the live image [default: that of this machine's data folder, or else target/live-image].
     #[arg(long, env = "ASSAY_LIVE_IMAGE")]
     live_image: Option<PathBuf>,
+    /// The folder with the guest image, for recipes that are tested in a virtual machine [default: that of this machine's data folder,
+    /// or else target/guest-image].
+    #[arg(long, value_name = "FOLDER", env = "ASSAY_GUEST_IMAGE")]
+    guest_image: Option<PathBuf>,
     /// Look at a swarm, too, that recipes are to be tested in beside others. Without a value: /var/run/docker.sock.
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, default_missing_value = super::recipe::DOCKER)]
     shared_swarm: Option<PathBuf>,
@@ -99,6 +104,7 @@ impl Doctor {
             program("restic", Level::Warning),
             program("chromium", Level::Warning),
             verdict::image(&image_folder, &image?),
+            verdict::guests(GuestArgs::with(self.guest_image.clone()).settings(&self.data)?.check().as_ref()),
             verdict::data(&self.data, &room(&self.data)),
             verdict::ports(&ports),
         ];

@@ -105,6 +105,17 @@ pub(super) fn shared_swarm(found: Result<&bool, &String>) -> Line {
     }
 }
 
+/// Whether strangers' recipes can be tested, each in a virtual machine; that these run at all is told in a line of its own.
+pub(super) fn guests(found: Result<&String, &String>) -> Line {
+    const WHAT: &str = "recipes of strangers";
+    match found {
+        Ok(image) => ok(WHAT, &format!("each in a virtual machine, with the guest image {image}")),
+        Err(why) => {
+            warning(WHAT, why, "Without it runs of pull requests from forks wait for another runner.")
+        }
+    }
+}
+
 pub(super) fn emulation(accel: Result<&Accel, &QemuError>) -> Line {
     const WHAT: &str = "virtual machines";
     match accel {
@@ -291,6 +302,8 @@ mod tests {
         has(&privileges(false), Warning, "sudo");
         has(&emulation(Ok(&Accel::Kvm)), Good, "KVM");
         let slow = Accel::Tcg { reason: "/dev/kvm cannot be opened".into() };
+        has(&guests(Ok(&"0123456789ab".to_owned())), Good, "0123456789ab");
+        has(&guests(Err(&"no image".to_owned())), Warning, "no image");
         has(&emulation(Ok(&slow)), Warning, "/dev/kvm cannot be opened");
         has(&emulation(Err(&QemuError::NoEmulation { said: "nothing".into() })), Problem, "Without QEMU");
     }

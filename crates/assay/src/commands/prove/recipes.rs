@@ -13,7 +13,7 @@ use assay_api::operator::{RunDetail, RunSummary, TestRecipe};
 use assay_model::recipe::{Ladder, Rung, RungResult, RungStatus};
 use assay_model::report::Report;
 use assay_model::{Pipeline, Verdict};
-use assay_pipelines::recipe::{Asked, RecipeSpec};
+use assay_pipelines::recipe::{Asked, Isolation, RecipeSpec};
 use assay_process::Cmd;
 use assay_recipe::customise::{Customisation, Manifest, Options, Redactor};
 use futures::StreamExt as _;
@@ -368,6 +368,7 @@ impl Work<'_> {
             settings: customisation.settings.settings.clone(),
             manifest: Manifest::of(&customisation, &Redactor::default()),
             asked: Asked { images: vec![self.images.clone()], ..Asked::default() },
+            isolation: Isolation::default(),
             stages: Vec::new(),
             invocation: Vec::new(),
             harness: None,

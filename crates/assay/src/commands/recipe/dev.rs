@@ -43,6 +43,7 @@ impl Dev {
             cache: self.registries.cache()?,
             warm: Warm::default(),
             shared_swarm: None,
+            outside: None,
         };
         let mut session = Session::new(spec, &settings).map_err(anyhow::Error::msg)?;
         let worked = work(&mut session).await;

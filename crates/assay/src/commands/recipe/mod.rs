@@ -6,6 +6,7 @@ mod dev;
 mod history;
 mod images;
 mod import;
+mod inside;
 mod lint;
 mod proposals;
 mod spec;
@@ -35,6 +36,9 @@ pub(crate) enum Recipe {
     Test(Box<test::Test>),
     /// The images that are kept from registries: which, where, how much; and letting go of them
     Images(images::Images),
+    /// Work for the runner outside of the machine that this is; the guest image starts it
+    #[command(hide = true)]
+    Inside(inside::Inside),
     /// Newer images than those that a recipe pins, and what its next release needs; nothing is written
     Proposals(proposals::Propose),
     /// All recipes that a server has tested, each with its latest run
@@ -53,6 +57,7 @@ impl Recipe {
             Self::Import(import) => import.run(),
             Self::Test(test) => test.run().await,
             Self::Images(images) => images.run().await,
+            Self::Inside(inside) => inside.run().await,
             Self::Proposals(propose) => propose.run().await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use assay_pipelines::recipe::{Asked, RecipeSpec};
+use assay_pipelines::recipe::{Asked, Isolation, RecipeSpec};
 use assay_recipe::customise::{Customisation, Manifest, Options, Redactor};
 use assay_recipe::versions::Checkout;
 use clap::Args;
@@ -80,6 +80,7 @@ impl Where {
                 allowed,
                 ..asked
             },
+            isolation: Isolation::default(),
             stages: Vec::new(),
             seed: self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0 & 0x00ff_ffff),
             invocation: invocation(std::env::args()),

@@ -6,12 +6,13 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result};
 use assay_api::operator::{RunDetail, RunSummary, TestRecipe};
 use assay_model::RunResult;
-use assay_pipelines::recipe::{Asked, RecipeSpec};
+use assay_pipelines::recipe::{Asked, Isolation, RecipeSpec};
 use clap::Args;
 
 use super::spec::{Where, is_generic_skipped};
 use crate::client::Client;
 use crate::commands::follow::{cancel, cancel_abandoned, follow};
+use crate::commands::guests::GuestArgs;
 use crate::commands::local::Local;
 use crate::commands::registries::RegistryArgs;
 use crate::commands::{out, run, told_to_stop};
@@ -44,6 +45,12 @@ pub(crate) struct Test {
     /// recipes that are trusted, where images are too large to be brought for each run. Without a value: /var/run/docker.sock.
     #[arg(long, value_name = "SOCKET", conflicts_with = "server", num_args = 0..=1, default_missing_value = super::DOCKER)]
     shared_swarm: Option<PathBuf>,
+    /// Test it in a virtual machine that is thrown away afterwards, and not in namespaces of this machine: for what strangers have
+    /// written. It takes a guest image (`cargo xtask guest-image`), and is slower.
+    #[arg(long, conflicts_with_all = ["keep", "shared_swarm"])]
+    in_vm: bool,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// Write the results as JUnit there.
     #[arg(long, value_name = "XML")]
     junit: Option<PathBuf>,
@@ -101,13 +108,15 @@ impl Test {
 
     /// With a runner of our own. None when we were told to stop: then nothing of the run is left.
     async fn here(&self, data: &Path, spec: &RecipeSpec) -> Result<Option<RunDetail>> {
-        let can = match &self.shared_swarm {
-            Some(socket) => assay_runner::can_share(socket).await.map(drop),
-            None => assay_runner::can_test_recipes(),
+        let machines = if self.in_vm { Some(self.guests.settings(&data.join("runner"))?) } else { None };
+        let can = match (&machines, &self.shared_swarm) {
+            (Some(machines), _) => machines.check().map(drop),
+            (None, Some(socket)) => assay_runner::can_share(socket).await.map(drop),
+            (None, None) => assay_runner::can_test_recipes(),
         };
         can.map_err(|why| anyhow::anyhow!("{why}"))?;
         let (cache, shared) = (self.registries.cache()?, self.shared_swarm.clone());
-        let mut local = Local::start_with(data, &[], cache, shared).await?;
+        let mut local = Local::start_with(data, &[], cache, shared, machines).await?;
         let (client, runner) = (local.client.clone(), local.runner_name.clone());
         let number = OnceLock::new();
         let tested = tokio::select! {
@@ -211,6 +220,10 @@ impl Test {
         );
         let asked = Asked { quick: self.quick, extra: self.extra, keep: self.keep, ..Asked::default() };
         let mut spec = self.recipe.asking(self.commit.as_deref(), asked).await?;
+        if self.in_vm {
+            spec.isolation = Isolation::Machine;
+            spec.manifest.switches.push("in_vm".to_owned());
+        }
         if self.shared_swarm.is_some() {
             spec.manifest.switches.push("shared_swarm".to_owned());
         }

@@ -1,0 +1,60 @@
+//! A recipe comes to its verdict in a machine, and a machine's troubles are never the recipe's.
+
+use std::time::Duration;
+
+use assay_model::Verdict;
+use assay_process::Signal;
+
+use crate::world::{World, qemu_of, stage};
+
+#[tokio::test]
+async fn a_stranger_s_recipe_comes_to_its_verdict_in_a_machine_and_one_that_dies_is_begun_anew() {
+    let world = World::new().await;
+    let recipe = world.checkout().await;
+    let mut running = world.start(&recipe, &[]).await;
+    running.says("booting the machine (").await;
+    // It is killed in the middle of its boot.
+    let traces = world.traces();
+    assert!(qemu_of(&traces).stop(Duration::ZERO).await.expect("it ends"));
+    let tested = running.ended().await;
+    assert_eq!(tested.code, Some(0), "{}", tested.said);
+    let report = tested.report();
+    let lint = stage(&report, "Lint");
+    assert_eq!((lint.verdict, lint.attempt), (Some(Verdict::Pass), 2), "{}", tested.said);
+    let lost = &lint.lost_attempts[0];
+    assert!(
+        lost.contains("the virtual machine failed: it ended by itself: QEMU ended with status 137"),
+        "{lost}"
+    );
+    for name in ["Install", "Custom", "Teardown"] {
+        assert_eq!(stage(&report, name).verdict, Some(Verdict::Pass), "{}", tested.said);
+    }
+    assert!(tested.said.contains("in_vm"), "the manifest says it: {}", tested.said);
+    assert!(tested.said.contains("the machine is up ("), "{}", tested.said);
+    let results = std::fs::read_to_string(tested.out.join("results.json")).expect("results");
+    assert!(results.contains(r#""ground": "machine""#), "{results}");
+    assert!(tested.artifact("machine-console.log").contains("assay: guest up after"));
+    assert!(tested.artifact("functional-feed.log").contains("the feed is served as what it is"));
+    world.is_clean();
+    assert_eq!(traces.still_there(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_machine_ends_with_its_runner_however_that_ends() {
+    let world = World::new().await;
+    let recipe = world.checkout().await;
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut running = world.start(&recipe, &[]).await;
+        running.says("booting the machine (").await;
+        let traces = world.traces();
+        let qemu = qemu_of(&traces);
+        running.child.signal(signal).expect("it runs");
+        let ended = running.ended().await;
+        assert_eq!(ended.code, if signal == Signal::INT { Some(4) } else { None }, "{}", ended.said);
+        assert_eq!(traces.still_there(), [""; 0]);
+        assert!(!qemu.is_alive());
+        if signal == Signal::INT {
+            world.is_clean();
+        }
+    }
+}
