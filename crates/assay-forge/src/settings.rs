@@ -69,8 +69,10 @@ pub struct ForgeSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forks {
-    /// They are not tested.
+    /// They are tested in a virtual machine, by a runner that has one.
     #[default]
+    Machine,
+    /// They are not tested.
     Refuse,
     /// They are tested as any other.
     Trust,

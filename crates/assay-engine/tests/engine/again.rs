@@ -450,6 +450,8 @@ async fn what_this_version_cannot_read_does_nothing_and_holds_up_nobody() {
 
 fn recipe(name: &str, commit: Option<&str>) -> RecipeSpec {
     RecipeSpec {
+        source: None,
+        isolation: assay_pipelines::recipe::Isolation::default(),
         name: name.to_owned(),
         folder: format!("/recipes/{name}").into(),
         commit: commit.map(str::to_owned),

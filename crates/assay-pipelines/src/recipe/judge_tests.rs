@@ -412,7 +412,15 @@ fn a_teardown_counts_what_stays_and_what_leaked() {
 
 #[test]
 fn a_change_of_tests_is_told_and_decides_nothing() {
-    let report = LintReport { recipe: "shop".to_owned(), results: Vec::new() };
+    let rule = RuleResult {
+        rule: "R001".to_owned(),
+        title: "asks for something".to_owned(),
+        severity: Severity::Error,
+        verdict: Linting::Pass,
+        reason: None,
+        findings: Vec::new(),
+    };
+    let report = LintReport { recipe: "shop".to_owned(), results: vec![rule] };
     let linted = Linted {
         version: release("1.0.0+1", "a"),
         bases: Vec::new(),
@@ -430,7 +438,7 @@ fn a_change_of_tests_is_told_and_decides_nothing() {
     };
     let changed = RecipeSpec { source: Some(source.clone()), ..spec() };
     insta::assert_snapshot!(told(&judged("Lint", &changed, &Reached::Done(linted.clone()))), @r"
-    pass: 0 rules, no error
+    pass: 1 rules, no error
     warning ChangeOfTests: the change touches what it is tested by (tests/functional/1.sh, tests/functional/2.sh, tests/functional/3.sh, tests/functional/4.sh, tests/functional/5.sh, 2 more); main has decided
     ");
     let same = RecipeSpec { source: Some(Source { not_taken: Vec::new(), ..source }), ..spec() };

@@ -81,7 +81,7 @@ impl Story {
     }
 }
 
-fn around<'a>(asked_by: &'a Login) -> Around<'a> {
+fn around(asked_by: &Login) -> Around<'_> {
     Around {
         instance: "abc",
         base_url: Some("https://assay.example.org"),

@@ -416,20 +416,27 @@ async fn spec(
         trusted_ref: trusted.name.clone(),
         not_taken: mirror.not_taken(&trusted.commit, head).await?,
     };
+    let mut manifest = Manifest::of(&customisation, &Redactor::default());
+    let isolation = if pull.is_fork && known.settings.forks == Forks::Machine {
+        manifest.switches.push("in_vm".to_owned());
+        Isolation::Machine
+    } else {
+        Isolation::Namespaces
+    };
     let spec = RecipeSpec {
         folder: name.clone().into(),
         commit: Some(head.to_owned()),
         source: Some(source.clone()),
         tests: None,
         settings: customisation.settings.settings.clone(),
-        manifest: Manifest::of(&customisation, &Redactor::default()),
+        manifest,
+        isolation,
         asked: Asked {
             quick: wanted.quick,
             extra: wanted.extra,
             allowed: known.settings.allow.get(&name).cloned().unwrap_or_default(),
             ..Asked::default()
         },
-        isolation: Isolation::default(),
         stages: Vec::new(),
         seed: uuid::Uuid::new_v4().as_fields().0 & 0x00ff_ffff,
         invocation: vec![text::clean_to(&Command::Test(wanted.clone()).line(), 200)],

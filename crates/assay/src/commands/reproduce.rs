@@ -9,7 +9,7 @@ use assay_api::operator::{RunDetail, RunSummary, TestRecipe};
 use assay_artifacts::Artifacts;
 use assay_model::{Pipeline, RunResult, RunView, StageName, Verdict};
 use assay_pipelines::recipe::over_time::{Results, SinceGreen};
-use assay_pipelines::recipe::{RecipeSpec, Source};
+use assay_pipelines::recipe::{Isolation, RecipeSpec, Source};
 use assay_report::PublicKey;
 use assay_report::bundle::{open_bundle, read_blob};
 use clap::Args;
@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::follow::follow;
+use crate::commands::guests::GuestArgs;
 use crate::commands::local::Local;
 use crate::commands::registries::RegistryArgs;
 use crate::commands::{Remote, out, told_to_stop};
@@ -41,6 +42,8 @@ pub(crate) struct Reproduce {
     recipes: Vec<PathBuf>,
     #[command(flatten)]
     registries: RegistryArgs,
+    #[command(flatten)]
+    guests: GuestArgs,
     /// The folder for the new run's report, evidence bundle, logs and pictures.
     #[arg(long, value_name = "FOLDER", default_value = "assay-out")]
     out: PathBuf,
@@ -88,7 +91,15 @@ impl Reproduce {
         let data = scratch.path().join("data");
         let kept = Artifacts::folder(data.join("artifacts"))?.put(recipe).await?;
         ensure!(kept == source.bundle, "the recipe in the evidence is not what its digest says");
-        assay_runner::can_test_recipes().map_err(|why| anyhow::anyhow!("{why}"))?;
+        let machines = match spec.isolation {
+            Isolation::Machine => Some(self.guests.settings(&data.join("runner"))?),
+            Isolation::Namespaces => None,
+        };
+        let can = match &machines {
+            Some(machines) => machines.check().map(drop),
+            None => assay_runner::can_test_recipes(),
+        };
+        can.map_err(|why| anyhow::anyhow!("{why}"))?;
         ui::say(&format!(
             "run {} of {} again: {}, tests of {} ({}), seed {}",
             then.created.number,
@@ -98,7 +109,7 @@ impl Reproduce {
             source.trusted.get(..12).unwrap_or("?"),
             spec.seed
         ));
-        let mut local = Local::start_with(&data, &[], self.registries.cache()?, None).await?;
+        let mut local = Local::start_with(&data, &[], self.registries.cache()?, None, machines).await?;
         let (client, runner) = (local.client.clone(), local.runner_name.clone());
         let again = async {
             let asked = TestRecipe {
