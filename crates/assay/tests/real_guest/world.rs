@@ -137,6 +137,11 @@ pub(crate) fn stage<'a>(report: &'a Report, name: &str) -> &'a ReportStage {
 
 /// QEMU among the processes that are in one of a run's namespaces.
 pub(crate) fn qemu_of(traces: &Traces) -> Detached {
+    Detached::of(qemu_pid(traces)).expect("it is there")
+}
+
+/// Its process id.
+pub(crate) fn qemu_pid(traces: &Traces) -> u32 {
     let named = |pid: &u32| {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let network = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default();
@@ -144,8 +149,7 @@ pub(crate) fn qemu_of(traces: &Traces) -> Detached {
     };
     let entries = std::fs::read_dir("/proc").expect("processes");
     let mut pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let pid = pids.find(named).expect("QEMU runs");
-    Detached::of(pid).expect("it is there")
+    pids.find(named).expect("QEMU runs")
 }
 
 pub(crate) fn repository() -> PathBuf {
