@@ -23,8 +23,11 @@ use crate::state::App;
 const LOOK: Duration = Duration::from_secs(1);
 /// A comment is edited no more often than this, unless its run is over.
 const BETWEEN_EDITS: Micros = Micros::seconds(5);
-/// Pull requests that are looked at in one go.
-const PAGE: u32 = 200;
+/// Pull requests that are looked at in one go: all that are not settled. One of which nothing has changed stays due, so with fewer the
+/// later ones would never be looked at.
+const PAGE: u32 = 10_000;
+/// So often a comment is tried that the forge does not take; a token may be given its right meanwhile.
+const TRIES: u32 = 50;
 /// Pauses after a failure double from the first to the last.
 const FIRST_PAUSE: Micros = Micros::seconds(5);
 const LAST_PAUSE: Micros = Micros::seconds(900);
@@ -84,8 +87,9 @@ async fn tell(app: &App, known: &Known, pull: &ForgePull) -> Result<(), StoreErr
         Ok(id) => store.forge_told(pull, id, shown, after, now).await,
         Err(problem) => {
             let place = known.pull_name(&pull.key.repo, number);
-            let never = problem.advice() == Advice::Never && !problem.is_of_the_forge();
-            let due = (!never).then(|| now.plus(pause(&problem, pull.attempts)));
+            let never = problem.advice() == Advice::Never;
+            let pause = if never { LAST_PAUSE } else { pause(&problem, pull.attempts) };
+            let due = (pull.attempts < TRIES).then(|| now.plus(pause));
             warn!(forge = known.settings.name, "{place} was not told: {problem}");
             store.forge_tell_later(pull, true, due).await
         }
