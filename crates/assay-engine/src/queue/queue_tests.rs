@@ -168,9 +168,9 @@ fn one_run_of_a_target_at_a_time_and_others_pass_it() {
     ");
     // One that is held for an operator has its target, and no slot.
     world.holding[0].needs.clear();
-    world.holding[0].doing = "FailedHolding".to_owned();
+    world.holding[0].doing = "held for an operator".to_owned();
     world.waiting.truncate(1);
-    insta::assert_snapshot!(world.told(), @"2: one run of a target at a time; behind run 1 (app-1, FailedHolding, 3 m 20 s)");
+    insta::assert_snapshot!(world.told(), @"2: one run of a target at a time; behind run 1 (app-1, held for an operator, 3 m 20 s)");
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Holding {
             target_id: run.created.target.id,
             pipeline: run.created.pipeline,
             runner: run.runner.clone()?,
-            doing: current.map_or_else(|| state.to_string(), |stage| stage.plan.name.to_string()),
+            doing: current.map_or_else(|| word(state), |stage| stage.plan.name.to_string()),
             since: begun.or(run.started_at).unwrap_or(run.created_at),
             needs: if held { Slots::new() } else { needs(&run.created) },
             requester: run.created.requested_by.clone(),
@@ -123,6 +123,15 @@ impl Holding {
             started_at: run.started_at.unwrap_or(run.created_at),
             expected,
         })
+    }
+}
+
+/// What a run does that is in no stage, in a word for people.
+fn word(state: RunState) -> String {
+    match state {
+        RunState::FailedHolding => "held for an operator".to_owned(),
+        RunState::Cancelling => "being cancelled".to_owned(),
+        other => other.to_string().to_lowercase(),
     }
 }
 
