@@ -18,6 +18,7 @@ mod images;
 mod install;
 #[cfg(test)]
 mod judge_tests;
+pub mod kept;
 mod lint;
 pub mod over_time;
 pub mod pressure;
@@ -34,7 +35,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use images::{MovedTag, moved_tags};
-pub use spec::{Asked, Isolation, RecipeSpec, Source};
+pub use spec::{Asked, Isolation, PinnedImage, RecipeSpec, Source};
 
 use self::evidence::{Ground, Reached, RunnerSeen};
 
@@ -189,7 +190,7 @@ pub(crate) fn judged<E: DeserializeOwned>(
     if let Some(why) = elsewhere_than_asked(input) {
         return Judgement::error(why);
     }
-    match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
+    let judgement = match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
         Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence),
         Ok(Reached::NotReached { because }) => {
             let because = text::clean(&because);
@@ -204,7 +205,8 @@ pub(crate) fn judged<E: DeserializeOwned>(
             "the evidence of {name} cannot be read ({}); are runner and server of the same version?",
             text::clean(&problem.to_string())
         )),
-    }
+    };
+    kept::or_not_kept(judgement, input.evidence)
 }
 
 /// Why evidence counts for nothing: a stranger's recipe was not where it had to be.
