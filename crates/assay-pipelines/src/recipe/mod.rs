@@ -191,7 +191,7 @@ pub(crate) fn judged<E: DeserializeOwned>(
         return Judgement::error(why);
     }
     let judgement = match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
-        Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence),
+        Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence, NOT_CONVERGED),
         Ok(Reached::NotReached { because }) => {
             let because = text::clean(&because);
             let unverified = vec![because.clone()];
@@ -220,13 +220,14 @@ fn elsewhere_than_asked(input: &RecipeInput<'_>) -> Option<String> {
     })
 }
 
-/// A stack that was still on its way when its time was over says nothing, where the runner had nothing left to give it.
-fn unless_overloaded(judgement: Judgement, evidence: &Value) -> Judgement {
+/// What was still on its way when its time was over (a stack, a machine) says nothing, where the runner had nothing left to give it.
+/// Its findings have this code.
+pub(crate) fn unless_overloaded(judgement: Judgement, evidence: &Value, code: &str) -> Judgement {
     let mut grave =
         judgement.findings.iter().filter(|finding| finding.severity == Severity::Critical).peekable();
     if judgement.verdict != Verdict::Fail
         || grave.peek().is_none()
-        || !grave.all(|finding| finding.code == NOT_CONVERGED)
+        || !grave.all(|finding| finding.code == code)
     {
         return judgement;
     }

@@ -58,6 +58,8 @@ use super::{RecipeSpec, STAGES, declared_not_applicable};
 pub use self::bundle::Bundles;
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
+pub(crate) use self::meanwhile::Meanwhile;
+
 pub use self::machine::{
     BOOT, CPUS, DISK_MIB, MEMORY_MIB, MachineBench, MachineSettings, WantedImage, serve_inside,
     sweep as sweep_machines,
