@@ -79,7 +79,9 @@ impl Pinned {
     /// Why no registry need be asked: it is not pinned by a tag.
     pub fn untagged(&self) -> Option<String> {
         match (self.tag.as_str(), &self.digest) {
-            ("", Some(_)) => Some("it is pinned by its digest alone, which says no version; write name:tag@digest".to_owned()),
+            ("", Some(_)) => Some(
+                "it is pinned by its digest alone, which says no version; write name:tag@digest".to_owned(),
+            ),
             ("", None) => Some("it has no tag, so it is another one every time; pin one".to_owned()),
             _ => None,
         }
