@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use assay_pipelines::recipe::bench::whole_name;
 use assay_recipe::Recipe;
-use assay_recipe::proposals::{ImageProposal, Known, Pinned, Proposals, State, Step};
+use assay_recipe::proposals::{ImageProposal, Item, Known, Pinned, Proposals, State, Step, Task};
 use assay_registry::{ImageCache, Reference};
 use clap::Args;
 use futures::StreamExt as _;
@@ -100,9 +100,20 @@ fn print(proposals: &Proposals) {
         State::Todo => "to do",
         State::Unknown => "not known",
     };
-    let rows: Vec<Vec<String>> =
-        proposals.checklist.iter().map(|item| vec![state(item.state).into(), item.what.clone()]).collect();
-    ui::table(&["NEXT RELEASE", "WHAT"], &rows);
+    let row = |item: &Item| vec![task(item.task).into(), state(item.state).into(), item.what.clone()];
+    let rows: Vec<Vec<String>> = proposals.checklist.iter().map(row).collect();
+    ui::table(&["NEXT RELEASE", "STATE", "WHAT"], &rows);
+}
+
+const fn task(task: Task) -> &'static str {
+    match task {
+        Task::VersionLabel => "version label",
+        Task::ConfigVersions => "config versions",
+        Task::ReleaseNotes => "release notes",
+        Task::NewSettings => "new settings",
+        Task::Lint => "lint",
+        Task::AnnotatedTag => "annotated tag",
+    }
 }
 
 /// An image as it is written; a digest by its beginning.
