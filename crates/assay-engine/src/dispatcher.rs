@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_model::{Micros, RunId, RunState, RunView};
-use assay_store::RunFilter;
+use assay_model::{EventBody, Finding, Micros, RunId, RunState, RunView, Severity};
+use assay_store::{Changes, RunFilter};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -29,12 +29,15 @@ const BURST: usize = 32;
 /// How many of the newest runs are looked at after a start for a report that is missing.
 const RECENT: u32 = 50;
 
+/// The code of what is told of a run that another version of Assay has begun.
+const OTHER_HARNESS: &str = "HarnessChanged";
+
 /// Moves all runs until the future is dropped.
 pub async fn run(engine: Engine) {
     if let Err(problem) = recover(&engine).await {
         error!(error = %problem, "recovery of finished runs failed; their reports are rendered on demand");
     }
-    if let Err(problem) = name_older_runs(&engine).await {
+    if let Err(problem) = name_older_runs(&engine, env!("CARGO_PKG_VERSION")).await {
         error!(error = %problem, "open runs could not be read; trying again in a second");
     }
     // Dropped with this future, and with it what it is doing.
@@ -191,18 +194,34 @@ fn wire_is_taken(by: i64) -> String {
 }
 
 /// A run goes on where a restart interrupted it, also when another version of Assay was started. Its evidence is then of two
-/// versions, which draining the queue before the upgrade would have avoided.
-async fn name_older_runs(engine: &Engine) -> Result<(), EngineError> {
-    let here = env!("CARGO_PKG_VERSION");
+/// versions, which draining the queue before the upgrade would have avoided: that stands in the run, once for each version.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn name_older_runs(engine: &Engine, here: &str) -> Result<(), EngineError> {
     for run in engine.store.open_views().await? {
-        let began = run.started_at.is_some() && !run.state().is_terminal();
-        if began && run.created.harness != here {
-            warn!(
-                run.number = run.created.number,
-                "the run was begun by Assay {}, this is {here}; `assay queue drain --wait` before an upgrade lets runs end first",
-                run.created.harness
-            );
+        let asked_under = run.created.harness.as_str();
+        if run.state().is_terminal() || run.status.sealed || asked_under == here {
+            continue;
         }
+        let (severity, message, next) = if run.started_at.is_some() {
+            let message = format!(
+                "the run was begun by Assay {asked_under} and goes on with {here}: its evidence is of both"
+            );
+            let next = "Run it again for a verdict of one version; `assay queue drain --wait` before an upgrade lets runs end first.";
+            (Severity::Warning, message, next)
+        } else {
+            let message = format!("the run was asked for under Assay {asked_under} and is done by {here}");
+            (Severity::Info, message, "Nothing has to be done: all of its evidence is of one version.")
+        };
+        if run.run_findings.iter().any(|finding| finding.code == OTHER_HARNESS && finding.message == message)
+        {
+            continue;
+        }
+        warn!(run.number = run.created.number, "{message}");
+        let finding = Finding::new(OTHER_HARNESS, severity, message, next);
+        let events = vec![EventBody::FindingRaised { finding }];
+        engine.transact(run.id, |_| Ok(Changes { events, writes: Vec::new() })).await?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod configs;
 pub mod customise;
 pub mod env;
 pub mod interpolate;
+pub mod kept;
 pub mod labels;
 pub mod lint;
 pub mod names;

@@ -168,6 +168,62 @@ impl Checkout {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// Makes a checkout of a commit from a bundle with its tags, in a folder that is empty. Commits of which the parents are not in the
+    /// bundle are named.
+    pub(crate) async fn of_history(
+        bundle: &Path,
+        commit: &str,
+        shallow: &[String],
+        folder: &Path,
+    ) -> Result<Self, VersionsError> {
+        let is_commit = |name: &str| {
+            [40, 64].contains(&name.len()) && name.bytes().all(|digit| digit.is_ascii_hexdigit())
+        };
+        if let Some(other) = shallow.iter().map(String::as_str).chain([commit]).find(|name| !is_commit(name))
+        {
+            let said = format!("`{}` is no commit", shown(other));
+            return Err(VersionsError::Refused { command: "checkout".to_owned(), said });
+        }
+        let made = Self { folder: folder.to_owned() };
+        made.answered(&["init", "--quiet", "--template="]).await?;
+        if !shallow.is_empty() {
+            let path = folder.join(".git/shallow");
+            std::fs::write(&path, shallow.join("\n") + "\n").map_err(|error| VersionsError::Refused {
+                command: "init".to_owned(),
+                said: format!("{}: {error}", path.display()),
+            })?;
+        }
+        let from = bundle.display().to_string();
+        let fetch = ["fetch", "--quiet", "--no-write-fetch-head", "--no-recurse-submodules", "--", &from];
+        made.answered(&[&fetch[..], &["HEAD:refs/heads/kept", "+refs/tags/*:refs/tags/*"]].concat()).await?;
+        made.answered(&["checkout", "--quiet", "--detach", commit]).await?;
+        Ok(made)
+    }
+
+    /// Writes a bundle of what is checked out and of all tags.
+    pub(crate) async fn bundle_with_tags(&self, to: &Path) -> Result<(), VersionsError> {
+        let to = to.display().to_string();
+        // More threads than one find other deltas every time.
+        let bundle = ["-c", "pack.threads=1", "bundle", "create", "--quiet", &to, "HEAD", "--tags"];
+        self.answered(&bundle).await.map(drop)
+    }
+
+    /// What its history and tags take in the repository, in bytes.
+    pub(crate) async fn size_with_tags(&self) -> Result<u64, VersionsError> {
+        let command = ["rev-list", "--disk-usage", "--objects", "HEAD", "--tags"];
+        let said = self.line(&command).await?;
+        said.parse().map_err(|_| VersionsError::Refused { command: command.join(" "), said: shown(&said) })
+    }
+
+    /// Commits whose parents are not there: of a checkout that was cut short.
+    pub(crate) async fn shallow(&self) -> Result<Vec<String>, VersionsError> {
+        let named = self.line(&["rev-parse", "--git-path", "shallow"]).await?;
+        match std::fs::read_to_string(self.folder.join(named)) {
+            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
     /// The commit that is checked out, in full.
     pub async fn head(&self) -> Result<String, VersionsError> {
         self.commit("HEAD").await
@@ -294,19 +350,25 @@ impl Checkout {
     }
 
     fn git(&self, arguments: &[&str]) -> Cmd {
-        // A recipe within another checkout must not be taken for that one.
-        let ceiling = self.folder.canonicalize().ok().and_then(|folder| folder.parent().map(Path::to_owned));
-        Cmd::new("git")
-            .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
-            // A runner is root and a recipe is its author's; nothing that the checkout configures is run here.
-            .args(["-c", "safe.directory=*"])
-            .args(arguments.iter().copied())
-            .cwd(&self.folder)
-            .env("GIT_CEILING_DIRECTORIES", ceiling.unwrap_or_default())
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .timeout(LIMIT)
+        git(&self.folder, true).args(arguments.iter().copied())
     }
+}
+
+/// `git` in a folder. Where `alone`, a repository that the folder is only within is none of its own.
+pub(crate) fn git(folder: &Path, alone: bool) -> Cmd {
+    let command = Cmd::new("git")
+        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
+        // A runner is root and a recipe is its author's; nothing that the checkout configures is run here.
+        .args(["-c", "safe.directory=*"])
+        .cwd(folder)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .timeout(LIMIT);
+    if !alone {
+        return command;
+    }
+    let ceiling = folder.canonicalize().ok().and_then(|folder| folder.parent().map(Path::to_owned));
+    command.env("GIT_CEILING_DIRECTORIES", ceiling.unwrap_or_default())
 }
 
 /// Compares two texts, runs of digits in them as numbers. A text is higher than none.

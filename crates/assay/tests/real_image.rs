@@ -69,6 +69,21 @@ async fn a_medium_that_only_boots_is_read_off_its_screen() {
     assert!(junit.contains(r#"tests="9" skipped="5" failures="0" errors="0""#), "{junit}");
     let verified = assay().arg("verify").arg(out.join("bundle.tar")).run().await.expect("it ran");
     assert_eq!(verified.code(), Some(0), "{}", said(&verified));
+    // The profile is in there and the medium is not: which one it has to be is said, and another one is not taken.
+    let again = async |more: &[&Path], code: i32| {
+        let command = assay().arg("reproduce").arg(out.join("bundle.tar")).args(more.iter().copied());
+        let asked = command.arg("--out").arg(folder.path().join("again")).run().await.expect("it ran");
+        assert_eq!(asked.code(), Some(code), "{}", said(&asked));
+        said(&asked)
+    };
+    let wanted = again(&[], 5).await;
+    let digest =
+        wanted.split("SHA-256 ").nth(1).and_then(|rest| rest.get(..64)).expect("a digest").to_owned();
+    assert!(wanted.contains("--medium FILE"), "{wanted}");
+    let other = again(&["--medium".as_ref(), &profile], 5).await;
+    assert!(other.contains("is another medium") && other.contains(&digest), "{other}");
+    let same = again(&["--medium".as_ref(), "/usr/lib/ipxe/ipxe.iso".as_ref()], 0).await;
+    assert!(same.contains("reproduced: pass again, every stage as before"), "{same}");
 }
 
 /// The same image under a profile that asks for more than it does.

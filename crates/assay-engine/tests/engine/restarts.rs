@@ -79,3 +79,31 @@ async fn a_hold_that_ran_out_while_the_server_was_away_ends_at_its_start() {
     let refused = bench.decide(run, DecisionKind::Retry, "").await.expect_err("too late");
     assert!(refused.to_string().contains("sealed"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_run_that_another_version_goes_on_with_says_so_once() {
+    let mut bench = Bench::new().await;
+    bench.runner_present(false);
+    let run = bench.vet().await;
+    let told = async |bench: &Bench, here: &str| {
+        assay_engine::dispatcher::name_older_runs(&bench.engine, here).await.expect("looked at");
+        let view = bench.view(run).await;
+        let told = view.run_findings.iter().map(|finding| finding.message.clone()).collect::<Vec<_>>();
+        told.join("; ").replace(env!("CARGO_PKG_VERSION"), "its own")
+    };
+    assert_eq!(told(&bench, env!("CARGO_PKG_VERSION")).await, "");
+    let waited = told(&bench, "99.0").await;
+    assert_eq!(waited, "the run was asked for under Assay its own and is done by 99.0");
+    bench.runner_present(true);
+    bench.turn().await;
+    bench.power(run, true).await;
+    bench.restart().await;
+    let begun = told(&bench, "99.1").await;
+    assert_eq!(
+        begun,
+        format!(
+            "{waited}; the run was begun by Assay its own and goes on with 99.1: its evidence is of both"
+        )
+    );
+    assert_eq!(told(&bench, "99.1").await, begun, "once for each version");
+}

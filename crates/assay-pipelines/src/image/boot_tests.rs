@@ -62,6 +62,24 @@ fn noted(code: &str, allowed: bool) -> Noted {
 }
 
 #[test]
+fn a_phase_that_was_late_on_an_overloaded_runner_is_that_runner_s_fault() {
+    let judged = |code: &str, outcome: Comes, lost_s: f64| {
+        let mut seen = Seen::good();
+        came_to(seen.watched("Boot"), outcome(code));
+        let mut evidence = seen.evidence("Boot");
+        let lost = serde_json::json!({ "avg10": 90.0, "total_s": lost_s });
+        evidence["pressure"] = serde_json::json!({ "seconds": 60.0, "cpu": { "some": lost, "full": lost } });
+        let judgement = seen.judged_on("Boot", &evidence);
+        (judgement.verdict, judgement.findings[0].code.clone())
+    };
+    let late = |lost_s| judged("PhaseTimedOut", timed_out, lost_s);
+    assert_eq!(late(10.0), (Verdict::Fail, "PhaseTimedOut".to_owned()));
+    assert_eq!(late(58.0), (Verdict::Error, "RunnerOverloaded".to_owned()));
+    let said = judged("FailMarker", failed, 58.0);
+    assert_eq!(said, (Verdict::Fail, "FailMarker".to_owned()), "what it says itself, it says");
+}
+
+#[test]
 fn each_end_that_a_machine_can_come_to_has_its_code_in_every_stage() {
     for stage in WATCHING {
         for (code, outcome) in COMES_TO {

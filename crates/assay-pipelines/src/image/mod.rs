@@ -155,6 +155,9 @@ pub fn planned(stage: &dyn ImageStage, spec: &ImageSpec) -> StagePlan {
     StagePlan { required, timeout_s: u32::try_from(limit).unwrap_or(u32::MAX), ..plan }
 }
 
+/// The code of a machine that was still at a phase when its time was over.
+const TIMED_OUT: &str = "PhaseTimedOut";
+
 /// Reads the evidence of a stage and has it judged; or skips it, where the profile asks for nothing.
 pub(crate) fn judged<E: DeserializeOwned>(
     stage: &dyn ImageStage,
@@ -165,7 +168,10 @@ pub(crate) fn judged<E: DeserializeOwned>(
         return Judgement { verdict: Verdict::Skip, ..Judgement::error(why) };
     }
     match serde_json::from_value(input.evidence.clone()) {
-        Ok(evidence) => not_done_again(stage, input, judge(&evidence)),
+        Ok(evidence) => {
+            let judgement = not_done_again(stage, input, judge(&evidence));
+            crate::recipe::unless_overloaded(judgement, input.evidence, TIMED_OUT)
+        }
         Err(problem) => Judgement::error(format!(
             "the evidence of {} cannot be read ({}); are runner and server of the same version?",
             stage.plan().name,

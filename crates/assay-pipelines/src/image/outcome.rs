@@ -98,7 +98,7 @@ pub(super) fn outcome(watched: &Watched) -> Option<Finding> {
             critical(code, format!("{last} the machine {what} for {seconds:.0} s: {}", line(said)), next)
         }
         Outcome::TimedOut { waited_for, limit_s, line: said } => critical(
-            "PhaseTimedOut",
+            super::TIMED_OUT,
             format!("{last} {waited_for} did not come within {limit_s:.0} s; the last line: {}", line(said)),
             "It was still at work. Compare with the times of earlier runs: either it hangs, or its time is too short.",
         ),

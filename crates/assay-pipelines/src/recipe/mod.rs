@@ -18,6 +18,7 @@ mod images;
 mod install;
 #[cfg(test)]
 mod judge_tests;
+pub mod kept;
 mod lint;
 pub mod over_time;
 pub mod pressure;
@@ -34,7 +35,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use images::{MovedTag, moved_tags};
-pub use spec::{Asked, Isolation, RecipeSpec, Source};
+pub use spec::{Asked, Isolation, PinnedImage, RecipeSpec, Source};
 
 use self::evidence::{Ground, Reached, RunnerSeen};
 
@@ -189,8 +190,8 @@ pub(crate) fn judged<E: DeserializeOwned>(
     if let Some(why) = elsewhere_than_asked(input) {
         return Judgement::error(why);
     }
-    match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
-        Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence),
+    let judgement = match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
+        Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence, NOT_CONVERGED),
         Ok(Reached::NotReached { because }) => {
             let because = text::clean(&because);
             let unverified = vec![because.clone()];
@@ -204,7 +205,8 @@ pub(crate) fn judged<E: DeserializeOwned>(
             "the evidence of {name} cannot be read ({}); are runner and server of the same version?",
             text::clean(&problem.to_string())
         )),
-    }
+    };
+    kept::or_not_kept(judgement, input.evidence)
 }
 
 /// Why evidence counts for nothing: a stranger's recipe was not where it had to be.
@@ -218,13 +220,14 @@ fn elsewhere_than_asked(input: &RecipeInput<'_>) -> Option<String> {
     })
 }
 
-/// A stack that was still on its way when its time was over says nothing, where the runner had nothing left to give it.
-fn unless_overloaded(judgement: Judgement, evidence: &Value) -> Judgement {
+/// What was still on its way when its time was over (a stack, a machine) says nothing, where the runner had nothing left to give it.
+/// Its findings have this code.
+pub(crate) fn unless_overloaded(judgement: Judgement, evidence: &Value, code: &str) -> Judgement {
     let mut grave =
         judgement.findings.iter().filter(|finding| finding.severity == Severity::Critical).peekable();
     if judgement.verdict != Verdict::Fail
         || grave.peek().is_none()
-        || !grave.all(|finding| finding.code == NOT_CONVERGED)
+        || !grave.all(|finding| finding.code == code)
     {
         return judgement;
     }

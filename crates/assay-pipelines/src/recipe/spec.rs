@@ -1,5 +1,6 @@
 //! What a run over a recipe was created with: where the recipe is, how its tests customise it, and what was asked for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use assay_model::Sha256;
@@ -104,6 +105,19 @@ pub struct Asked {
     pub recipes: Vec<PathBuf>,
     /// What the recipe may reach outside of its containers: `assay_swarm::Allowed`.
     pub allowed: Value,
+    /// What images have to be, by how the files call them: those of an earlier run that is done again. Empty for whatever they are now.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pinned: BTreeMap<String, PinnedImage>,
+}
+
+/// An image as an earlier run had it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedImage {
+    /// The digest of its configuration: the same bytes, the same id.
+    pub id: String,
+    /// Its name and digest at its registry; none for one from an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 impl RecipeSpec {

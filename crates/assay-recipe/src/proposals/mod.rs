@@ -31,6 +31,9 @@ pub struct Proposals {
     pub version: Option<String>,
     /// Its last release; none where there is none, or no checkout.
     pub last_release: Option<String>,
+    /// Releases that are newer than the version that its label says, the oldest first: what is checked out is behind them.
+    #[serde(default)]
+    pub newer_releases: Vec<String>,
     /// Its images.
     pub images: Vec<ImageProposal>,
     /// What the next release needs, and what of it is done.
@@ -42,8 +45,11 @@ pub struct Proposals {
 pub struct ImageProposal {
     /// Its name as the files have it, without the tag.
     pub image: String,
-    /// The tag that is pinned.
+    /// The tag that is pinned; empty for one without.
     pub tag: String,
+    /// The digest that stands beside the tag, or in place of it: another tag needs another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// The services that run it.
     pub services: Vec<String>,
     /// The compose files that pin it.
@@ -62,10 +68,24 @@ pub struct ImageProposal {
 pub struct Pinned {
     /// Its name as the files have it, without the tag.
     pub image: String,
-    /// The tag.
+    /// The tag; empty for one without.
     pub tag: String,
+    digest: Option<String>,
     services: Vec<String>,
     files: Vec<String>,
+}
+
+impl Pinned {
+    /// Why no registry need be asked: it is not pinned by a tag.
+    pub fn untagged(&self) -> Option<String> {
+        match (self.tag.as_str(), &self.digest) {
+            ("", Some(_)) => Some(
+                "it is pinned by its digest alone, which says no version; write name:tag@digest".to_owned(),
+            ),
+            ("", None) => Some("it has no tag, so it is another one every time; pin one".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// Everything about a recipe that is known without asking registries.
@@ -74,7 +94,8 @@ pub struct Known {
     recipe: String,
     version: Option<Version>,
     last_release: Option<Version>,
-    /// The images that are pinned by a tag.
+    newer_releases: Vec<Version>,
+    /// Its images.
     pub pinned: Vec<Pinned>,
     checklist: Vec<Item>,
 }
@@ -91,8 +112,12 @@ impl Known {
         let releases = facts.history.releases.as_ref();
         let last_release =
             releases.ok().and_then(|found| found.releases.last()).map(|last| last.version.clone());
+        let all = releases.ok().into_iter().flat_map(|found| &found.releases).map(|found| &found.version);
+        let newer = all.filter(|release| version.as_ref().is_some_and(|version| *release > version));
+        let newer_releases = newer.cloned().collect();
         let checklist = checklist::of(&facts, version.as_ref(), last_release.as_ref());
-        Self { recipe: recipe.name.clone(), version, last_release, pinned: pinned(&facts), checklist }
+        let (recipe, pinned) = (recipe.name.clone(), pinned(&facts));
+        Self { recipe, version, last_release, newer_releases, pinned, checklist }
     }
 
     /// Puts together what registries have told: for each of [`Known::pinned`], in its order, its tags or why they are not known.
@@ -100,7 +125,7 @@ impl Known {
         let (version, last_release) = (self.version, self.last_release);
         let from = last_release.as_ref().or(version.as_ref());
         let images = self.pinned.into_iter().zip(told).map(|(pinned, tags)| {
-            let (newer, problem) = match tags {
+            let (newer, problem) = match pinned.untagged().map_or(tags, Err) {
                 Err(problem) => (Vec::new(), Some(problem)),
                 Ok(tags) => match newer(&pinned.tag, tags.iter().map(String::as_str)) {
                     Some(newer) => (newer, None),
@@ -112,8 +137,8 @@ impl Known {
             let is_app = pinned.services.iter().any(|service| service == APP);
             let next = |newer: &Newer| from.map(|from| next_version(from, newer, is_app).to_string());
             let next_versions = newer.iter().filter_map(next).collect();
-            let Pinned { image, tag, services, files } = pinned;
-            ImageProposal { image, tag, services, files, newer, next_versions, problem }
+            let Pinned { image, tag, digest, services, files } = pinned;
+            ImageProposal { image, tag, digest, services, files, newer, next_versions, problem }
         });
         let images = images.collect();
         Proposals {
@@ -121,6 +146,7 @@ impl Known {
             recipe: self.recipe,
             version: version.as_ref().map(ToString::to_string),
             last_release: last_release.as_ref().map(ToString::to_string),
+            newer_releases: self.newer_releases.iter().map(ToString::to_string).collect(),
             images,
             checklist: self.checklist,
         }
@@ -144,14 +170,15 @@ fn next_version(from: &Version, newer: &Newer, is_app: bool) -> Version {
 
 /// The images of every combination of files, once each.
 fn pinned(facts: &Facts<'_>) -> Vec<Pinned> {
-    let mut found: BTreeMap<(String, String), Pinned> = BTreeMap::new();
+    let mut found: BTreeMap<&str, Pinned> = BTreeMap::new();
     for view in &facts.views {
         for (service, settings) in &view.loaded.compose.services {
-            let Some((image, tag)) = settings.image.as_deref().and_then(split) else { continue };
-            let key = (image.to_owned(), tag.to_owned());
-            let pinned = found.entry(key).or_insert_with(|| Pinned {
+            let Some(written) = settings.image.as_deref() else { continue };
+            let (image, tag, digest) = split(written);
+            let pinned = found.entry(written).or_insert_with(|| Pinned {
                 image: image.to_owned(),
                 tag: tag.to_owned(),
+                digest: digest.map(str::to_owned),
                 services: Vec::new(),
                 files: Vec::new(),
             });
@@ -168,9 +195,25 @@ fn pinned(facts: &Facts<'_>) -> Vec<Pinned> {
     found.into_values().collect()
 }
 
-/// Name and tag of an image; none where it is pinned by its digest alone, or not at all.
-fn split(image: &str) -> Option<(&str, &str)> {
-    let name = image.split_once('@').map_or(image, |(name, _)| name);
-    let (name, tag) = name.rsplit_once(':')?;
-    (!tag.is_empty() && !tag.contains('/')).then_some((name, tag))
+/// Name, tag and digest of an image; the tag is empty where there is none.
+fn split(image: &str) -> (&str, &str, Option<&str>) {
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag, digest),
+        _ => (name, "", digest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn images_are_taken_apart_as_they_are_written() {
+        assert_eq!(split("nginx:1.25"), ("nginx", "1.25", None));
+        assert_eq!(split("nginx"), ("nginx", "", None));
+        assert_eq!(split("reg.example:5000/a/b"), ("reg.example:5000/a/b", "", None));
+        assert_eq!(split("reg.example:5000/b:1@sha256:ab"), ("reg.example:5000/b", "1", Some("sha256:ab")));
+        assert_eq!(split("b@sha256:ab"), ("b", "", Some("sha256:ab")));
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! One stream carries the journal, the log and the sensors. The event id names the place in all
 //! three (`j<seq>.l<row>.s<boot>-<seq>`), so a browser that reloads or reconnects goes on exactly
-//! where it was and misses nothing.
+//! where it was and misses nothing. While the run waits for its turn, `waits` says why, where it stands and about how long it
+//! has to; once more whenever its place or its reason is another.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,7 +11,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use assay_api::agent::LogLine;
-use assay_model::{Event as JournalEvent, RunId};
+use assay_engine::queue::Cause;
+use assay_model::{Event as JournalEvent, RunId, RunState};
 use assay_store::Changed;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -55,7 +57,7 @@ async fn live(
     let resumed = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let cursor = resumed.or(query.after).unwrap_or_default();
     let changes = app.engine.store().subscribe();
-    let follower = Follower { app, run, cursor, changes, ready: Vec::new() };
+    let follower = Follower { app, run, cursor, changes, ready: Vec::new(), told: Told::Nothing };
     Ok(Sse::new(futures::stream::unfold(follower, Follower::next)).keep_alive(KeepAlive::default()))
 }
 
@@ -103,6 +105,19 @@ struct Follower {
     changes: Receiver<Changed>,
     /// Events found and not yet sent, last first.
     ready: Vec<Event>,
+    /// What was said last of its place in the queue.
+    told: Told,
+}
+
+/// What a follower has said of a run's place in the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Nothing so far.
+    Nothing,
+    /// This.
+    Waits(Cause, Option<u32>),
+    /// It waits no more.
+    Begun,
 }
 
 impl Follower {
@@ -136,9 +151,34 @@ impl Follower {
             self.cursor.sensors = Some((row.boot, row.seq));
             found.push(self.event("sensors", &json!(row.batch)));
         }
+        found.extend(self.waits().await?);
         found.reverse();
         self.ready = found;
         Ok(())
+    }
+
+    /// Why the run waits, where that is news.
+    async fn waits(&mut self) -> Result<Option<Event>, ApiError> {
+        if self.told == Told::Begun {
+            return Ok(None);
+        }
+        let run = self.app.engine.view(self.run).await?;
+        if run.state() != RunState::Queued {
+            self.told = Told::Begun;
+            return Ok(None);
+        }
+        // One whose turn has come waits for nothing.
+        let Some(wait) = self.app.engine.place(&run) else { return Ok(None) };
+        let told = Told::Waits(wait.cause, wait.position);
+        let is_news = told != self.told;
+        self.told = told;
+        let data = json!({
+            "why": wait.reason,
+            "cause": wait.cause.as_str(),
+            "position": wait.position,
+            "starts_in_s": wait.starts_in.map(|in_about| in_about.as_seconds()),
+        });
+        Ok(is_news.then(|| self.event("waits", &data)))
     }
 
     fn event(&self, kind: &str, data: &serde_json::Value) -> Event {

@@ -223,7 +223,7 @@ async fn artifact(
     let (shown, kind) = match () {
         () if ends("png") && bytes.starts_with(PNG) => ("inline", "image/png"),
         () if ends("json") => ("attachment", "application/json"),
-        () if ends("bundle") => ("attachment", "application/octet-stream"),
+        () if ends("bundle") || ends("tar") => ("attachment", "application/octet-stream"),
         () => ("attachment", "text/plain; charset=utf-8"),
     };
     let disposition = format!("{shown}; filename=\"{name}\"");

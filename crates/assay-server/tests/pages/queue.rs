@@ -43,9 +43,24 @@ async fn the_queue_is_shown_paused_and_started_again() {
     assert_eq!((&second["position"], &second["state"]), (&1.into(), &"Queued".into()));
     assert!(second["starts_in_s"].as_i64().expect("told") > 0, "{second}");
 
+    // Whoever follows it hears of its place, and of another reason when there is one.
+    let mut live = site.get("/api/v1/runs/3/live").await;
+    let mut heard = String::new();
+    while !heard.contains("\"position\":2") {
+        let chunk = live.chunk().await.expect("reads").expect("it goes on");
+        heard.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(heard.contains("event: waits") && heard.contains("\"cause\":\"slots\""), "{heard}");
+
     let answer = site.post("/queue/rule", &[("rule", "pause"), ("why", "<b>new switch")]).await;
     assert_eq!((answer.status(), location(&answer)), (StatusCode::SEE_OTHER, "/queue"));
     dispatcher::turn(&site.engine).await.expect("a turn");
+    while !heard.contains("\"cause\":\"paused\"") {
+        let chunk = live.chunk().await.expect("reads").expect("it goes on");
+        heard.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert_eq!(heard.matches("event: waits").count(), 2, "once for each: {heard}");
+    drop(live);
     let page = site.html("/queue").await;
     assert!(page.contains("Paused by operator (&#60;b&#62;new switch): nothing new starts"), "{page}");
     assert!(page.contains("Let runs start again") && !page.contains("value=\"pause\""), "{page}");

@@ -12,6 +12,15 @@ use crate::ui;
 
 /// Says what happens, a line each, until the verdict is sealed or the run is held for somebody to decide.
 pub(crate) async fn follow(client: &Client, number: i64) -> Result<()> {
+    follow_in(client, number, false).await
+}
+
+/// As [`follow`], on a control plane with others: it also says why the run waits for its turn, and for how long.
+pub(crate) async fn follow_in_line(client: &Client, number: i64) -> Result<()> {
+    follow_in(client, number, true).await
+}
+
+async fn follow_in(client: &Client, number: i64, in_line: bool) -> Result<()> {
     let mut live = Live::open(client, number).await?;
     let mut began: Option<Micros> = None;
     while let Some(event) = live.next().await {
@@ -34,6 +43,11 @@ pub(crate) async fn follow(client: &Client, number: i64) -> Result<()> {
                 }
                 if matches!(body, EventBody::Sealed(_) | EventBody::Held { .. }) {
                     return Ok(());
+                }
+            }
+            "waits" if in_line => {
+                if let Some(why) = event.data["why"].as_str() {
+                    ui::say(&format!("          waits: {why}"));
                 }
             }
             "log" => {

@@ -214,6 +214,9 @@ pub(crate) async fn watch(client: &Client, number: i64, json: bool) -> Result<Ex
     let mut live = Live::open(client, number).await?;
     while let Some(event) = live.next().await {
         let event = event?;
+        if let (false, "waits", Some(why)) = (json, event.kind.as_str(), event.data["why"].as_str()) {
+            ui::line(&format!("          waits: {why}"));
+        }
         if event.kind != "journal" {
             continue;
         }

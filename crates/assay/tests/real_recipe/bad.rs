@@ -15,10 +15,15 @@ fn red(codes: &[&str], ladder: &str) -> (Option<i32>, Vec<String>, String) {
     (Some(1), codes.iter().map(|code| (*code).to_owned()).collect(), ladder.to_owned())
 }
 
+/// And it comes to the same again where nothing of the recipe is, from the evidence alone: with what was not committed, and
+/// without an operator's settings.
 #[tokio::test]
-async fn a_crash_loop_is_told_with_its_last_words() {
+async fn a_crash_loop_is_told_with_its_last_words_and_reproduced_from_its_evidence() {
     let world = World::new().await;
     let recipe = world.checkout("crash-on-boot").await;
+    std::fs::write(recipe.join("notes.txt"), "not committed\n").expect("written");
+    std::fs::create_dir_all(recipe.join("tests")).expect("a folder");
+    std::fs::write(recipe.join("tests/.env"), "PASSWORD=hunter2\n").expect("written");
     let tested = world.test(&recipe, &[]).await;
     let report = tested.report();
     assert_eq!((tested.code, ladder(&report).as_str()), (Some(1), "0: fail unver unver unver pass"));
@@ -30,6 +35,30 @@ async fn a_crash_loop_is_told_with_its_last_words() {
         "its timeout is two minutes: {:?}",
         install.seconds
     );
+
+    std::fs::remove_dir_all(&recipe).expect("gone");
+    let (code, again, out) = world.reproduce(&tested).await;
+    assert_eq!((code, &again["reproduced"]), (Some(0), &true.into()), "{again:#}");
+    assert_eq!(again["sentence"], "reproduced: fail again, every stage as before");
+    let left_out = "tests/.env: it is not committed, and operators have secrets in files of that name";
+    assert_eq!(again["not_in_evidence"], serde_json::json!([left_out]));
+    let (then, now) = (results(&tested.out), results(&out));
+    assert_eq!(then["version"]["commit"], now["version"]["commit"]);
+    assert_eq!(then["version"]["changed"], serde_json::json!(["notes.txt", "tests/.env"]));
+    assert_eq!(now["version"]["changed"], serde_json::json!(["notes.txt"]));
+    let images = |of: &serde_json::Value| {
+        let all = of["images"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|image| (image["reference"].clone(), image["id"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(images(&then), images(&now));
+    assert!(!images(&then).is_empty());
+    let kept = std::fs::read(tested.out.join("artifacts/recipe.tar")).expect("the recipe");
+    assert!(!kept.windows(7).any(|bytes| bytes == b"hunter2"), "an operator's settings are in the evidence");
+    world.is_clean();
+}
+
+fn results(out: &std::path::Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(out.join("results.json")).expect("results")).expect("JSON")
 }
 
 /// It may fail a thousand times while it waits for its database, and then it goes on failing.

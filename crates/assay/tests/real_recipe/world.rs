@@ -84,6 +84,18 @@ impl World {
         Tested { code: output.code(), said: said(&output), out }
     }
 
+    /// `assay reproduce` with the evidence of a run, carried elsewhere: its exit code, what it says, and its folder.
+    pub(crate) async fn reproduce(&self, tested: &Tested) -> (Option<i32>, serde_json::Value, PathBuf) {
+        let (bundle, out) = (self.path("carried.tar"), self.path("reproduced"));
+        std::fs::copy(tested.out.join("bundle.tar"), &bundle).expect("carried");
+        let command = Cmd::new(env!("CARGO_BIN_EXE_assay")).arg("reproduce").arg(&bundle);
+        let command = command.arg("--images").arg(&self.images).args(["--no-registries", "--json", "--out"]);
+        let output =
+            command.arg(&out).env("TMPDIR", self.path("t")).timeout(LIMIT).run().await.expect("it ran");
+        let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        (output.code(), told, out)
+    }
+
     /// Starts it; the test says when it is to end.
     pub(crate) async fn start(&self, recipe: &Path, more: &[&str]) -> Running {
         let out = self.out(recipe);

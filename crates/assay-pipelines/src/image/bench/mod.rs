@@ -44,6 +44,7 @@ use self::snapshot::{Ordered, State};
 use super::evidence::Joined;
 use super::profile::{Architecture, Bus, Connection, Firmware, MediumAs, Profile};
 use super::{ImageSpec, STAGES};
+use crate::recipe::bench::Meanwhile;
 
 pub use self::power_cuts::{Explore, Explored, explore};
 
@@ -132,7 +133,11 @@ impl Bench {
             progress(&format!("once more {earlier}, from the beginning"));
             test.stage(earlier, progress).await?;
         }
-        let brought = test.stage(stage, progress).await?;
+        let meanwhile = Meanwhile::begin();
+        let mut brought = test.stage(stage, progress).await?;
+        if let (Some(beside), Some(pressure)) = (brought.evidence.as_object_mut(), meanwhile.pressure()) {
+            beside.insert("pressure".to_owned(), serde_json::to_value(pressure).unwrap_or_default());
+        }
         let Some(why) = test.fault.take().filter(|_| held.anew < BEGUN_ANEW) else { return Ok(brought) };
         // The image had no part in it: a new machine, as if this one had never been.
         *held = Held { test: None, anew: held.anew + 1 };

@@ -72,14 +72,28 @@ impl Test {
                 fetched: None,
             });
             seen.fetched = None;
+            let pinned = self.spec.asked.pinned.get(reference);
+            // A run deploys the same bytes from its beginning to its end, wherever the tag goes meanwhile; and one that is done again
+            // those that it had.
+            let digest = seen.digests.first().or(pinned.and_then(|pinned| pinned.digest.as_ref())).cloned();
+            let is_another = |id: Option<String>| {
+                let wanted = pinned.filter(|pinned| pinned.digest.is_some()).map(|pinned| &pinned.id);
+                wanted.zip(id).is_some_and(|(wanted, id)| *wanted != id)
+            };
+            let as_then = |why: String| match (pinned, &digest) {
+                (Some(_), Some(digest)) => format!("{why} (the run that is done again had {digest})"),
+                _ => why,
+            };
             if let Some(there) = images.identity(&called).await.map_err(failed)? {
                 stand.is_as_archived(&there, archives.id(reference).as_deref())?;
                 "there already".clone_into(&mut seen.from);
-            } else if let Some(archive) = archives.find(reference) {
+            } else if let Some(archive) =
+                archives.find(reference).filter(|_| !is_another(archives.id(reference)))
+            {
                 images.load_archive(archive).await.map_err(failed)?;
                 "archive".clone_into(&mut seen.from);
             } else if let Some(outside) = &self.settings.outside {
-                let name = seen.digests.first().cloned().unwrap_or_else(|| whole_name(reference));
+                let name = digest.clone().unwrap_or_else(|| whole_name(reference));
                 let wanted = WantedImage { reference: reference.clone(), name, called: called.clone() };
                 match outside.image(&wanted).await? {
                     Ok(given) => {
@@ -90,6 +104,7 @@ impl Test {
                         note_given(given, began, &mut seen);
                     }
                     Err(why) => {
+                        let why = as_then(why);
                         missing.push(format!("{reference} (for {}): {why}", image.services.join(", ")));
                         continue;
                     }
@@ -99,20 +114,19 @@ impl Test {
                     Some(source) => source,
                     None => source.insert(Source::open(cache, stand, reference).await?),
                 };
-                // A run deploys the same bytes from its beginning to its end, wherever the tag goes meanwhile.
-                let name = seen.digests.first().cloned().unwrap_or_else(|| whole_name(reference));
+                let name = digest.clone().unwrap_or_else(|| whole_name(reference));
                 match source.bring(&name, &called, images).await? {
                     Ok(found) => note(&found, began, &mut seen),
                     Err(why) => {
+                        let why = as_then(why);
                         missing.push(format!("{reference} (for {}): {why}", image.services.join(", ")));
                         continue;
                     }
                 }
             } else {
                 let services = image.services.join(", ");
-                missing.push(format!(
-                    "{reference} (for {services}): no archive has it, and no registry is asked"
-                ));
+                let why = as_then("no archive has it, and no registry is asked".to_owned());
+                missing.push(format!("{reference} (for {services}): {why}"));
                 continue;
             }
             let Some(found) = images.identity(&called).await.map_err(failed)? else {

@@ -13,19 +13,24 @@ use crate::recipe::pressure::{Counters, Pressure};
 const FOLDER: &str = "/proc/pressure";
 
 /// A stage that is under way.
-pub(super) struct Meanwhile {
+pub(crate) struct Meanwhile {
     began: Instant,
     before: Counters,
 }
 
 impl Meanwhile {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self { began: Instant::now(), before: counters() }
+    }
+
+    /// How short of everything the runner has been since; none where its kernel does not tell.
+    pub(crate) fn pressure(&self) -> Option<Pressure> {
+        Pressure::between(&self.before, &counters(), self.began.elapsed().as_secs_f64())
     }
 
     /// Puts it beside the stage's evidence.
     pub(super) async fn beside(self, mut evidence: Value, ipvs: Option<bool>, ground: Ground) -> Value {
-        let pressure = Pressure::between(&self.before, &counters(), self.began.elapsed().as_secs_f64());
+        let pressure = self.pressure();
         // The first time the whole program is read.
         let harness = tokio::task::spawn_blocking(Harness::running).await.unwrap_or_default();
         if let Some(beside) = evidence.as_object_mut() {

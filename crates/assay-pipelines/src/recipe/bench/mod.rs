@@ -16,6 +16,7 @@ mod executables;
 mod front;
 mod further;
 mod images;
+mod keep;
 mod machine;
 mod meanwhile;
 mod outcome;
@@ -25,6 +26,7 @@ mod shared;
 mod sources;
 mod stand;
 mod teardown;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ use std::time::{Duration, Instant};
 use assay_model::{RunId, StageName};
 use assay_process::{Sandbox, find_program};
 use assay_recipe::Stack;
-use assay_recipe::customise::{Customisation, OperationName, Placement, Redactor};
+use assay_recipe::customise::{Customisation, OperationName, Placement};
 use assay_recipe::secrets::SecretValue;
 use assay_registry::ImageCache;
 use assay_swarm::{Daemon, DaemonConfig, Mark, Swept};
@@ -50,11 +52,14 @@ use self::stand::Stand;
 use super::evidence::{
     Died, ImageFetched, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen,
 };
+use super::kept::RecipeKept;
 use super::{RecipeSpec, STAGES, declared_not_applicable};
 
 pub use self::bundle::Bundles;
 pub use self::dependencies::Warm;
 pub use self::dev::Dev;
+pub(crate) use self::meanwhile::Meanwhile;
+
 pub use self::machine::{
     BOOT, CPUS, DISK_MIB, MEMORY_MIB, MachineBench, MachineSettings, WantedImage, serve_inside,
     sweep as sweep_machines,
@@ -329,6 +334,8 @@ struct Test {
     ipvs: Option<bool>,
     /// Everything that was written down in the stage at hand.
     artifacts: Vec<(String, Vec<u8>)>,
+    /// The recipe as it was put away, until it is brought.
+    kept: Option<(RecipeKept, Option<Vec<u8>>)>,
 }
 
 /// What is deployed.
@@ -422,6 +429,7 @@ impl Test {
             deploys_expected: 0,
             ipvs: None,
             artifacts: Vec::new(),
+            kept: None,
         }
     }
 
@@ -437,6 +445,7 @@ impl Test {
         // The sources are wanted whether or not anybody wants to hear of the lint.
         if self.sources.is_none() {
             self.fetch_sources(tell).await?;
+            self.keep_recipe(tell).await;
         }
         let evidence = match declared_not_applicable(known, &self.spec) {
             Some(why) => json(&Reached::<()>::DoesNotApply { why }),
@@ -454,42 +463,12 @@ impl Test {
             },
         };
         self.note_deaths().await;
-        let evidence = meanwhile.beside(evidence, self.ipvs, self.ground()).await;
-        Ok(self.without_secrets(evidence))
-    }
-
-    /// What is brought of a stage, without the values of the run's secrets: wherever an app has printed one, it must not come into a
-    /// journal that nobody can change any more. That it was seen is told by then.
-    fn without_secrets(&mut self, mut evidence: Value) -> Brought {
-        let own = self.secrets.values().map(|(_, value)| value.expose());
-        let redactor = Redactor::new(own.chain(self.dependencies.secrets().map(|(_, value)| value)));
-        let places = self.places();
-        each_text(&mut evidence, &|text| of_the_recipe(&redactor.text(text), &places));
-        let artifacts = std::mem::take(&mut self.artifacts).into_iter().map(|(name, bytes)| {
-            // A picture is no text.
-            match String::from_utf8(bytes) {
-                Ok(text) => (name, of_the_recipe(&redactor.text(&text), &places).into_bytes()),
-                Err(other) => (name, other.into_bytes()),
-            }
-        });
-        Brought { evidence, artifacts: artifacts.collect() }
-    }
-
-    /// The folders of what is tested, and what each is to people.
-    fn places(&self) -> Vec<(String, String)> {
-        let versions = self
-            .sources
-            .iter()
-            .flat_map(|sources| std::iter::once(&sources.head).chain(&sources.base).chain(&sources.further));
-        let mut places: Vec<(String, String)> =
-            versions.map(|version| (version.folder.display().to_string(), "the recipe".to_owned())).collect();
-        places.extend(self.spec.settings.dependencies.iter().map(|dependency| {
-            let folder = self.folder.path().join(format!("dependency-{}", dependency.name));
-            (folder.display().to_string(), format!("the recipe of {}", dependency.name))
-        }));
-        // The longest first: the name of one may be the beginning of another's.
-        places.sort_by_key(|(folder, _)| std::cmp::Reverse(folder.len()));
-        places
+        let mut evidence = meanwhile.beside(evidence, self.ipvs, self.ground()).await;
+        let kept = self.take_kept(&mut evidence);
+        let mut brought = self.without_secrets(evidence);
+        // As it was read: it was there before any secret of the run's.
+        brought.artifacts.extend(kept);
+        Ok(brought)
     }
 
     /// What stands and is up, or why nothing is.
@@ -550,47 +529,6 @@ fn given_up(failed: &str, why: &str, stage: &str) -> Brought {
     Brought { evidence, artifacts: Vec::new() }
 }
 
-/// Puts every text in a value another way.
-fn each_text(value: &mut Value, told: &impl Fn(&str) -> String) {
-    match value {
-        Value::String(text) => *text = told(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| each_text(item, told)),
-        Value::Object(entries) => entries.values_mut().for_each(|entry| each_text(entry, told)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// A text with files named as they are in the recipe: where this runner keeps them for a while is of no use to anybody.
-fn of_the_recipe(text: &str, places: &[(String, String)]) -> String {
-    places.iter().fold(text.to_owned(), |text, (folder, name)| {
-        // A file in it first, since that begins with the folder's own name.
-        if text.contains(folder) {
-            text.replace(&format!("{folder}/"), "").replace(folder, name)
-        } else {
-            text
-        }
-    })
-}
-
 fn json<T: Serialize>(evidence: &T) -> Value {
     serde_json::to_value(evidence).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::of_the_recipe;
-
-    #[test]
-    fn files_are_named_as_they_are_in_the_recipe() {
-        let places = [("/t/run-a/base-1-10", "the recipe"), ("/t/run-a/base-1-1", "the recipe")];
-        let places = places.map(|(folder, name)| (folder.to_owned(), name.to_owned()));
-        for (text, told) in [
-            ("/t/run-a/base-1-1 has no `compose.yml`", "the recipe has no `compose.yml`"),
-            ("/t/run-a/base-1-10/abra.sh:3: a quote is open", "abra.sh:3: a quote is open"),
-            ("`/t/run-a/base-1-1/a` and /t/run-a/base-1-1/b/c", "`a` and b/c"),
-            ("/t/run-a/d/docker.sock", "/t/run-a/d/docker.sock"),
-        ] {
-            assert_eq!(of_the_recipe(text, &places), told);
-        }
-    }
 }

@@ -300,13 +300,8 @@ fn images(told: &mut Told, green: &Results, now: &Results) {
 fn versions(told: &mut Told, green: &Results, now: &Results) {
     match (&green.version, &now.version) {
         (Some(was), Some(is)) if was != is => {
-            let changed: Vec<String> = is.changed.iter().take(5).map(|file| clean(file)).collect();
-            let beside = match is.changed.len() {
-                0 => String::new(),
-                count => format!(" with {count} changed files ({})", changed.join(", ")),
-            };
             let of = "the recipe's commit".to_owned();
-            told.between(Aspect::Commit, of, commit(was), format!("{}{beside}", commit(is)), None);
+            told.between(Aspect::Commit, of, with_changes(was), with_changes(is), None);
         }
         (Some(_), Some(_)) => {}
         _ => told.unknown("the commit, since it was not read"),
@@ -415,6 +410,16 @@ fn pressure(told: &mut Told, green: &Results, now: &Results) {
     if now.stages.iter().all(|stage| stage.pressure.is_none()) {
         told.unknown("the load on the runner, since its kernel does not tell");
     }
+}
+
+/// A version, and what differs from its commit.
+fn with_changes(version: &VersionSeen) -> String {
+    let changed: Vec<String> = version.changed.iter().take(5).map(|file| clean(file)).collect();
+    let beside = match version.changed.len() {
+        0 => String::new(),
+        count => format!(" with {count} changed files ({})", changed.join(", ")),
+    };
+    format!("{}{beside}", commit(version))
 }
 
 /// A version with its commit, since a release alone may be tagged anew.

@@ -15,7 +15,7 @@ use clap::Args;
 use super::case::{Common, drawn};
 use super::matrix::{self, Asked, Running};
 use crate::client::Client;
-use crate::commands::follow::{cancel, follow};
+use crate::commands::follow::{cancel, follow, follow_in_line};
 use crate::commands::local::{Elsewhere, Local};
 use crate::commands::out;
 use crate::commands::run;
@@ -448,11 +448,12 @@ impl Test {
         let summary: RunSummary = client.post("/api/v1/images/runs", &asked).await?;
         let _ = number.set(summary.number);
         ui::say(&format!("run {} · {} · seed {}", summary.number, summary.target, spec.seed));
-        // Somebody may have to do something about it: start a runner, or give one more room.
-        if let Some(why) = summary.waiting.filter(|why| self.elsewhere() && why != "about to start") {
-            ui::say(&format!("          waits: {why}"));
+        // Somebody may have to do something about why it waits: start a runner, or give one more room.
+        if self.elsewhere() {
+            follow_in_line(client, summary.number).await?;
+        } else {
+            follow(client, summary.number).await?;
         }
-        follow(client, summary.number).await?;
         out::keep(client, summary.number, &self.out()).await
     }
 }

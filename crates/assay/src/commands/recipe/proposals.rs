@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use assay_pipelines::recipe::bench::whole_name;
 use assay_recipe::Recipe;
-use assay_recipe::proposals::{Known, Pinned, Proposals, State, Step};
+use assay_recipe::proposals::{ImageProposal, Item, Known, Pinned, Proposals, State, Step, Task};
 use assay_registry::{ImageCache, Reference};
 use clap::Args;
 use futures::StreamExt as _;
@@ -52,6 +52,10 @@ impl Propose {
 }
 
 async fn tags(cache: Option<&ImageCache>, pinned: &Pinned) -> Result<Vec<String>, String> {
+    // Told by whoever puts it together.
+    if pinned.untagged().is_some() {
+        return Ok(Vec::new());
+    }
     let Some(cache) = cache else { return Err("no registry was asked (--no-registries)".to_owned()) };
     let name = whole_name(&format!("{}:{}", pinned.image, pinned.tag));
     let reference: Reference = name.parse().map_err(|error| format!("{error}"))?;
@@ -60,18 +64,22 @@ async fn tags(cache: Option<&ImageCache>, pinned: &Pinned) -> Result<Vec<String>
 }
 
 fn print(proposals: &Proposals) {
+    let or = |version: &Option<String>, none: &str| version.clone().unwrap_or_else(|| none.to_owned());
+    ui::line(&format!(
+        "{}: its label says {}, the last release is {}",
+        proposals.recipe,
+        or(&proposals.version, "no version"),
+        or(&proposals.last_release, "not known"),
+    ));
+    if !proposals.newer_releases.is_empty() {
+        ui::line(&format!("what is checked out is behind {}", proposals.newer_releases.join(", ")));
+    }
     let rows: Vec<Vec<String>> = proposals
         .images
         .iter()
         .flat_map(|image| {
             let row = |step: &str, tag: &str, next: &str| {
-                vec![
-                    format!("{}:{}", image.image, image.tag),
-                    image.services.join(", "),
-                    step.into(),
-                    tag.into(),
-                    next.into(),
-                ]
+                vec![pinned_as(image), image.services.join(", "), step.into(), tag.into(), next.into()]
             };
             let next = image.next_versions.iter().map(String::as_str).chain(std::iter::repeat("-"));
             match &image.problem {
@@ -92,9 +100,28 @@ fn print(proposals: &Proposals) {
         State::Todo => "to do",
         State::Unknown => "not known",
     };
-    let rows: Vec<Vec<String>> =
-        proposals.checklist.iter().map(|item| vec![state(item.state).into(), item.what.clone()]).collect();
-    ui::table(&["NEXT RELEASE", "WHAT"], &rows);
+    let row = |item: &Item| vec![task(item.task).into(), state(item.state).into(), item.what.clone()];
+    let rows: Vec<Vec<String>> = proposals.checklist.iter().map(row).collect();
+    ui::table(&["NEXT RELEASE", "STATE", "WHAT"], &rows);
+}
+
+const fn task(task: Task) -> &'static str {
+    match task {
+        Task::VersionLabel => "version label",
+        Task::ConfigVersions => "config versions",
+        Task::ReleaseNotes => "release notes",
+        Task::NewSettings => "new settings",
+        Task::Lint => "lint",
+        Task::AnnotatedTag => "annotated tag",
+    }
+}
+
+/// An image as it is written; a digest by its beginning.
+fn pinned_as(image: &ImageProposal) -> String {
+    let tag = if image.tag.is_empty() { String::new() } else { format!(":{}", image.tag) };
+    let digest = image.digest.as_deref().and_then(|digest| digest.get(..19));
+    let digest = digest.map(|digest| format!("@{digest}…")).unwrap_or_default();
+    format!("{}{tag}{digest}", image.image)
 }
 
 const fn word(step: Step) -> &'static str {

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::spec::{Where, is_generic_skipped};
 use crate::client::Client;
-use crate::commands::follow::{cancel, cancel_abandoned, follow};
+use crate::commands::follow::{cancel, cancel_abandoned, follow, follow_in_line};
 use crate::commands::guests::GuestArgs;
 use crate::commands::local::Local;
 use crate::commands::registries::RegistryArgs;
@@ -188,10 +188,10 @@ impl Test {
             spec.domain(),
             spec.seed
         ));
-        if let Some(why) = summary.waiting.filter(|why| self.server.is_some() && why != "about to start") {
-            ui::say(&format!("          waits: {why}"));
+        match self.server {
+            Some(_) => follow_in_line(client, summary.number).await?,
+            None => follow(client, summary.number).await?,
         }
-        follow(client, summary.number).await?;
         out::keep(client, summary.number, &self.out).await
     }
 

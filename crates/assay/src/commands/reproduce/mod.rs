@@ -1,31 +1,28 @@
 //! `assay reproduce`: a run again from its evidence, on this machine. The recipe, its tests and its settings are those of the
-//! evidence, by digest; so is what chance was drawn from. Images come from archives and registries here, and where they are others, that
-//! is said.
+//! evidence, by digest; so is what chance was drawn from. Images are asked for by the digests that they had; what there is not any more,
+//! and what else is otherwise, is said. Of an image's run the profile is in the evidence, and the medium is given; of a host's the
+//! machine itself is what was tested.
+
+mod image;
+mod recipe;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use assay_api::operator::{RunDetail, RunSummary, TestRecipe};
-use assay_artifacts::Artifacts;
+use anyhow::{Context as _, Result, bail};
+use assay_api::operator::RunDetail;
 use assay_model::{Pipeline, RunResult, RunView, StageName, Verdict};
-use assay_pipelines::recipe::over_time::{Results, SinceGreen};
-use assay_pipelines::recipe::{Isolation, RecipeSpec, Source};
 use assay_report::PublicKey;
 use assay_report::bundle::{open_bundle, read_blob};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::commands::follow::follow;
 use crate::commands::guests::GuestArgs;
 use crate::commands::local::Local;
 use crate::commands::registries::RegistryArgs;
-use crate::commands::{Remote, out, told_to_stop};
+use crate::commands::{Remote, told_to_stop};
 use crate::exit::Exit;
 use crate::ui;
-
-/// The largest recipe that is taken from evidence, in bytes.
-const LARGEST: u64 = 1 << 30;
 
 #[derive(Args)]
 pub(crate) struct Reproduce {
@@ -37,9 +34,19 @@ pub(crate) struct Reproduce {
     /// A folder with images as archives (`docker save`); may be given more than once.
     #[arg(long, value_name = "FOLDER", env = "ASSAY_IMAGES", value_delimiter = ':')]
     images: Vec<PathBuf>,
-    /// A folder with checkouts of recipes that this one may depend on, each under its name; may be given more than once.
+    /// A folder with checkouts of recipes that this one may depend on and that are not in the evidence, each under its name; may be
+    /// given more than once.
     #[arg(long, value_name = "FOLDER", env = "ASSAY_RECIPES", value_delimiter = ':')]
     recipes: Vec<PathBuf>,
+    /// Let the recipe reach outside of its containers what it was allowed then (`--allow`), on this machine.
+    #[arg(long)]
+    as_allowed: bool,
+    /// Of an image's run: the medium. It has to be the one that was tested, by its digest.
+    #[arg(long, value_name = "FILE")]
+    medium: Option<PathBuf>,
+    /// Of an image's run: the folder with the files that its profile names, where it names some.
+    #[arg(long, value_name = "FOLDER", requires = "medium")]
+    folder: Option<PathBuf>,
     #[command(flatten)]
     registries: RegistryArgs,
     #[command(flatten)]
@@ -62,6 +69,10 @@ struct Comparison {
     stages: Vec<StageTwice>,
     /// What is different about the two runs.
     differences: Vec<String>,
+    /// What the run had read and is not in its evidence.
+    not_in_evidence: Vec<String>,
+    /// What cannot be had any more: then this says nothing about the run.
+    gone: Vec<String>,
 }
 
 /// A stage in both runs.
@@ -72,70 +83,57 @@ struct StageTwice {
     now: Option<Verdict>,
 }
 
+/// A run, and where its evidence lies.
+struct Then {
+    run: RunView,
+    bundle: PathBuf,
+    /// A folder for what is needed meanwhile.
+    scratch: tempfile::TempDir,
+}
+
 impl Reproduce {
     pub(crate) async fn run(self) -> Result<Exit> {
         let scratch =
             tempfile::Builder::new().prefix("assay-reproduce-").tempdir().context("a scratch folder")?;
         let bundle = self.bundle(scratch.path()).await?;
-        let then = self.opened(&bundle)?;
-        let (mut spec, source) = taken_from(&then)?;
-        let absolute = |path: &PathBuf| std::path::absolute(path).with_context(|| path.display().to_string());
-        spec.asked.images = self.images.iter().map(absolute).collect::<Result<_>>()?;
-        spec.asked.recipes = self.recipes.iter().map(absolute).collect::<Result<_>>()?;
-        let recipe = read_blob(&bundle, source.bundle, LARGEST)?.with_context(|| {
-            format!(
-                "the evidence has no recipe: {} is not in it; has retention thrown it away?",
-                source.bundle
-            )
-        })?;
-        let data = scratch.path().join("data");
-        let kept = Artifacts::folder(data.join("artifacts"))?.put(recipe).await?;
-        ensure!(kept == source.bundle, "the recipe in the evidence is not what its digest says");
-        let machines = match spec.isolation {
-            Isolation::Machine => Some(self.guests.settings(&data.join("runner"))?),
-            Isolation::Namespaces => None,
+        let then = Then { run: self.opened(&bundle)?, bundle, scratch };
+        let number = then.run.created.number;
+        let compared = match then.run.created.pipeline {
+            Pipeline::Recipe => self.recipe(&then).await?,
+            Pipeline::Image => self.image(&then).await?,
+            Pipeline::Host => bail!(
+                "run {number} vetted the host {}: the machine itself is what was tested, so it is vetted again there: `assay host vet {}`",
+                then.run.created.target.name,
+                then.run.created.target.name
+            ),
         };
-        let can = match &machines {
-            Some(machines) => machines.check().map(drop),
-            None => assay_runner::can_test_recipes(),
-        };
-        can.map_err(|why| anyhow::anyhow!("{why}"))?;
-        ui::say(&format!(
-            "run {} of {} again: {}, tests of {} ({}), seed {}",
-            then.created.number,
-            then.created.target.name,
-            spec.commit.as_deref().and_then(|commit| commit.get(..12)).unwrap_or("?"),
-            source.trusted_ref,
-            source.trusted.get(..12).unwrap_or("?"),
-            spec.seed
-        ));
-        let mut local = Local::start_with(&data, &[], self.registries.cache()?, None, machines).await?;
+        let Some(comparison) = compared else { return Ok(Exit::NoResult) };
+        self.show(&comparison)?;
+        Ok(match (&*comparison.gone, comparison.reproduced) {
+            ([_, ..], _) => Exit::NoResult,
+            ([], true) => Exit::Ok,
+            ([], false) => Exit::Fail,
+        })
+    }
+
+    /// Asks for a run here and waits for it. None when we were told to stop: then nothing of it is left.
+    async fn here(
+        &self,
+        mut local: Local,
+        ask: impl AsyncFnOnce(&crate::client::Client, String) -> Result<RunDetail>,
+    ) -> Result<Option<RunDetail>> {
         let (client, runner) = (local.client.clone(), local.runner_name.clone());
-        let again = async {
-            let asked = TestRecipe {
-                spec: serde_json::to_value(&spec)?,
-                only: stages_of(&then),
-                runner: Some(runner),
-                muted: then.created.muted.clone(),
-                asked: assay_model::Asked::default(),
-            };
-            let summary: RunSummary = client.post("/api/v1/recipes/runs", &asked).await?;
-            follow(&client, summary.number).await?;
-            out::keep(&client, summary.number, &self.out).await
-        };
         let detail = tokio::select! {
-            detail = again => detail,
+            detail = ask(&client, runner) => detail,
             why = local.ended() => Err(why),
             () = told_to_stop() => {
-                ui::say("stopping: the stack is taken down");
+                ui::say("stopping: what was brought up is taken down");
                 local.stop().await;
-                return Ok(Exit::NoResult);
+                return Ok(None);
             }
         };
         local.stop().await;
-        let comparison = compare(&then, &bundle, &detail?, &self.out)?;
-        self.show(&comparison)?;
-        Ok(if comparison.reproduced { Exit::Ok } else { Exit::Fail })
+        detail.map(Some)
     }
 
     /// The evidence: the file that was named, or what the control plane has of that run.
@@ -180,6 +178,9 @@ impl Reproduce {
             let mark = if then == now { " " } else { "*" };
             ui::line(&format!("{mark} {:<12}  then {:<10}  now {}", stage.as_str(), word(then), word(now)));
         }
+        for left_out in &comparison.not_in_evidence {
+            ui::line(&format!("  not in the evidence: {left_out}"));
+        }
         for difference in &comparison.differences {
             ui::line(&format!("  different: {difference}"));
         }
@@ -189,38 +190,8 @@ impl Reproduce {
     }
 }
 
-/// What a run over a recipe is done again with.
-fn taken_from(run: &RunView) -> Result<(RecipeSpec, Source)> {
-    let number = run.created.number;
-    ensure!(
-        run.created.pipeline == Pipeline::Recipe,
-        "run {number} is about a {}; only runs over recipes can be done again from their evidence so far",
-        run.created.pipeline
-    );
-    let mut spec = RecipeSpec::of(&run.created.spec).map_err(anyhow::Error::msg)?;
-    let Some(source) = spec.source.clone() else {
-        bail!(
-            "run {number} was over a folder of its runner ({}), which is not in the evidence; check out {} and say `assay recipe \
-             test --seed {}` there",
-            spec.folder.display(),
-            spec.commit.as_deref().unwrap_or("what was tested"),
-            spec.seed
-        );
-    };
-    // What the other runner had does not lie under the same paths here.
-    (spec.asked.images, spec.asked.recipes, spec.asked.keep) = (Vec::new(), Vec::new(), false);
-    Ok((spec, source))
-}
-
-/// The stages that it had; the whole is asked for as the whole.
-fn stages_of(run: &RunView) -> Vec<String> {
-    if run.created.options.left_out.is_empty() {
-        return Vec::new();
-    }
-    run.stages.iter().map(|stage| stage.plan.name.0.clone()).collect()
-}
-
-fn compare(then: &RunView, bundle: &Path, now: &RunDetail, out: &Path) -> Result<Comparison> {
+/// The stages of both runs.
+fn twice(then: &RunView, now: &RunDetail) -> Vec<StageTwice> {
     let mut stages: Vec<StageTwice> = then
         .stages
         .iter()
@@ -231,17 +202,11 @@ fn compare(then: &RunView, bundle: &Path, now: &RunDetail, out: &Path) -> Result
             known.now = stage.verdict;
         }
     }
-    let before = Results::of(then, &evidence(then, bundle)?).map_err(anyhow::Error::msg)?;
-    let path = out.join("results.json");
-    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let after: Results = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-    let differences = match SinceGreen::of(Some(&before), &after) {
-        SinceGreen::Compared { changes, unknown, .. } => {
-            changes.into_iter().map(|change| change.message).chain(unknown).collect()
-        }
-        SinceGreen::OtherSchema { .. } => vec!["the two runs' results have different forms".to_owned()],
-        SinceGreen::NeverGreen => Vec::new(),
-    };
+    stages
+}
+
+/// Whether both runs came to the same, and that in a sentence.
+fn concluded(then: &RunView, now: &RunDetail, stages: &[StageTwice]) -> (bool, String) {
     let same = then.result == now.summary.result && stages.iter().all(|stage| stage.then == stage.now);
     let word = |result: Option<RunResult>| result.map_or("no verdict", RunResult::as_str);
     let sentence = match (same, stages.iter().find(|stage| stage.then != stage.now)) {
@@ -256,7 +221,7 @@ fn compare(then: &RunView, bundle: &Path, now: &RunDetail, out: &Path) -> Result
             format!("not reproduced: {} then, {} now", word(then.result), word(now.summary.result))
         }
     };
-    Ok(Comparison { reproduced: same, sentence, stages, differences })
+    (same, sentence)
 }
 
 /// The latest evidence of each stage, as it lies in the bundle.
