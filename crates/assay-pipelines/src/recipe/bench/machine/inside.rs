@@ -35,6 +35,7 @@ const PIECES_HELD: usize = 8;
 /// There is no channel, or what comes over it is not understood.
 pub async fn serve(folder: &Path) -> Result<(), String> {
     let port = channel()?;
+    spare_from_the_want_of_memory();
     let again = port.try_clone().map_err(|error| format!("the channel: {error}"))?;
     let (say, said) = blocking::channel::<Vec<u8>>();
     let (asks, mut asked) = mpsc::channel(1);
@@ -87,6 +88,8 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
                     "its disk was full ({} MiB were left); give machines a larger one (--guest-disk)",
                     left >> 20
                 );
+                // The next try has the room again.
+                let _ = bench.clear().await;
                 voice.say(&Told::Failed { why })?;
             }
             Err(why) => voice.say(&Told::Failed { why })?,
@@ -106,6 +109,14 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
         Ok(Err(WireError::Closed(_)) | Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the channel's reader ended by itself".to_owned()),
+    }
+}
+
+/// Whoever else takes all the memory is ended for it, and not the one who tells of that. A machine's kernel is its own: nobody outside
+/// is the worse for it. Daemons and containers have settings of their own, and programs beside them are told to.
+fn spare_from_the_want_of_memory() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::warn!(%error, "this program may be ended for want of memory");
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Session {
     asked_for: u32,
     folder: PathBuf,
     how: &'static str,
+    /// How long it may say nothing at all.
+    silence: Duration,
 }
 
 /// Why a stage came to nothing.
@@ -120,6 +122,7 @@ impl Session {
             asked_for: 0,
             folder: at,
             how,
+            silence: SILENCE,
         };
         match session.until_up(settings.boot, tell).await {
             Ok(seconds) => {
@@ -155,7 +158,7 @@ impl Session {
                 }
                 Told::WantsImage(wanted) => self.hand_over(&wanted, tell).await?,
                 Told::Failed { why } => {
-                    let why = format!("in the machine: {}", text::clean(&why));
+                    let why = format!("in the machine: {}; {}", text::clean(&why), self.last_words());
                     return Err(Broken { why, is_gone: false });
                 }
                 Told::Brought { evidence, artifacts } => break (evidence, artifacts),
@@ -207,13 +210,13 @@ impl Session {
 
     /// The next that it says.
     async fn hear(&mut self) -> Result<Told, Broken> {
-        match timeout(SILENCE, Frame::next(&mut self.from)).await {
+        match timeout(self.silence, Frame::next(&mut self.from)).await {
             Ok(Ok(frame)) => match frame.message() {
                 Ok(told) => Ok(told),
                 Err(error) => Err(self.lost(&error).await),
             },
             Ok(Err(error)) => Err(self.lost(&error).await),
-            Err(_) => Err(self.broken(format!("it has said nothing for {SILENCE:?}"))),
+            Err(_) => Err(self.broken(format!("it has said nothing for {:?}", self.silence))),
         }
     }
 
@@ -231,7 +234,7 @@ impl Session {
         for (name, length) in announced {
             let mut file = Vec::new();
             while (file.len() as u64) < length {
-                match timeout(SILENCE, Frame::next(&mut self.from)).await {
+                match timeout(self.silence, Frame::next(&mut self.from)).await {
                     Ok(Ok(Frame::Piece(piece))) if !piece.is_empty() => file.extend(piece),
                     // Its heart goes on beating.
                     Ok(Ok(Frame::Message(_))) => {}
@@ -308,18 +311,19 @@ impl Session {
     }
 
     /// Something is wrong with the machine itself: with what it said last.
-    fn broken(&self, mut why: String) -> Broken {
+    fn broken(&self, why: String) -> Broken {
+        Broken { why: format!("the virtual machine failed: {why}; {}", self.last_words()), is_gone: true }
+    }
+
+    /// The end of its console, as half a sentence.
+    fn last_words(&self) -> String {
         let words = self.console.last_words();
         let words: Vec<String> = words.iter().map(|line| text::clean_to(line, WORDS_LENGTH)).collect();
-        let console = if words.is_empty() {
+        if words.is_empty() {
             "its console is empty".to_owned()
         } else {
             format!("the end of its console: {}", words.join(" | "))
-        };
-        why.insert_str(0, "the virtual machine failed: ");
-        why.push_str("; ");
-        why.push_str(&console);
-        Broken { why, is_gone: true }
+        }
     }
 }
 
