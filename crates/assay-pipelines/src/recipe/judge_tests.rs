@@ -451,6 +451,7 @@ fn a_change_of_tests_is_told_and_decides_nothing() {
         trusted: "b".repeat(40),
         trusted_ref: "main".to_owned(),
         not_taken: (1..=7).map(|n| format!("tests/functional/{n}.sh")).collect(),
+        fork: None,
     };
     let changed = RecipeSpec { source: Some(source.clone()), ..spec() };
     insta::assert_snapshot!(told(&judged("Lint", &changed, &Reached::Done(linted.clone()))), @r"

@@ -228,9 +228,19 @@ fn unless_overloaded(judgement: Judgement, evidence: &Value) -> Judgement {
     {
         return judgement;
     }
-    let Some(why) = over_time::results::pressure_of(evidence).and_then(|pressure| pressure.overload()) else {
-        return judgement;
-    };
+    match overload_in(evidence) {
+        Some(why) => overloaded(judgement, &why),
+        None => judgement,
+    }
+}
+
+/// Why the runner counts as overloaded in the stage with this evidence.
+fn overload_in(evidence: &Value) -> Option<String> {
+    over_time::results::pressure_of(evidence)?.overload()
+}
+
+/// A judgement that would be held against a recipe, and says nothing about it since the runner had nothing left.
+fn overloaded(judgement: Judgement, why: &str) -> Judgement {
     let message = format!("the runner was overloaded: {why}; so it says nothing that {}", judgement.message);
     let next = "Run it again when the runner has less to do, or give the runner less at once (its capacity).";
     let finding = Finding::new("RunnerOverloaded", Severity::Warning, message.clone(), next);

@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_mins(3);
 const TAKES: Duration = Duration::from_mins(3);
 /// How long it may take to switch itself off, once the program in it has ended.
 const ENDS: Duration = Duration::from_secs(30);
+/// How many times as long services are waited for in software emulation.
+const EMULATED: u32 = 4;
 /// How often people are told how long it has been booting.
 const TICK: Duration = Duration::from_secs(5);
 /// Between two words about its progress; what comes in between is not passed on.
@@ -67,6 +69,8 @@ pub(super) struct Broken {
     pub(super) why: String,
     /// Whether the machine is of no use any more.
     pub(super) is_gone: bool,
+    /// Whether another one like it would come to the same.
+    pub(super) exhausted: bool,
 }
 
 impl Session {
@@ -87,7 +91,11 @@ impl Session {
             let disk = disk.clone();
             tokio::task::spawn_blocking(move || inputs::write(&from, bundle.as_deref(), &disk)).await
         };
-        let spec = packed.map_err(|error| error.to_string())??;
+        let mut spec = packed.map_err(|error| error.to_string())??;
+        if matches!(accel, Accel::Tcg { .. }) {
+            // It is the machine that is slow, and not the recipe.
+            spec.settings.deploy.timeout *= EMULATED;
+        }
         let made = File::create(at.join(SCRATCH)).and_then(|file| file.set_len(settings.disk_mib << 20));
         made.map_err(|error| format!("the machine's disk: {error}"))?;
         let guest = GuestSpec {
@@ -127,6 +135,9 @@ impl Session {
         match session.until_up(settings.boot, tell).await {
             Ok(seconds) => {
                 tell(&format!("the machine is up ({how}), after {seconds} s"));
+                if matches!(accel, Accel::Tcg { .. }) {
+                    tell(&format!("in software emulation services are waited for {EMULATED} times as long"));
+                }
                 Ok(session)
             }
             Err(broken) => {
@@ -157,9 +168,9 @@ impl Session {
                     }
                 }
                 Told::WantsImage(wanted) => self.hand_over(&wanted, tell).await?,
-                Told::Failed { why } => {
+                Told::Failed { why, exhausted } => {
                     let why = format!("in the machine: {}; {}", text::clean(&why), self.last_words());
-                    return Err(Broken { why, is_gone: false });
+                    return Err(Broken { why, is_gone: exhausted, exhausted });
                 }
                 Told::Brought { evidence, artifacts } => break (evidence, artifacts),
             }
@@ -312,7 +323,8 @@ impl Session {
 
     /// Something is wrong with the machine itself: with what it said last.
     fn broken(&self, why: String) -> Broken {
-        Broken { why: format!("the virtual machine failed: {why}; {}", self.last_words()), is_gone: true }
+        let why = format!("the virtual machine failed: {why}; {}", self.last_words());
+        Broken { why, is_gone: true, exhausted: false }
     }
 
     /// The end of its console, as half a sentence.

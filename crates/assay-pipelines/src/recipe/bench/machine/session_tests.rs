@@ -144,7 +144,7 @@ async fn a_machine_that_is_gone_is_the_runner_s_trouble() {
         why.starts_with("the virtual machine failed: it ended by itself: the channel is closed"),
         "{why}"
     );
-    let says = vec![said(&Told::Failed { why: "its disk was full".to_owned() })];
+    let says = vec![said(&Told::Failed { why: "its disk was full".to_owned(), exhausted: false })];
     let failed = collected(says).await.0.map(|brought| brought.evidence).unwrap_err();
     assert_eq!(
         (failed.why.as_str(), failed.is_gone),
