@@ -1,7 +1,6 @@
 //! Pull requests from forks: code that nobody with a right to push has looked at.
 
 use assay_pipelines::recipe::{Isolation, RecipeSpec};
-use assay_testkit::ForgeDouble;
 use assay_testkit::forge::Dialect;
 
 use crate::site::{REPO, Site};
@@ -64,7 +63,7 @@ async fn forks_are_refused_or_trusted_where_the_settings_say_so() {
     let site = Site::start(Dialect::Forgejo, "forks = \"refuse\"").await;
     let (pull, _) = site.pull_from_fork().await;
     site.say(pull, "alice", "!testme");
-    let told = site.told(pull, "what comes from a fork is not tested here").await;
+    let told = site.told(pull, "It comes from a fork, and code that nobody").await;
     assert!(told.contains("Who may push can bring"), "it says what to do: {told}");
     // Those of this repository are as ever.
     let (own, _) = site.pull("own", "README.md", "ours").await;
@@ -87,6 +86,4 @@ async fn forks_are_refused_or_trusted_where_the_settings_say_so() {
     let spec = RecipeSpec::of(&site.runs().await[0].created.spec).expect("a recipe");
     assert_eq!(spec.isolation, Isolation::Namespaces);
     assert_eq!(spec.source.expect("a bundle").trusted, site.main, "tests are this repository's all the same");
-    let asked_by_us = |forge: &ForgeDouble| forge.comments(REPO, pull).len();
-    assert_eq!(asked_by_us(&site.forge), 2, "the question and one comment of ours");
 }

@@ -32,7 +32,7 @@ echo 'looked at everything'
 ";
 
 /// Makes processes until it is refused one, and counts them.
-const FORKS: &str = "exec busybox sh -c 'n=0; while sleep 1000 & do n=$((n+1)); echo $n; done'";
+const FORKS: &str = "busybox sh -c 'n=0; while sleep 1000 & do n=$((n+1)); echo $n; done'; exit 0";
 
 #[tokio::test]
 async fn a_container_sees_nothing_of_this_machine_and_takes_no_more_of_it_than_it_may() {

@@ -2,12 +2,11 @@
 //! processes and sockets, no network, no credential.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use assay_model::Verdict;
 
-use crate::world::{World, stage};
+use crate::world::{World, put, stage};
 
 /// Written where nobody in a machine may find it.
 const SECRET: &str = "correct-horse-battery-staple";
@@ -121,7 +120,7 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
         .replace("{pattern}", &format!("[{}]{}", &SECRET[..1], &SECRET[1..]))
         .replace("{secret}", SECRET);
     std::fs::write(recipe.join("escape"), script).expect("written");
-    put(&recipe, "tests/functional/told", TOLD);
+    put(&recipe, "functional/told", TOLD);
     let compose = std::fs::read_to_string(recipe.join("compose.yml")).expect("a file");
     let changed = compose
         .replace(
@@ -138,7 +137,7 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     std::fs::write(world.path("allowed.toml"), ALLOWED).expect("written");
     let allow = world.path("allowed.toml").display().to_string();
 
-    let tested = world.start(&recipe, &["--allow", &allow]).await.ended().await;
+    let tested = world.start(&recipe, &["--quick", "--allow", &allow]).await.ended().await;
     let told = tested.artifact("functional-told.log");
     assert!(
         told.contains("user 0 of the machine assay-guest, first process /bin/sh /usr/sbin/assay-guest"),
@@ -162,11 +161,4 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     assert_eq!(std::fs::read_to_string(other.join("inputs.tar")).expect("it is there"), SECRET);
     std::fs::remove_dir_all(world.path("t/machines")).expect("it is this test's");
     world.is_clean();
-}
-
-fn put(recipe: &Path, name: &str, script: &str) {
-    let path = recipe.join(name);
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    std::fs::write(&path, script).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
 }

@@ -86,9 +86,6 @@ impl Test {
         for words in missing.told() {
             tell(&words);
         }
-        if let Some(why) = missing.of_stage("Install") {
-            self.down_because = format!("Install cannot be done here: {why}");
-        }
         self.missing = missing;
     }
 

@@ -447,6 +447,10 @@ impl Test {
         }
         let evidence = match (declared_not_applicable(known, &self.spec), self.missing.of_stage(stage)) {
             (Some(why), _) => json(&Reached::<()>::DoesNotApply { why }),
+            // Without it there is no verdict; that it cannot be done here is not the recipe's fault.
+            (None, Some(because)) if known.plan().required => {
+                return Err(format!("{stage} cannot be done here: {because}"));
+            }
             (None, Some(because)) => json(&Reached::<()>::NotReached { because }),
             (None, None) => match stage {
                 "Lint" => json(&Reached::Done(self.lint().await)),
