@@ -43,6 +43,8 @@ pub const LAST: &str = "Reporting";
 
 /// The code of a stack that was still on its way when its time was over.
 const NOT_CONVERGED: &str = "NotConverged";
+/// A service whose health check failed.
+const UNHEALTHY: &str = "Unhealthy";
 
 /// Codes of the checks that are off where the generic ones are skipped: what the app answers.
 pub const GENERIC: [&str; 4] = ["NoAnswer", "WrongStatus", "WrongContent", "WrongContentType"];
@@ -218,13 +220,15 @@ fn elsewhere_than_asked(input: &RecipeInput<'_>) -> Option<String> {
     })
 }
 
-/// A stack that was still on its way when its time was over says nothing, where the runner had nothing left to give it.
+/// A stack that was still on its way when its time was over says nothing, where the runner had nothing left to give it. In a machine,
+/// which may be emulated, neither does a health check that was not answered in time.
 fn unless_overloaded(judgement: Judgement, evidence: &Value) -> Judgement {
+    let is_late = |code: &str| code == NOT_CONVERGED || (code == UNHEALTHY && in_machine(evidence));
     let mut grave =
         judgement.findings.iter().filter(|finding| finding.severity == Severity::Critical).peekable();
     if judgement.verdict != Verdict::Fail
         || grave.peek().is_none()
-        || !grave.all(|finding| finding.code == NOT_CONVERGED)
+        || !grave.all(|finding| is_late(&finding.code))
     {
         return judgement;
     }
@@ -232,6 +236,12 @@ fn unless_overloaded(judgement: Judgement, evidence: &Value) -> Judgement {
         Some(why) => overloaded(judgement, &why),
         None => judgement,
     }
+}
+
+/// Whether the stack was in a virtual machine.
+fn in_machine(evidence: &Value) -> bool {
+    let seen = evidence.get("runner").cloned().and_then(|seen| serde_json::from_value(seen).ok());
+    seen.is_some_and(|seen: RunnerSeen| seen.ground == Ground::Machine)
 }
 
 /// Why the runner counts as overloaded in the stage with this evidence.

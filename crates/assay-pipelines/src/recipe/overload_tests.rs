@@ -37,6 +37,13 @@ fn with_load(mut evidence: Value, lost_s: f64) -> Value {
     evidence
 }
 
+/// Evidence from somewhere.
+fn on(ground: &str, mut evidence: Value) -> Value {
+    let harness = super::harness::Harness::running();
+    evidence["runner"] = json!({ "harness": harness, "ground": ground });
+    evidence
+}
+
 fn judge(evidence: &Value) -> assay_model::Judgement {
     install::Install.judge(&RecipeInput::new(&spec(), evidence, &[]))
 }
@@ -64,10 +71,12 @@ fn who_is_ended_from_outside_on_an_overloaded_runner_did_not_die() {
         let torn = TornDown { died: died.collect(), ..TornDown::default() };
         serde_json::to_value(Reached::Done(torn)).expect("JSON")
     };
-    let judge = |codes: &[i64], lost_s: f64| {
+    let judge_on = |ground: &str, codes: &[i64], lost_s: f64| {
         let earlier = [("Upgrade".into(), with_load(json!({}), lost_s))];
-        teardown::Teardown.judge(&RecipeInput::new(&spec(), &torn(codes), &earlier))
+        teardown::Teardown.judge(&RecipeInput::new(&spec(), &on(ground, torn(codes)), &earlier))
     };
+    let judge = |codes: &[i64], lost_s: f64| judge_on("machine", codes, lost_s);
+    assert_eq!(judge_on("own", &[143], 59.0).verdict, Verdict::Fail, "only where it may be emulated");
     let starved = judge(&[143, 137], 59.0);
     assert_eq!(starved.verdict, Verdict::Error);
     assert!(starved.message.starts_with("the runner was overloaded: "), "{}", starved.message);

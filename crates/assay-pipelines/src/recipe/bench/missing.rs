@@ -135,7 +135,7 @@ fn needed(interpreter: &str) -> Option<Needed<'_>> {
     let module = words.skip_while(|word| *word != "-m").nth(1).filter(|_| name.starts_with("python"));
     // One of a package is where the package is.
     let module = module.and_then(|module| module.split('.').next());
-    let plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let plain = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     Some(Needed { program, module: module.filter(plain) })
 }
 

@@ -12,6 +12,7 @@
 mod images;
 mod inputs;
 mod inside;
+mod patience;
 mod session;
 mod wire;
 
@@ -30,6 +31,7 @@ use self::session::Session;
 use super::{Brought, Bundles, RecipeBenchSettings, RecipeSpec, STAGES, given_up};
 
 pub use self::inside::serve as serve_inside;
+pub(super) use self::patience::Patience;
 pub use self::wire::WantedImage;
 
 /// How a run's folder begins.

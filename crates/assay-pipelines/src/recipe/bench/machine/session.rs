@@ -13,6 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{interval, timeout};
 
 use super::images::{Shelf, Taken};
+use super::patience::EMULATED;
 use super::wire::{ARTIFACTS, Ask, Frame, ImageAnswer, MOST_ARTIFACTS, Told, WantedImage, WireError};
 use super::{MachineSettings, inputs, sweep_one};
 use crate::recipe::RecipeSpec;
@@ -27,8 +28,6 @@ const SILENCE: Duration = Duration::from_mins(3);
 const TAKES: Duration = Duration::from_mins(3);
 /// How long it may take to switch itself off, once the program in it has ended.
 const ENDS: Duration = Duration::from_secs(30);
-/// How many times as long services are waited for in software emulation.
-const EMULATED: u32 = 4;
 /// How often people are told how long it has been booting.
 const TICK: Duration = Duration::from_secs(5);
 /// Between two words about its progress; what comes in between is not passed on.
