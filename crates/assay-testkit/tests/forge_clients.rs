@@ -28,6 +28,8 @@ async fn forge(dialect: Dialect) -> ForgeDouble {
     forge.add_member("coop", ForgeDouble::BOT, false);
     forge.add_to_team("coop", "maintainers", "alice");
     forge.open_pull("coop/plausible", "alice", HEAD, BASE, &["compose.yml", "abra.sh"]);
+    forge.fork("coop/plausible", "mallory/plausible");
+    forge.open_pull_from("mallory/plausible", "mallory", HEAD, BASE, &["compose.yml"]);
     forge
 }
 
@@ -55,6 +57,10 @@ async fn forgejo_api_takes_the_double_for_a_forgejo() {
     assert_eq!((head.sha.as_deref(), head.r#ref.as_deref()), (Some(HEAD), Some("change")));
     assert_eq!(head.repo.and_then(|repo| repo.full_name).as_deref(), Some("coop/plausible"));
     assert_eq!(pull.user.and_then(|user| user.login).as_deref(), Some("alice"));
+    let from = client.repo_get_pull_request(o, r, 2).await.expect("from a fork").head.expect("a head");
+    let from = from.repo.expect("a repository");
+    assert_eq!((from.full_name.as_deref(), from.fork), (Some("mallory/plausible"), Some(true)));
+    assert_eq!(from.parent.and_then(|parent| parent.full_name).as_deref(), Some("coop/plausible"));
     let query = RepoGetPullRequestFilesQuery::default();
     let (_, files) = client.repo_get_pull_request_files(o, r, 1, query).await.expect("files");
     let names: Vec<_> = files.iter().filter_map(|file| file.filename.as_deref()).collect();
@@ -148,6 +154,12 @@ async fn octocrab_takes_the_double_for_github() {
     let pull = client.pulls(o, r).get(1).await.expect("a pull request");
     assert_eq!((pull.head.sha.as_str(), pull.base.sha.as_str()), (HEAD, BASE));
     assert_eq!(pull.user.expect("an author").login, "alice");
+    let from = client.pulls(o, r).get(2).await.expect("from a fork").head;
+    assert_eq!(from.label.as_deref(), Some("mallory:change"));
+    let from = from.repo.expect("a repository");
+    assert_eq!((from.full_name.as_deref(), from.fork), (Some("mallory/plausible"), Some(true)));
+    let whole = client.repos("mallory", r).get().await.expect("the fork");
+    assert_eq!(whole.parent.and_then(|parent| parent.full_name).as_deref(), Some("coop/plausible"));
     let files = client.pulls(o, r).list_files(1).await.expect("files");
     assert_eq!(
         files.items.iter().map(|file| file.filename.as_str()).collect::<Vec<_>>(),

@@ -170,7 +170,7 @@ pub(crate) fn judged<E: DeserializeOwned>(
     match serde_json::from_value(input.evidence.clone()) {
         Ok(evidence) => {
             let judgement = not_done_again(stage, input, judge(&evidence));
-            crate::recipe::unless_overloaded(judgement, input.evidence, TIMED_OUT)
+            crate::recipe::unless_overloaded(judgement, input.evidence, |code| code == TIMED_OUT)
         }
         Err(problem) => Judgement::error(format!(
             "the evidence of {} cannot be read ({}); are runner and server of the same version?",

@@ -23,7 +23,10 @@ impl RecipeStage for Custom {
         judged(self, input, |seen: &Tested| {
             let mut told = Told::default();
             told.ran(&seen.ran, "test", "TestFailed");
+            // Whoever was tested could say so of a test that fails: it is no pass either way.
+            let excused = |found: &str| seen.not_run.iter().any(|not| not.name == found);
             let never = seen.found.iter().filter(|found| !seen.ran.iter().any(|ran| ran.name == **found));
+            let never = never.filter(|found| !excused(found));
             for name in never {
                 let name = text::clean(name);
                 told.check(format!("test {name}"), false, "it runs", "it did not run");
@@ -40,6 +43,10 @@ impl RecipeStage for Custom {
                 let count = seen.left_out.len();
                 told.unverified.push(format!("{count} tests in extra/ were not asked for (--extra)"));
             }
+            for not in &seen.not_run {
+                let (name, why) = (text::clean(&not.name), text::clean(&not.why));
+                told.unverified.push(format!("test {name} was not run: {why}"));
+            }
             let (passed, total) = (seen.ran.iter().filter(|ran| ran.succeeded()).count(), seen.found.len());
             if total == 0 {
                 let why = "the recipe has no tests of its own (functional/, browser/)";
@@ -51,7 +58,16 @@ impl RecipeStage for Custom {
                 covered: passed as u64,
                 total: total as u64,
             });
-            told.judgement(|| format!("{passed} of {total} tests passed"))
+            let judgement = told.judgement(|| format!("{passed} of {total} tests passed"));
+            match seen.not_run.len() {
+                0 => judgement,
+                _ if judgement.verdict == Verdict::Fail => judgement,
+                count => Judgement {
+                    verdict: Verdict::Unverified,
+                    message: format!("{passed} of {total} tests passed, {count} could not be run here"),
+                    ..judgement
+                },
+            }
         })
     }
 }

@@ -42,8 +42,8 @@ pub(super) fn deployed(told: &mut Told, deployed: &Deployed, settings: &Settings
         told.info(
             "DeployedOtherwise",
             format!("deployed otherwise than written: {}", text::clean_to(&deployed.substituted.join("; "), 600)),
-            "It is how this runner tests, not the recipe: its kernel has no IPVS, the recipe has dependencies to be led to, or the swarm \
-             is shared.",
+            "It is how this runner tests, not the recipe: its kernel has no IPVS, the recipe has dependencies to be led to, the swarm is \
+             shared, or the machine is emulated.",
         );
     }
 }

@@ -505,11 +505,23 @@ pub struct Tested {
     pub ran: Vec<Ran>,
     /// Tests that were not asked for (`extra/` without `--extra`).
     pub left_out: Vec<String>,
+    /// Tests that could not be run where this was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_run: Vec<NotRun>,
     /// The picture of the app, or why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub screenshot: Option<Screenshot>,
     /// Where the time went.
     pub phases: Vec<Phase>,
+}
+
+/// A test that could not be run where this was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NotRun {
+    /// By its file.
+    pub name: String,
+    /// Why, as half a sentence.
+    pub why: String,
 }
 
 /// A picture of the app.

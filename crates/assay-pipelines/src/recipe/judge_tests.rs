@@ -385,6 +385,22 @@ fn each_test_is_a_check_by_its_name_and_one_that_did_not_run_is_no_pass() {
 }
 
 #[test]
+fn a_test_that_cannot_be_run_here_is_neither_pass_nor_fail() {
+    let not_run = NotRun { name: "browser/login".to_owned(), why: "there is no browser".to_owned() };
+    let seen = |exit_code| Tested {
+        found: vec!["functional/a".to_owned(), not_run.name.clone()],
+        ran: vec![ran("functional/a", Some(exit_code))],
+        not_run: vec![not_run.clone()],
+        ..Tested::default()
+    };
+    let judgement = judged("Custom", &spec(), &Reached::Done(seen(0)));
+    assert_eq!(judgement.verdict, Verdict::Unverified);
+    assert_eq!(judgement.message, "1 of 2 tests passed, 1 could not be run here");
+    assert_eq!(judgement.unverified, ["test browser/login was not run: there is no browser"]);
+    assert_eq!(judged("Custom", &spec(), &Reached::Done(seen(1))).verdict, Verdict::Fail);
+}
+
+#[test]
 fn a_teardown_counts_what_stays_and_what_leaked() {
     let clean = TornDown { removed: 9, deploys: 2, deploys_expected: 2, ..TornDown::default() };
     let judge = |seen: TornDown| told(&judged("Teardown", &spec(), &Reached::Done(seen)));
@@ -435,6 +451,7 @@ fn a_change_of_tests_is_told_and_decides_nothing() {
         trusted: "b".repeat(40),
         trusted_ref: "main".to_owned(),
         not_taken: (1..=7).map(|n| format!("tests/functional/{n}.sh")).collect(),
+        fork: None,
     };
     let changed = RecipeSpec { source: Some(source.clone()), ..spec() };
     insta::assert_snapshot!(told(&judged("Lint", &changed, &Reached::Done(linted.clone()))), @r"

@@ -44,6 +44,8 @@ pub const LAST: &str = "Reporting";
 
 /// The code of a stack that was still on its way when its time was over.
 const NOT_CONVERGED: &str = "NotConverged";
+/// A service whose health check failed.
+const UNHEALTHY: &str = "Unhealthy";
 
 /// Codes of the checks that are off where the generic ones are skipped: what the app answers.
 pub const GENERIC: [&str; 4] = ["NoAnswer", "WrongStatus", "WrongContent", "WrongContentType"];
@@ -191,7 +193,12 @@ pub(crate) fn judged<E: DeserializeOwned>(
         return Judgement::error(why);
     }
     let judgement = match serde_json::from_value::<Reached<E>>(input.evidence.clone()) {
-        Ok(Reached::Done(evidence)) => unless_overloaded(judge(&evidence), input.evidence, NOT_CONVERGED),
+        Ok(Reached::Done(evidence)) => {
+            // In a machine, which may be emulated, a health check that was not answered in time is late as well.
+            let is_late =
+                |code: &str| code == NOT_CONVERGED || (code == UNHEALTHY && in_machine(input.evidence));
+            unless_overloaded(judge(&evidence), input.evidence, is_late)
+        }
         Ok(Reached::NotReached { because }) => {
             let because = text::clean(&because);
             let unverified = vec![because.clone()];
@@ -221,19 +228,39 @@ fn elsewhere_than_asked(input: &RecipeInput<'_>) -> Option<String> {
 }
 
 /// What was still on its way when its time was over (a stack, a machine) says nothing, where the runner had nothing left to give it.
-/// Its findings have this code.
-pub(crate) fn unless_overloaded(judgement: Judgement, evidence: &Value, code: &str) -> Judgement {
+/// Which findings are of that kind `is_late` says by their codes.
+pub(crate) fn unless_overloaded(
+    judgement: Judgement,
+    evidence: &Value,
+    is_late: impl Fn(&str) -> bool,
+) -> Judgement {
     let mut grave =
         judgement.findings.iter().filter(|finding| finding.severity == Severity::Critical).peekable();
     if judgement.verdict != Verdict::Fail
         || grave.peek().is_none()
-        || !grave.all(|finding| finding.code == code)
+        || !grave.all(|finding| is_late(&finding.code))
     {
         return judgement;
     }
-    let Some(why) = over_time::results::pressure_of(evidence).and_then(|pressure| pressure.overload()) else {
-        return judgement;
-    };
+    match overload_in(evidence) {
+        Some(why) => overloaded(judgement, &why),
+        None => judgement,
+    }
+}
+
+/// Whether the stack was in a virtual machine.
+fn in_machine(evidence: &Value) -> bool {
+    let seen = evidence.get("runner").cloned().and_then(|seen| serde_json::from_value(seen).ok());
+    seen.is_some_and(|seen: RunnerSeen| seen.ground == Ground::Machine)
+}
+
+/// Why the runner counts as overloaded in the stage with this evidence.
+fn overload_in(evidence: &Value) -> Option<String> {
+    over_time::results::pressure_of(evidence)?.overload()
+}
+
+/// A judgement that would be held against a recipe, and says nothing about it since the runner had nothing left.
+fn overloaded(judgement: Judgement, why: &str) -> Judgement {
     let message = format!("the runner was overloaded: {why}; so it says nothing that {}", judgement.message);
     let next = "Run it again when the runner has less to do, or give the runner less at once (its capacity).";
     let finding = Finding::new("RunnerOverloaded", Severity::Warning, message.clone(), next);

@@ -3,8 +3,8 @@
 use assay_model::{Severity, Verdict};
 use serde_json::{Value, json};
 
-use super::evidence::{Deployed, Outcome, Ran, Reached};
-use super::{RecipeInput, RecipeSpec, RecipeStage, install};
+use super::evidence::{Deployed, Died, Outcome, Ran, Reached, TornDown};
+use super::{RecipeInput, RecipeSpec, RecipeStage, install, teardown};
 
 fn deployed(outcome: Outcome, ran: Vec<Ran>) -> Value {
     let version = super::evidence::VersionSeen::default();
@@ -37,13 +37,53 @@ fn with_load(mut evidence: Value, lost_s: f64) -> Value {
     evidence
 }
 
+/// Evidence from somewhere.
+fn on(ground: &str, mut evidence: Value) -> Value {
+    let harness = super::harness::Harness::running();
+    evidence["runner"] = json!({ "harness": harness, "ground": ground });
+    evidence
+}
+
 fn judge(evidence: &Value) -> assay_model::Judgement {
+    install::Install.judge(&RecipeInput::new(&spec(), evidence, &[]))
+}
+
+fn spec() -> RecipeSpec {
     let spec = json!({
         "name": "web", "folder": "/recipes/web", "settings": {}, "seed": 1,
         "manifest": { "format": 1, "settings": {}, "overlay": null, "hooks": {}, "tests": {}, "not_asked_for": [],
             "ignored": [], "switches": [], "warnings": [] },
     });
-    install::Install.judge(&RecipeInput::new(&RecipeSpec::of(&spec).expect("a spec"), evidence, &[]))
+    RecipeSpec::of(&spec).expect("a spec")
+}
+
+#[test]
+fn who_is_ended_from_outside_on_an_overloaded_runner_did_not_die() {
+    let torn = |codes: &[i64]| {
+        let died = codes.iter().map(|code| Died {
+            service: "app".to_owned(),
+            during: "Upgrade".to_owned(),
+            exit_code: Some(*code),
+            oom_killed: false,
+            error: String::new(),
+            last_words: String::new(),
+        });
+        let torn = TornDown { died: died.collect(), ..TornDown::default() };
+        serde_json::to_value(Reached::Done(torn)).expect("JSON")
+    };
+    let judge_on = |ground: &str, codes: &[i64], lost_s: f64| {
+        let earlier = [("Upgrade".into(), with_load(json!({}), lost_s))];
+        teardown::Teardown.judge(&RecipeInput::new(&spec(), &on(ground, torn(codes)), &earlier))
+    };
+    let judge = |codes: &[i64], lost_s: f64| judge_on("machine", codes, lost_s);
+    assert_eq!(judge_on("own", &[143], 59.0).verdict, Verdict::Fail, "only where it may be emulated");
+    let starved = judge(&[143, 137], 59.0);
+    assert_eq!(starved.verdict, Verdict::Error);
+    assert!(starved.message.starts_with("the runner was overloaded: "), "{}", starved.message);
+    for (codes, lost_s) in [(&[143][..], 30.0), (&[143, 1], 59.0), (&[1], 59.0)] {
+        assert_eq!(judge(codes, lost_s).verdict, Verdict::Fail, "{codes:?} after {lost_s} s");
+    }
+    assert_eq!(judge(&[0], 59.0).verdict, Verdict::Pass);
 }
 
 #[test]

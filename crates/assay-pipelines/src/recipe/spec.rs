@@ -66,6 +66,9 @@ pub struct Source {
     /// Files that decide over the verdict and that the commit under test has otherwise: the trusted ones were used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_taken: Vec<String>,
+    /// The repository that the commit under test comes from, where that is a fork: `mallory/wiki`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<String>,
 }
 
 /// What stands between a recipe under test and the runner.

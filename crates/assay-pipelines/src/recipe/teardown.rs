@@ -1,15 +1,18 @@
 //! The stage `Teardown`: the stack goes, and nothing of it stays. What was seen of secrets, and how often a stack was deployed,
 //! is told here as well: both are known only when everything is over.
 
-use assay_model::{Judgement, StagePlan, Verdict, text};
+use assay_model::{Judgement, Severity, StagePlan, Verdict, text};
 
 use super::evidence::{Died, TornDown};
 use super::told::{Told, quoted};
-use super::{RecipeInput, RecipeStage, by_runner, judged};
+use super::{RecipeInput, RecipeStage, by_runner, in_machine, judged, overload_in, overloaded};
 
 /// The longest way to a stack that was left up: two commands with paths, in characters.
 const COMMANDS: usize = 1000;
 
+/// What a process ends with that a signal has ended: SIGTERM, SIGKILL.
+const ENDED: i64 = 143;
+const KILLED: i64 = 137;
 /// Most images that are named.
 const IMAGES: usize = 10;
 
@@ -61,6 +64,7 @@ impl RecipeStage for Teardown {
             }
             let judgement =
                 told.judgement(|| format!("{} things of the stack taken away, nothing stays", seen.removed));
+            let judgement = unless_starved(judgement, seen, input);
             match &seen.kept {
                 Some(how) if judgement.verdict == Verdict::Pass => Judgement {
                     message: format!("left up, as asked: {}", text::clean_to(how, COMMANDS)),
@@ -75,7 +79,6 @@ impl RecipeStage for Teardown {
 /// What died while nobody waited for it. The hooks of a backup may end services on purpose, and an app may end itself well to be
 /// started anew with other settings; neither costs the verdict.
 fn died(told: &mut Told, seen: &TornDown) {
-    let may_be_meant = |died: &Died| died.during == "Backup" || died.exit_code == Some(0);
     let bad = seen.died.iter().filter(|died| !may_be_meant(died)).count();
     let words = if bad == 0 { "nothing".to_owned() } else { text::plural(bad, "task") };
     told.check("what died while the stack was up", bad == 0, "nothing", words);
@@ -99,6 +102,33 @@ fn died(told: &mut Told, seen: &TornDown) {
             told.critical("DiedLater", message, next);
         }
     }
+}
+
+/// Nothing is held against a recipe whose tasks were ended from outside in a machine that had nothing left to give: a health check that is
+/// not answered in time there is no sign of anything.
+fn unless_starved(judgement: Judgement, seen: &TornDown, input: &RecipeInput<'_>) -> Judgement {
+    let mut grave = judgement.findings.iter().filter(|finding| finding.severity == Severity::Critical);
+    if judgement.verdict != Verdict::Fail
+        || !in_machine(input.evidence)
+        || !grave.all(|finding| finding.code == "DiedLater")
+    {
+        return judgement;
+    }
+    let mut bad = seen.died.iter().filter(|died| !may_be_meant(died));
+    let starved = bad.try_fold(None, |_, died| {
+        let from_outside = !died.oom_killed && matches!(died.exit_code, Some(ENDED | KILLED));
+        let during = input.earlier.iter().filter(|(stage, _)| stage.as_str() == died.during);
+        let why = during.filter_map(|(_, evidence)| overload_in(evidence)).next_back();
+        why.filter(|_| from_outside).map(Some)
+    });
+    match starved.flatten() {
+        Some(why) => overloaded(judgement, &why),
+        None => judgement,
+    }
+}
+
+fn may_be_meant(died: &Died) -> bool {
+    died.during == "Backup" || died.exit_code == Some(0)
 }
 
 /// What should have gone and is still there.

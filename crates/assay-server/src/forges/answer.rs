@@ -415,6 +415,9 @@ async fn spec(
         trusted: trusted.commit.clone(),
         trusted_ref: trusted.name.clone(),
         not_taken: mirror.not_taken(&trusted.commit, head).await?,
+        fork: pull.is_fork.then(|| {
+            pull.head_repo.as_ref().map_or_else(|| "one that is gone".to_owned(), ToString::to_string)
+        }),
     };
     let mut manifest = Manifest::of(&customisation, &Redactor::default());
     let isolation = if pull.is_fork && known.settings.forks == Forks::Machine {

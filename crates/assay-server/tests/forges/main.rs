@@ -4,5 +4,6 @@
 
 mod asked;
 mod burst;
+mod forks;
 mod hooks;
 mod site;

@@ -8,10 +8,9 @@ use std::{
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::control_group;
+use super::{CONTROL_GROUPS, control_group};
 use crate::SwarmError;
 
-const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// How long a control group may count processes that have ended.
 const EMPTY: Duration = Duration::from_secs(5);
 

@@ -31,6 +31,7 @@ use tokio::{
 
 use crate::{Swarm, SwarmError};
 
+mod bounds;
 mod leftovers;
 mod pidfd;
 mod programs;
@@ -60,6 +61,8 @@ const LOG: usize = 64 << 20;
 const TASK_HISTORY: i64 = 25;
 /// The variable by which a daemon's processes are known. Its value is the folder.
 const MARK: &str = "ASSAY_DAEMON";
+/// Where the kernel has control groups.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// Put into every network namespace by the kernel if it can balance loads.
 const IP_VS: &str = "net/ip_vs";
 
@@ -143,6 +146,7 @@ impl Daemon {
         let folder = std::path::absolute(&config.folder)
             .map_err(SwarmError::folder("using", config.folder.as_path()))?;
         let owner = own(&folder)?;
+        bounds::processes(Path::new(CONTROL_GROUPS), &control_group(&folder));
         let mut starting = Starting::spawn(&folder, &config.log).await?;
         match starting.until_swarm(&folder, started).await {
             Ok((swarm, init, timings)) => {
@@ -181,6 +185,13 @@ impl Daemon {
     /// How long the start took.
     pub fn timings(&self) -> DaemonTimings {
         self.timings
+    }
+
+    /// Whether its containers wanted more processes than all in it may have, as far as they are still there; how many that are, threads
+    /// included.
+    pub fn refused_processes(&self) -> Option<u64> {
+        let refused = bounds::refused(Path::new(CONTROL_GROUPS), &control_group(&self.folder));
+        (refused > 0).then_some(bounds::PROCESSES)
     }
 
     /// Its socket.
@@ -313,7 +324,8 @@ fn own(folder: &Path) -> Result<File, SwarmError> {
     // Nobody else can have it: the folder is new.
     owner.lock().map_err(SwarmError::folder("locking", path))?;
     let settings = settings_in(folder);
-    let content = serde_json::json!({ "insecure-registries": [NETWORK] });
+    let (key, logs) = bounds::logs();
+    let content = serde_json::json!({ "insecure-registries": [NETWORK], key: logs });
     std::fs::write(&settings, content.to_string()).map_err(SwarmError::folder("writing", settings))?;
     let data = data_in(folder);
     std::fs::create_dir(&data).map_err(SwarmError::folder("making", data))?;

@@ -19,12 +19,11 @@ use std::{
 use assay_process::{Cmd, Sandbox, find_program};
 
 use super::leftovers::remove_control_group;
-use super::{Daemon, control_group};
+use super::{CONTROL_GROUPS, Daemon, control_group};
 use crate::SwarmError;
 
-const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// The name of theirs, below the daemon's.
-const GROUP: &str = "programs";
+pub(super) const GROUP: &str = "programs";
 /// In which a share of processor time is measured, in microseconds.
 const PERIOD: u64 = 100_000;
 /// Files on their disk.
@@ -32,7 +31,10 @@ const FILES: u32 = 200_000;
 /// How long a file system in memory may take to be mounted.
 const MOUNTED: Duration = Duration::from_secs(30);
 /// Puts the shell into control groups (the files before `--`), and becomes the program behind it.
+///
+/// In a machine for strangers' recipes the one who starts it is never killed for want of memory; programs are.
 const JOIN: &str = r#"set -e
+(echo 0 >/proc/self/oom_score_adj) 2>/dev/null || true
 while [ "$1" != -- ]; do echo 0 >"$1"; shift; done
 shift
 exec "$@""#;
@@ -288,7 +290,7 @@ impl Groups {
 }
 
 /// Makes a group in a hierarchy that is there: a folder beside the hierarchies would be none.
-fn made(top: &Path, group: &Path) -> io::Result<()> {
+pub(super) fn made(top: &Path, group: &Path) -> io::Result<()> {
     let hierarchy = group.strip_prefix(top).ok().and_then(|path| path.components().next());
     match hierarchy {
         Some(name) if top.join(name).is_dir() => fs::create_dir_all(group),
@@ -297,13 +299,13 @@ fn made(top: &Path, group: &Path) -> io::Result<()> {
 }
 
 /// Writes into a file of the kernel's, which has to be there.
-fn set(file: &Path, value: &str) -> io::Result<()> {
+pub(super) fn set(file: &Path, value: &str) -> io::Result<()> {
     use io::Write as _;
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
 /// The number behind a word, a word a line.
-fn number(text: &str, word: &str) -> Option<u64> {
+pub(super) fn number(text: &str, word: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

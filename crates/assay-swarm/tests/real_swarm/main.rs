@@ -6,6 +6,7 @@
 mod daemon;
 mod deploy;
 mod failures;
+mod greedy;
 mod inside;
 mod scale;
 mod together;

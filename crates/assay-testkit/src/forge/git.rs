@@ -37,6 +37,16 @@ impl ForgeDouble {
         git(shared, name, &["rev-parse", "main"], "").await
     }
 
+    /// A fork with Git behind it: everything that the repository has, under another owner.
+    pub async fn fork_git(&self, of: &str, name: &str) {
+        self.fork(of, name);
+        let folder = self.shared.folder_of(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        git(&self.shared, name, &["init", "--quiet", "--bare", "--initial-branch=main"], "").await;
+        let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+        self.bring(of, name, &all).await;
+    }
+
     /// A commit on a branch: the files of `parent` (or of nothing) with these beside or over them.
     pub async fn commit(
         &self,
@@ -68,22 +78,44 @@ impl ForgeDouble {
 
     /// A pull request from a branch into `main`, as `git` sees it; `refs/pull/N/head` is made.
     pub async fn open_git_pull(&self, name: &str, author: &str, branch: &str) -> u64 {
+        self.open_git_pull_from(name, name, author, branch).await
+    }
+
+    /// The same from a branch of another repository, a fork of this one: its commits are shown here, as forges do.
+    pub async fn open_git_pull_from(&self, name: &str, from: &str, author: &str, branch: &str) -> u64 {
         let shared = &self.shared;
-        let head = git(shared, name, &["rev-parse", branch], "").await;
+        let head = git(shared, from, &["rev-parse", branch], "").await;
         let base = git(shared, name, &["rev-parse", "main"], "").await;
+        self.show(name, from, &head).await;
         let changed =
             git(shared, name, &["diff", "--name-only", "--no-renames", &format!("{base}...{head}")], "")
                 .await;
         let files = changed.lines().map(|path| (path.to_owned(), None)).collect();
-        let number = shared.world().open_pull(name, name, author, branch, &head, &base, files);
+        let number = shared.world().open_pull(name, from, author, branch, &head, &base, files);
         git(shared, name, &["update-ref", &format!("refs/pull/{number}/head"), &head], "").await;
         number
     }
 
     /// A branch's commit becomes the head of a pull request.
     pub async fn push_git(&self, name: &str, number: u64, head: &str) {
+        let from = self.shared.world().pull(name, number).head_repo.clone();
+        self.show(name, &from, head).await;
         git(&self.shared, name, &["update-ref", &format!("refs/pull/{number}/head"), head], "").await;
         self.push(name, number, head);
+    }
+
+    /// A commit of another repository is in this one as well.
+    async fn show(&self, name: &str, from: &str, commit: &str) {
+        if name != from {
+            self.bring(from, name, &[commit]).await;
+        }
+    }
+
+    async fn bring(&self, from: &str, to: &str, what: &[&str]) {
+        let folder = self.shared.folder_of(from).display().to_string();
+        let mut fetch = vec!["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", &folder];
+        fetch.extend(what);
+        git(&self.shared, to, &fetch, "").await;
     }
 }
 

@@ -100,7 +100,15 @@ impl World {
             "base": { "label": "main", "ref": "main", "sha": pull.base, "repo": into, "repo_id": 1 },
             "merge_base": pull.base,
         });
+        let gone = json["head"]["repo"].is_null();
+        if self.dialect == Dialect::Forgejo && gone {
+            // The branch's own name is not known any more.
+            json["head"]["ref"] = json!(format!("refs/pull/{number}/head"));
+            json["head"]["repo_id"] = json!(-1);
+        }
         if self.dialect == Dialect::GitHub {
+            let owner = pull.head_repo.split('/').next().unwrap_or_default();
+            json["head"]["label"] = json!(format!("{owner}:{}", pull.head_ref));
             json["requested_teams"] = json!([]);
             json["assignees"] = json!([]);
             json["locked"] = json!(false);
@@ -111,18 +119,35 @@ impl World {
     /// `null` for a fork that is gone.
     pub(super) fn repo_json(&mut self, name: &str) -> Value {
         let Some(repo) = self.repos.get(name) else { return Value::Null };
-        let (id, url) = (repo.id, self.url.clone());
+        let (id, url, fork_of) = (repo.id, self.url.clone(), repo.fork_of.clone());
         let (owner, short) = name.split_once('/').expect("OWNER/NAME");
         let owner = self.user_json(owner);
         let api = match self.dialect {
             Dialect::Forgejo => format!("{url}/api/v1/repos/{name}"),
             Dialect::GitHub => format!("{url}/repos/{name}"),
         };
-        json!({
-            "id": id, "node_id": "N", "owner": owner, "name": short, "full_name": name, "private": false, "fork": false,
-            "html_url": format!("{url}/{name}"), "url": api, "clone_url": format!("{url}/{name}.git"), "default_branch": "main",
+        let mut json = json!({
+            "id": id, "node_id": "N", "owner": owner, "name": short, "full_name": name, "private": false,
+            "fork": fork_of.is_some(), "html_url": format!("{url}/{name}"), "url": api,
+            "clone_url": format!("{url}/{name}.git"), "default_branch": "main",
             "description": "", "empty": false, "archived": false,
-        })
+        });
+        // GitHub says of what only where it is asked for the repository itself.
+        if let Some(fork_of) = fork_of.filter(|_| self.dialect == Dialect::Forgejo) {
+            json["parent"] = self.repo_json(&fork_of);
+        }
+        json
+    }
+
+    /// A repository as it is shown to who asks for it.
+    pub(super) fn whole_repo_json(&mut self, name: &str) -> Value {
+        let mut json = self.repo_json(name);
+        let fork_of = self.repos.get(name).and_then(|repo| repo.fork_of.clone());
+        if let Some(fork_of) = fork_of.filter(|_| self.dialect == Dialect::GitHub) {
+            json["parent"] = self.repo_json(&fork_of);
+            json["source"] = json["parent"].clone();
+        }
+        json
     }
 
     pub(super) fn status_json(

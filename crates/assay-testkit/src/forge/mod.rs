@@ -3,8 +3,9 @@
 //! What it keeps to, because clients rely on it: `since` compares the time of the last change and takes the moment itself;
 //! Forgejo lists a repository's comments in the order in which they were made, pages of at most 50, `X-Total-Count`; GitHub
 //! sorts as asked, pages of at most 100, `Link`, tags, "unchanged" that is not counted; members of an organisation are shown to
-//! members alone; a token does what its scopes allow *and* its owner may. Strangers' clients (`forgejo-api`, `octocrab`) check
-//! that in this crate's tests.
+//! members alone; a fork is a repository of somebody else's, and the commits of its pull requests are shown as
+//! `refs/pull/N/head` where they are to go; a token does what its scopes allow *and* its owner may. Strangers' clients
+//! (`forgejo-api`, `octocrab`) check that in this crate's tests.
 //!
 //! Its clock is simulated, and may be wrong by as much as a test likes. Everything that was asked is counted. Webhooks are
 //! signed as the real ones are and sent when the test says so: [`ForgeDouble::deliver`].
@@ -127,6 +128,16 @@ impl ForgeDouble {
         self.shared.world().add_repository(name);
     }
 
+    /// A fork without Git behind it: `of` is the repository, `name` what is made of it, below its owner.
+    pub fn fork(&self, of: &str, name: &str) {
+        self.shared.world().add_fork(of, name);
+    }
+
+    /// A repository goes; its pull requests elsewhere stay.
+    pub fn delete_repository(&self, name: &str) {
+        self.shared.world().repos.remove(name);
+    }
+
     /// Somebody who may push to a repository.
     pub fn add_writer(&self, repository: &str, login: &str) {
         self.shared.world().repo(repository).writers.insert(login.to_owned());
@@ -151,6 +162,14 @@ impl ForgeDouble {
     pub fn open_pull(&self, repository: &str, author: &str, head: &str, base: &str, files: &[&str]) -> u64 {
         let files = files.iter().map(|path| ((*path).to_owned(), None)).collect();
         self.shared.world().open_pull(repository, repository, author, "change", head, base, files)
+    }
+
+    /// A pull request from a fork; `head` is a commit there.
+    pub fn open_pull_from(&self, fork: &str, author: &str, head: &str, base: &str, files: &[&str]) -> u64 {
+        let files = files.iter().map(|path| ((*path).to_owned(), None)).collect();
+        let mut world = self.shared.world();
+        let into = world.repo(fork).fork_of.clone().expect("a fork");
+        world.open_pull(&into, fork, author, "change", head, base, files)
     }
 
     /// An issue that is no pull request.

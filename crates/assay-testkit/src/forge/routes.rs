@@ -100,7 +100,7 @@ impl World {
         match (ask.method, rest) {
             ("GET", []) => {
                 self.allow(ask.token, Scope::ReadRepository)?;
-                Ok(Answer::json(200, &self.repo_json(repo)))
+                Ok(Answer::json(200, &self.whole_repo_json(repo)))
             }
             ("GET", ["issues", "comments"]) => {
                 self.allow(ask.token, Scope::ReadIssue)?;

@@ -93,6 +93,8 @@ pub(super) struct Repo {
     pub(super) comments: BTreeMap<u64, Comment>,
     pub(super) statuses: BTreeMap<String, Vec<WrittenStatus>>,
     pub(super) hooks: Vec<Hook>,
+    /// What it is a fork of.
+    pub(super) fork_of: Option<String>,
     next_number: u64,
 }
 
@@ -185,9 +187,20 @@ impl World {
             comments: BTreeMap::new(),
             statuses: BTreeMap::new(),
             hooks: Vec::new(),
+            fork_of: None,
             next_number: 1,
         };
         assert!(self.repos.insert(name.to_owned(), repo).is_none(), "{name} is there already");
+    }
+
+    /// A repository of somebody else's that began as a copy; only its owner writes to it.
+    pub(super) fn add_fork(&mut self, of: &str, name: &str) {
+        assert!(self.repos.contains_key(of), "there is no repository {of}");
+        self.add_repository(name);
+        let owner = name.split_once('/').expect("OWNER/NAME").0.to_owned();
+        self.user_id(&owner);
+        let repo = self.repo(name);
+        (repo.fork_of, repo.writers) = (Some(of.to_owned()), [owner].into());
     }
 
     pub(super) fn repo(&mut self, name: &str) -> &mut Repo {

@@ -2,12 +2,11 @@
 //! processes and sockets, no network, no credential.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use assay_model::Verdict;
 
-use crate::world::{World, stage};
+use crate::world::{World, put, stage};
 
 /// Written where nobody in a machine may find it.
 const SECRET: &str = "correct-horse-battery-staple";
@@ -21,11 +20,14 @@ write = true
 "#;
 
 /// The container's program. It becomes root of the machine by the way in which a kernel handles crashes, and looks around there.
-/// `{folder}` is this test's on the runner's machine, `{port}` where somebody listens there.
+/// `{folder}` is this test's on the runner's machine, `{port}` where somebody listens there as the control plane would, and `{secret}`
+/// stands in another run's folder; `{pattern}` finds that and not itself.
 const ESCAPE: &str = r#"#!/bin/sh
 cat >/host/usr/bin/stranger <<'END'
 #!/bin/sh
 exec >/stranger.told 2>&1
+# Once is enough.
+echo core >/proc/sys/kernel/core_pattern
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 echo "user $(id -u) of the machine $(cat /proc/sys/kernel/hostname), first process $(tr '\0' ' ' </proc/1/cmdline)"
 echo "network: $(ls /sys/class/net | tr '\n' ' ')"
@@ -40,6 +42,37 @@ grep -rl '[B]earer\|runner[.]token\|credential["]' /run /var/lib/assay/inputs 2>
 for disk in /dev/vda /dev/vdb; do
     echo x 2>/dev/null >"$disk" && echo "FOUND a disk to write on: $disk"
 done
+# Devices: there are the machine's own three disks, no shared channel but one, and that is somebody's.
+echo "disks: $(ls /sys/block | grep -v '^loop' | tr '\n' ' ')"
+echo "channels: $(cat /sys/class/virtio-ports/*/name | tr '\n' ' ')"
+for channel in /dev/vport*; do
+    (: >"$channel") 2>/dev/null && echo "FOUND that the channel $channel can be opened"
+done
+[ -e /dev/kvm ] && echo "FOUND the processor's virtual machines"
+grep -l '[q]emu-system\|[r]ecipe test' /proc/[0-9]*/cmdline 2>/dev/null && echo "FOUND a process of the runner's"
+# Other runs: neither on the disks nor in any file is what belongs to one.
+grep -c "{pattern}" /dev/vda | grep -qx 0 || echo "FOUND another run's word on the disk of the recipe"
+grep -rl "{pattern}" /etc /run /root /var/lib/assay/inputs 2>/dev/null && echo "FOUND another run's word"
+# The Docker socket: whoever has it asks for a container that is given everything once more.
+socket=$(find /var/lib/assay/runs -maxdepth 3 -name docker.sock | head -n 1)
+docker() {
+    at=$1
+    shift
+    curl --silent --max-time 60 --unix-socket "$socket" -H "Content-Type: application/json" "$@" "http://docker/v1.41/$at"
+}
+image=$(docker images/json | jq -r '.[0].Id')
+inner='echo "as $(id -u), first process $(tr "\0" " " </proc/1/cmdline | cut -c1-20), networks $(ls /sys/class/net | grep -c assay)"'
+inner="$inner; ls -d /host{folder} 2>/dev/null && echo FOUND the folder of the runner"
+inner="$inner; for host in 10.77.0.1 10.0.2.2 127.0.0.1; do chroot /host curl --silent --max-time 3 --output /dev/null http://\$host:{port}/ && echo FOUND somebody at \$host; done"
+inner="$inner; echo tried everything"
+host='{"Privileged":true,"PidMode":"host","NetworkMode":"host","IpcMode":"host","Binds":["/:/host"],"Devices":[{"PathOnHost":"/dev/vdc","PathInContainer":"/dev/vdc","CgroupPermissions":"rwm"}]}'
+wanted=$(jq -n --arg image "$image" --arg inner "$inner" --argjson host "$host" \
+    '{Image:$image, Entrypoint:["sh","-c"], Cmd:[$inner], Tty:true, HostConfig:$host}')
+id=$(docker containers/create -d "$wanted" | jq -r .Id)
+docker "containers/$id/start" -X POST
+docker "containers/$id/wait" -X POST >/dev/null
+echo "by the Docker socket: $(docker "containers/$id/logs?stdout=1&stderr=1" | tr -d '\r')"
+docker "containers/$id" -X DELETE
 echo "looked at everything"
 END
 chmod 755 /host/usr/bin/stranger
@@ -77,14 +110,19 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     let port = listener.local_addr().expect("an address").port();
     let marker = world.path("marker");
     std::fs::write(&marker, SECRET).expect("written");
+    // As another run has it that is tested beside this one.
+    let other = world.path("t/machines/run-other");
+    std::fs::create_dir_all(&other).expect("a folder");
+    std::fs::write(other.join("inputs.tar"), SECRET).expect("written");
     let pattern = || std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a setting");
     let pattern_before = pattern();
     let script = ESCAPE
         .replace("{folder}", &world.path("").display().to_string())
         .replace("{port}", &port.to_string())
+        .replace("{pattern}", &format!("[{}]{}", &SECRET[..1], &SECRET[1..]))
         .replace("{secret}", SECRET);
     std::fs::write(recipe.join("escape"), script).expect("written");
-    put(&recipe, "tests/functional/told", TOLD);
+    put(&recipe, "functional/told", TOLD);
     let compose = std::fs::read_to_string(recipe.join("compose.yml")).expect("a file");
     let changed = compose
         .replace(
@@ -101,7 +139,7 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     std::fs::write(world.path("allowed.toml"), ALLOWED).expect("written");
     let allow = world.path("allowed.toml").display().to_string();
 
-    let tested = world.start(&recipe, &["--allow", &allow]).await.ended().await;
+    let tested = world.start(&recipe, &["--quick", "--allow", &allow]).await.ended().await;
     let told = tested.artifact("functional-told.log");
     assert!(
         told.contains("user 0 of the machine assay-guest, first process /bin/sh /usr/sbin/assay-guest"),
@@ -111,6 +149,10 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     assert!(!told.contains("FOUND"), "{told}");
     assert!(told.contains("network: lo "), "{told}");
     assert!(told.contains("routes: 0"), "{told}");
+    assert!(told.contains("disks: vda vdb vdc "), "{told}");
+    assert!(told.contains("channels: org.assay.guest.0 "), "{told}");
+    assert!(told.contains("by the Docker socket: as 0, first process /bin/sh -c "), "{told}");
+    assert!(told.contains("networks 2") && told.contains("tried everything"), "{told}");
     assert_eq!(stage(&tested.report(), "Custom").verdict, Some(Verdict::Pass), "{}", tested.said);
 
     // The runner's machine is as it was.
@@ -118,12 +160,7 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     assert!(!Path::new("/usr/bin/stranger").exists() && !Path::new("/stranger.told").exists());
     assert_eq!(std::fs::read_to_string(&marker).expect("it is there"), SECRET);
     assert!(listener.accept().is_err(), "nobody came");
+    assert_eq!(std::fs::read_to_string(other.join("inputs.tar")).expect("it is there"), SECRET);
+    std::fs::remove_dir_all(world.path("t/machines")).expect("it is this test's");
     world.is_clean();
-}
-
-fn put(recipe: &Path, name: &str, script: &str) {
-    let path = recipe.join(name);
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    std::fs::write(&path, script).expect("written");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
 }

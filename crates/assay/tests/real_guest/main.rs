@@ -5,6 +5,7 @@
 //! takes half a minute to boot, so the tests are few.
 
 mod escapes;
+mod forks;
 #[path = "../real_recipe/traces.rs"]
 mod traces;
 mod verdict;

@@ -1,5 +1,6 @@
 //! A folder of one test, a recipe checked out into it, and the command.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,11 +61,11 @@ impl World {
         folder
     }
 
-    /// Starts `assay recipe test RECIPE --in-vm --quick …`.
+    /// Starts `assay recipe test RECIPE --in-vm …`.
     pub(crate) async fn start(&self, recipe: &Path, more: &[&str]) -> Running {
         let out = self.path("out");
         let command = Cmd::new(self.path("assay")).args(["recipe", "test"]).arg(recipe);
-        let command = command.args(["--in-vm", "--quick", "--guest-image"]);
+        let command = command.args(["--in-vm", "--guest-image"]);
         let command = command.arg(repository().join("target/guest-image"));
         let command = command.arg("--images").arg(self.path("images")).arg("--out").arg(&out);
         let command = command.args(more.iter().copied()).env("TMPDIR", self.path("t")).timeout(LIMIT);
@@ -154,4 +155,12 @@ pub(crate) fn qemu_pid(traces: &Traces) -> u32 {
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the repository").to_owned()
+}
+
+/// A test of the recipe's own.
+pub(crate) fn put(recipe: &Path, name: &str, script: &str) {
+    let path = recipe.join("tests").join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(&path, script).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
 }

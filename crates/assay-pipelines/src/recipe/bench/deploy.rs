@@ -253,6 +253,7 @@ impl Test {
             seen.outcome = Outcome::Refused { escapes: escapes.iter().map(ToString::to_string).collect() };
             return Ok(None);
         }
+        seen.substituted.extend(self.patience().with_health(&mut stack.compose));
         let stand = self.stand.as_ref().ok_or("there is no daemon")?;
         match stand.fit(&mut stack.compose, &stack.name) {
             Ok(told) => seen.substituted.extend(told),

@@ -7,6 +7,7 @@
 mod ask;
 mod browser;
 mod bundle;
+mod custom;
 mod data;
 mod deaths;
 mod dependencies;
@@ -19,6 +20,7 @@ mod images;
 mod keep;
 mod machine;
 mod meanwhile;
+mod missing;
 mod outcome;
 mod sandbox;
 mod screenshot;
@@ -47,10 +49,11 @@ use tokio::sync::Mutex;
 
 use self::data::{Data, NewStore};
 use self::dependencies::Dependencies;
+use self::missing::Missing;
 use self::sources::Sources;
 use self::stand::Stand;
 use super::evidence::{
-    Died, ImageFetched, ImageSeen, Leak, Phase, Reached, ServiceSeen, Tested, TornDown, VersionSeen,
+    Died, ImageFetched, ImageSeen, Leak, Phase, Reached, ServiceSeen, TornDown, VersionSeen,
 };
 use super::kept::RecipeKept;
 use super::{RecipeSpec, STAGES, declared_not_applicable};
@@ -306,6 +309,8 @@ struct Test {
     /// Which of the further upgrades of a run it serves; 0 for the run itself.
     further: u32,
     customisation: Customisation,
+    /// What it would need and this machine has not.
+    missing: Missing,
     /// By their names at the engine.
     secrets: BTreeMap<String, (String, SecretValue)>,
     /// The images that were brought, by what the files call them.
@@ -412,6 +417,7 @@ impl Test {
             fetched: 0,
             further: 0,
             customisation: Customisation::default(),
+            missing: Missing::default(),
             secrets: BTreeMap::new(),
             images: BTreeMap::new(),
             up: None,
@@ -445,11 +451,17 @@ impl Test {
         // The sources are wanted whether or not anybody wants to hear of the lint.
         if self.sources.is_none() {
             self.fetch_sources(tell).await?;
+            self.look_for_programs(tell).await;
             self.keep_recipe(tell).await;
         }
-        let evidence = match declared_not_applicable(known, &self.spec) {
-            Some(why) => json(&Reached::<()>::DoesNotApply { why }),
-            None => match stage {
+        let evidence = match (declared_not_applicable(known, &self.spec), self.missing.of_stage(stage)) {
+            (Some(why), _) => json(&Reached::<()>::DoesNotApply { why }),
+            // Without it there is no verdict; that it cannot be done here is not the recipe's fault.
+            (None, Some(because)) if known.plan().required => {
+                return Err(format!("{stage} cannot be done here: {because}"));
+            }
+            (None, Some(because)) => json(&Reached::<()>::NotReached { because }),
+            (None, None) => match stage {
                 "Lint" => json(&Reached::Done(self.lint().await)),
                 "Install" => json(&self.install(tell).await?),
                 "Upgrade" => json(&self.upgrade(tell).await?),
@@ -474,39 +486,6 @@ impl Test {
     /// What stands and is up, or why nothing is.
     fn standing(&self) -> Result<(&Stand, &Up), String> {
         self.stand.as_ref().zip(self.up.as_ref()).ok_or_else(|| self.down_because.clone())
-    }
-
-    async fn custom(&mut self, tell: Tell<'_>) -> Result<Reached<Tested>, String> {
-        if let Err(because) = self.standing() {
-            return Ok(Reached::NotReached { because });
-        }
-        let mut phases = Phases::default();
-        let mut tested = Tested::default();
-        for placement in [Placement::Functional, Placement::Browser, Placement::Extra] {
-            let tests = self.customisation.tests_at(placement).to_vec();
-            if placement == Placement::Browser && !tests.is_empty() {
-                tell("starting a browser's driver");
-                phases.time("browser", self.start_browser()).await?;
-            }
-            for test in tests {
-                tell(&format!("test {}", test.name));
-                tested.found.push(test.name.clone());
-                let began = Instant::now();
-                let ran = self.run_executable(&test, None).await?;
-                self.after_browser_test(&test.name, !ran.succeeded()).await;
-                tested.ran.push(ran);
-                phases.0.push(Phase { name: test.name, seconds: began.elapsed().as_secs_f64() });
-            }
-            self.stop_browser().await;
-        }
-        if !self.customisation.options.extra {
-            let extra = self.customisation.tests.get(&Placement::Extra);
-            tested.left_out = extra.into_iter().flatten().map(|test| test.name.clone()).collect();
-        }
-        tell("picture of the app");
-        tested.screenshot = phases.time("screenshot", self.take_screenshot()).await;
-        tested.phases = phases.0;
-        Ok(Reached::Done(tested))
     }
 
     /// The overlay tests of an operation.

@@ -13,6 +13,7 @@ use assay_recipe::labels::BackupPlan;
 use assay_swarm::{Census, Daemon, DaemonConfig, Endpoints, ImageIdentity, Plan, Programs, Reach, Swarm};
 
 use super::front::{Front, Ports};
+use super::machine::Patience;
 use super::shared::{self, Shared};
 use super::{Tell, Test, sandbox};
 use crate::recipe::evidence::Ground;
@@ -175,6 +176,11 @@ impl Test {
             (None, Some(_)) => Ground::Shared,
             (None, None) => Ground::Own,
         }
+    }
+
+    /// How patient it is.
+    pub(super) fn patience(&self) -> Patience {
+        if self.settings.outside.is_some() { Patience::here() } else { Patience::Usual }
     }
 
     /// Starts a daemon, or takes a place on the one that is shared, where none is there yet.

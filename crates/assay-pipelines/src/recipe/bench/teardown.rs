@@ -30,6 +30,11 @@ impl Test {
         tell("reading what the services said");
         phases.time("logs", self.read_logs()).await?;
         self.note_deaths().await;
+        if let Some(most) = self.refused_processes() {
+            tell(&format!(
+                "containers were refused processes: {most} of them, threads included, are what all of a run have together"
+            ));
+        }
         torn.leaks = std::mem::take(&mut self.leaks);
         torn.died = std::mem::take(&mut self.died);
         if self.spec.asked.keep && self.up.is_some() {
@@ -90,6 +95,13 @@ impl Test {
             }
         };
         Ok((torn.removed.len() as u64, left))
+    }
+
+    fn refused_processes(&self) -> Option<u64> {
+        match &self.stand.as_ref()?.on {
+            On::Own(daemon) => daemon.refused_processes(),
+            On::Shared(_) => None,
+        }
     }
 
     fn is_shared(&self) -> bool {

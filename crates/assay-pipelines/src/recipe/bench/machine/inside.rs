@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc as blocking};
 use std::thread;
 use std::time::Duration;
 
+use assay_process::find_program;
 use assay_qemu::GUEST_CHANNEL;
 use futures::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
@@ -35,6 +36,8 @@ const PIECES_HELD: usize = 8;
 /// There is no channel, or what comes over it is not understood.
 pub async fn serve(folder: &Path) -> Result<(), String> {
     let port = channel()?;
+    spare_from_the_want_of_memory();
+    thread::spawn(read_ahead);
     let again = port.try_clone().map_err(|error| format!("the channel: {error}"))?;
     let (say, said) = blocking::channel::<Vec<u8>>();
     let (asks, mut asked) = mpsc::channel(1);
@@ -87,9 +90,9 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
                     "its disk was full ({} MiB were left); give machines a larger one (--guest-disk)",
                     left >> 20
                 );
-                voice.say(&Told::Failed { why })?;
+                voice.say(&Told::Failed { why, exhausted: true })?;
             }
-            Err(why) => voice.say(&Told::Failed { why })?,
+            Err(why) => voice.say(&Told::Failed { why, exhausted: false })?,
             Ok(Brought { evidence, artifacts }) => {
                 let announced =
                     artifacts.iter().map(|(name, file)| (name.clone(), file.len() as u64)).collect();
@@ -106,6 +109,23 @@ pub async fn serve(folder: &Path) -> Result<(), String> {
         Ok(Err(WireError::Closed(_)) | Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the channel's reader ended by itself".to_owned()),
+    }
+}
+
+/// Brings the daemon's programs into memory while the recipe is read. A daemon gives its helper a quarter of a minute to start, which
+/// is little in software emulation, where they are unpacked at the speed of that.
+fn read_ahead() {
+    for program in ["containerd", "dockerd", "runc"].into_iter().filter_map(|name| find_program(name).ok()) {
+        // What cannot be read is found out later, by whoever needs it.
+        let _ = File::open(program).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink()));
+    }
+}
+
+/// Whoever else takes all the memory is ended for it, and not the one who tells of that. A machine's kernel is its own: nobody outside
+/// is the worse for it. Daemons and containers have settings of their own, and programs beside them are told to.
+fn spare_from_the_want_of_memory() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::warn!(%error, "this program may be ended for want of memory");
     }
 }
 

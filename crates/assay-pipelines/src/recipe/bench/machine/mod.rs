@@ -12,6 +12,7 @@
 mod images;
 mod inputs;
 mod inside;
+mod patience;
 mod session;
 mod wire;
 
@@ -30,6 +31,7 @@ use self::session::Session;
 use super::{Brought, Bundles, RecipeBenchSettings, RecipeSpec, STAGES, given_up};
 
 pub use self::inside::serve as serve_inside;
+pub(super) use self::patience::Patience;
 pub use self::wire::WantedImage;
 
 /// How a run's folder begins.
@@ -130,6 +132,8 @@ struct Held {
     session: Option<(RunId, Session)>,
     /// The stage in which the runner failed last, by its place, and why.
     failed: Option<(usize, String)>,
+    /// What a machine had too little of, for the run and in the stage that it was used up in.
+    exhausted: Option<(RunId, usize, String)>,
 }
 
 impl MachineBench {
@@ -162,6 +166,11 @@ impl MachineBench {
             let failed = names.clone().nth(*at).map(|name| name.0).unwrap_or_default();
             return Ok(given_up(&failed, why, stage.as_str()));
         }
+        if let Some((of, at, why)) = &held.exhausted
+            && (*of, *at) == (run, place)
+        {
+            return Err(format!("not tried again, since another machine has as little: {why}"));
+        }
         // Taken out while it works: work that is broken off takes the machine with it.
         let there = held.session.take().filter(|(of, _)| *of == run);
         let begun = match there {
@@ -178,11 +187,12 @@ impl MachineBench {
         let collected = session.collect(run, stage, progress).await;
         match collected {
             Ok(brought) => {
-                *held = Held { session: Some((run, session)), failed: None };
+                *held = Held { session: Some((run, session)), ..Held::default() };
                 Ok(brought)
             }
             Err(broken) => {
                 held.failed = Some((place, broken.why.clone()));
+                held.exhausted = broken.exhausted.then(|| (run, place, broken.why.clone()));
                 if broken.is_gone {
                     session.end().await;
                 } else {

@@ -13,6 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{interval, timeout};
 
 use super::images::{Shelf, Taken};
+use super::patience::EMULATED;
 use super::wire::{ARTIFACTS, Ask, Frame, ImageAnswer, MOST_ARTIFACTS, Told, WantedImage, WireError};
 use super::{MachineSettings, inputs, sweep_one};
 use crate::recipe::RecipeSpec;
@@ -56,6 +57,8 @@ pub(super) struct Session {
     asked_for: u32,
     folder: PathBuf,
     how: &'static str,
+    /// How long it may say nothing at all.
+    silence: Duration,
 }
 
 /// Why a stage came to nothing.
@@ -65,6 +68,8 @@ pub(super) struct Broken {
     pub(super) why: String,
     /// Whether the machine is of no use any more.
     pub(super) is_gone: bool,
+    /// Whether another one like it would come to the same.
+    pub(super) exhausted: bool,
 }
 
 impl Session {
@@ -85,7 +90,11 @@ impl Session {
             let disk = disk.clone();
             tokio::task::spawn_blocking(move || inputs::write(&from, bundle.as_deref(), &disk)).await
         };
-        let spec = packed.map_err(|error| error.to_string())??;
+        let mut spec = packed.map_err(|error| error.to_string())??;
+        if matches!(accel, Accel::Tcg { .. }) {
+            // It is the machine that is slow, and not the recipe.
+            spec.settings.deploy.timeout *= EMULATED;
+        }
         let made = File::create(at.join(SCRATCH)).and_then(|file| file.set_len(settings.disk_mib << 20));
         made.map_err(|error| format!("the machine's disk: {error}"))?;
         let guest = GuestSpec {
@@ -120,10 +129,14 @@ impl Session {
             asked_for: 0,
             folder: at,
             how,
+            silence: SILENCE,
         };
         match session.until_up(settings.boot, tell).await {
             Ok(seconds) => {
                 tell(&format!("the machine is up ({how}), after {seconds} s"));
+                if matches!(accel, Accel::Tcg { .. }) {
+                    tell(&format!("in software emulation services are waited for {EMULATED} times as long"));
+                }
                 Ok(session)
             }
             Err(broken) => {
@@ -154,9 +167,9 @@ impl Session {
                     }
                 }
                 Told::WantsImage(wanted) => self.hand_over(&wanted, tell).await?,
-                Told::Failed { why } => {
-                    let why = format!("in the machine: {}", text::clean(&why));
-                    return Err(Broken { why, is_gone: false });
+                Told::Failed { why, exhausted } => {
+                    let why = format!("in the machine: {}; {}", text::clean(&why), self.last_words());
+                    return Err(Broken { why, is_gone: exhausted, exhausted });
                 }
                 Told::Brought { evidence, artifacts } => break (evidence, artifacts),
             }
@@ -207,13 +220,13 @@ impl Session {
 
     /// The next that it says.
     async fn hear(&mut self) -> Result<Told, Broken> {
-        match timeout(SILENCE, Frame::next(&mut self.from)).await {
+        match timeout(self.silence, Frame::next(&mut self.from)).await {
             Ok(Ok(frame)) => match frame.message() {
                 Ok(told) => Ok(told),
                 Err(error) => Err(self.lost(&error).await),
             },
             Ok(Err(error)) => Err(self.lost(&error).await),
-            Err(_) => Err(self.broken(format!("it has said nothing for {SILENCE:?}"))),
+            Err(_) => Err(self.broken(format!("it has said nothing for {:?}", self.silence))),
         }
     }
 
@@ -231,7 +244,7 @@ impl Session {
         for (name, length) in announced {
             let mut file = Vec::new();
             while (file.len() as u64) < length {
-                match timeout(SILENCE, Frame::next(&mut self.from)).await {
+                match timeout(self.silence, Frame::next(&mut self.from)).await {
                     Ok(Ok(Frame::Piece(piece))) if !piece.is_empty() => file.extend(piece),
                     // Its heart goes on beating.
                     Ok(Ok(Frame::Message(_))) => {}
@@ -308,18 +321,20 @@ impl Session {
     }
 
     /// Something is wrong with the machine itself: with what it said last.
-    fn broken(&self, mut why: String) -> Broken {
+    fn broken(&self, why: String) -> Broken {
+        let why = format!("the virtual machine failed: {why}; {}", self.last_words());
+        Broken { why, is_gone: true, exhausted: false }
+    }
+
+    /// The end of its console, as half a sentence.
+    fn last_words(&self) -> String {
         let words = self.console.last_words();
         let words: Vec<String> = words.iter().map(|line| text::clean_to(line, WORDS_LENGTH)).collect();
-        let console = if words.is_empty() {
+        if words.is_empty() {
             "its console is empty".to_owned()
         } else {
             format!("the end of its console: {}", words.join(" | "))
-        };
-        why.insert_str(0, "the virtual machine failed: ");
-        why.push_str("; ");
-        why.push_str(&console);
-        Broken { why, is_gone: true }
+        }
     }
 }
 

@@ -54,6 +54,7 @@ fn session() -> (Session, UnixStream) {
         asked_for: 0,
         folder: "/nowhere".into(),
         how: "played",
+        silence: SILENCE,
     };
     (session, theirs)
 }
@@ -143,9 +144,29 @@ async fn a_machine_that_is_gone_is_the_runner_s_trouble() {
         why.starts_with("the virtual machine failed: it ended by itself: the channel is closed"),
         "{why}"
     );
-    let says = vec![said(&Told::Failed { why: "its disk was full".to_owned() })];
+    let says = vec![said(&Told::Failed { why: "its disk was full".to_owned(), exhausted: false })];
     let failed = collected(says).await.0.map(|brought| brought.evidence).unwrap_err();
-    assert_eq!((failed.why.as_str(), failed.is_gone), ("in the machine: its disk was full", false));
+    assert_eq!(
+        (failed.why.as_str(), failed.is_gone),
+        ("in the machine: its disk was full; its console is empty", false)
+    );
+}
+
+#[tokio::test]
+async fn a_machine_that_falls_silent_is_given_up() {
+    let (mut session, mut machine) = session();
+    // Three minutes, as docs/guide/recipes.md says; this one has less patience.
+    assert_eq!(session.silence, Duration::from_mins(3));
+    session.silence = Duration::from_millis(50);
+    let stage = StageName::from("Lint");
+    // Half a word is none.
+    let half = &said(&Told::Alive)[..3];
+    let (broken, ()) = tokio::join!(session.collect(RunId(uuid::Uuid::nil()), &stage, &|_| {}), async {
+        Frame::next(&mut machine).await.unwrap();
+        machine.write_all(half).await.unwrap();
+    });
+    let broken = broken.map(|brought| brought.evidence).unwrap_err();
+    assert!(broken.is_gone && broken.why.contains("it has said nothing for 50ms"), "{}", broken.why);
 }
 
 #[tokio::test]

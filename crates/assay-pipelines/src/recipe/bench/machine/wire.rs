@@ -103,6 +103,8 @@ pub(super) enum Told {
     Failed {
         /// Why, for people.
         why: String,
+        /// Whether something of the machine's was used up, so that another like it would come to the same.
+        exhausted: bool,
     },
 }
 
