@@ -5,4 +5,6 @@
 mod asked;
 mod burst;
 mod hooks;
+mod many;
 mod site;
+mod slow;
