@@ -120,3 +120,42 @@ fn listened(said: &Value, promise: &Promise) -> Result<[Figure; 3]> {
         )),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(refused: u32, never: u32) -> Value {
+        let of = |asked: f64, counted: f64| {
+            json!({
+                "asked_per_hour": asked, "counted_per_hour": counted, "busiest_minute": 125, "refused": refused,
+                "never": never, "longest_s": 80.0, "median_longest_s": 75.0,
+            })
+        };
+        json!({
+            "repositories": 500, "hot": 10, "every_s": [[30, 294], [30, 78]],
+            "forgejo": of(7190.0, 7190.0), "github": of(23_700.0, 3100.0),
+        })
+    }
+
+    #[test]
+    fn github_counts_what_has_changed_and_forgejo_everything() {
+        let [hour, minute, gap] = listened(&said(0, 0), &PROMISES[1]).expect("figures");
+        assert_eq!(hour.name, "counted questions per hour, 500 repositories, GitHub");
+        assert!((hour.value - 3100.0).abs() < 1e-9 && hour.ok && minute.ok && gap.ok);
+        let [hour, ..] = listened(&said(0, 0), &PROMISES[0]).expect("figures");
+        assert!((hour.value - 7190.0).abs() < 1e-9 && hour.ok);
+    }
+
+    #[test]
+    fn a_pace_that_was_refused_or_left_somebody_alone_meets_nothing() {
+        for said in [said(1, 0), said(0, 1)] {
+            for promise in &PROMISES {
+                let figures = listened(&said, promise).expect("figures");
+                assert!(figures.iter().all(|figure| !figure.ok));
+            }
+        }
+    }
+}
