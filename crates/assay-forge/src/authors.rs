@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use assay_model::Micros;
 use serde::{Deserialize, Serialize};
@@ -174,25 +175,31 @@ pub async fn ask(forge: &dyn Forge, question: &Question, who: &Login) -> Result<
     Ok(membership == Membership::Member)
 }
 
-/// Whether an author may ask, with as many questions as it takes.
+/// Whether an author may ask, with as many questions as it takes. What is known is locked for moments only and never while the
+/// forge is asked, which may take its time. Who asks at the same moment may put the same question.
 pub async fn may_ask(
     forge: &dyn Forge,
-    authors: &mut Authors,
+    authors: &Mutex<Authors>,
     rules: &Rules,
     repo: &RepoName,
     who: &Login,
     now: Micros,
 ) -> Result<bool, ForgeError> {
     loop {
-        match authors.decide(rules, repo, who, now) {
+        let decision = lock(authors).decide(rules, repo, who, now);
+        match decision {
             Decision::Allowed => return Ok(true),
             Decision::Refused => return Ok(false),
             Decision::Ask(question) => {
                 let belongs = ask(forge, &question, who).await?;
-                authors.heard(&question, who, belongs, now);
+                lock(authors).heard(&question, who, belongs, now);
             }
         }
     }
+}
+
+fn lock(authors: &Mutex<Authors>) -> MutexGuard<'_, Authors> {
+    authors.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -177,6 +177,8 @@ async fn a_machine_sleeps_in_a_file_and_wakes_where_it_was() {
         let text = heard(&mut woken, &format!("after={answer}.")).await;
         assert!(!text.contains("before"), "it does not begin anew: {text}");
         eprintln!("awake after {:?}", took.took);
+        // Dropped, it would be killed at some moment, and until then nobody else may write to its disk.
+        woken.cut_power().await.expect("gone");
     }
 }
 

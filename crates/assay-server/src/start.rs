@@ -10,6 +10,7 @@ use assay_artifacts::{ArtifactError, Artifacts};
 use assay_engine::again::Scheduler;
 use assay_engine::clock::SystemClock;
 use assay_engine::{Engine, Tuning, dispatcher};
+use assay_model::Clock;
 use assay_report::SigningKey;
 use assay_store::{Role, Store, StoreError};
 use axum::Router;
@@ -147,6 +148,11 @@ pub struct Server {
 impl Server {
     /// Opens the store, the keys and the ports.
     pub async fn open(settings: Settings) -> Result<Self, StartError> {
+        Self::open_by(settings, Arc::new(SystemClock::default())).await
+    }
+
+    /// The same with another clock: a test's.
+    pub async fn open_by(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let data = &settings.data_dir;
         let file = |path: &Path| {
@@ -173,7 +179,7 @@ impl Server {
         let sinks =
             Sinks::load(data, settings.notify.as_deref(), &settings.webhooks, settings.webhook_internal)?;
         let sealer = Arc::new(ReportSealer::new(Arc::clone(&key)));
-        let engine = Engine::new(store, artifacts, Arc::new(SystemClock::default()), sealer, settings.tuning);
+        let engine = Engine::new(store, artifacts, clock, sealer, settings.tuning);
         let tokens = data.join(CLUSTER_TOKENS);
         let engine = if tokens.exists() {
             engine.with_guard(Arc::new(ProxmoxGuard::new(ClusterTokens::read(&tokens)?)))

@@ -6,6 +6,7 @@
 
 mod agents;
 mod boot;
+mod forges;
 mod images;
 mod memory;
 mod quick;
@@ -36,7 +37,8 @@ pub(crate) struct Bench {
     /// Measure only this; may be given more than once.
     #[arg(long, value_enum)]
     only: Vec<What>,
-    /// Also boot simulated machines, test images and recipes, and scan a disk (needs root, the live image, and minutes).
+    /// Also boot simulated machines, test images and recipes, scan a disk, and listen to forges (needs root, the live image, and
+    /// minutes).
     #[arg(long)]
     lab: bool,
     /// Write one JSON object per line to this file.
@@ -63,6 +65,9 @@ enum What {
     /// A thousand simulated machines at one server, minutes (goals: p99 of 50 ms, no reading lost, a silent machine
     /// shown within 15 s).
     Agents,
+    /// Pull requests over forges of this machine: a comment to its answer (goals: one poll and 2 s; 1 s by a delivery), and five
+    /// hundred repositories on each of two forges (goals: within the forges' limits, none left alone). About 13 minutes.
+    Forges,
     /// The memory test beside a plain copy.
     Memory,
     /// The surface scan beside fio, badblocks and nwipe, on a loop device.
@@ -137,14 +142,23 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         [] => {
             !matches!(
                 what,
-                What::Boot | What::Images | What::Recipes | What::Endurance | What::Quick | What::Scan
+                What::Boot
+                    | What::Forges
+                    | What::Images
+                    | What::Recipes
+                    | What::Endurance
+                    | What::Quick
+                    | What::Scan
             ) || options.lab
         }
         only => only.contains(&what),
     };
     tool::end_with_children()?;
     let mut figures = Vec::new();
-    if [What::Journal, What::Stages, What::Queue, What::Server, What::Agents].into_iter().any(wanted) {
+    if [What::Journal, What::Stages, What::Queue, What::Server, What::Agents, What::Forges]
+        .into_iter()
+        .any(wanted)
+    {
         let bench = Programs::build()?;
         let folder = Folder::make(options.folder.as_deref())?;
         if wanted(What::Journal) {
@@ -162,6 +176,11 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
         if wanted(What::Agents) {
             let measured = agents::figures(&bench.agents, &bench.assay, &folder.sub("agents")?)?;
             figures.extend(measured.into_iter().map(|figure| ("agents", figure)));
+        }
+        if wanted(What::Forges) {
+            let measured =
+                forges::figures(&bench.forges, &bench.assay, &folder.sub("forges")?, options.rounds)?;
+            figures.extend(measured.into_iter().map(|figure| ("forges", figure)));
         }
     }
     if wanted(What::Memory) {
@@ -279,6 +298,7 @@ struct Programs {
     journal: PathBuf,
     stages: PathBuf,
     agents: PathBuf,
+    forges: PathBuf,
     queue: PathBuf,
 }
 
@@ -298,6 +318,8 @@ impl Programs {
                 "--example",
                 "bench_agents",
                 "--example",
+                "bench_forges",
+                "--example",
                 "queue_simulator",
             ])
             .current_dir(place::repository());
@@ -310,6 +332,7 @@ impl Programs {
             journal: example("bench_journal"),
             stages: example("bench_stages"),
             agents: example("bench_agents"),
+            forges: example("bench_forges"),
             queue: example("queue_simulator"),
         })
     }

@@ -17,6 +17,8 @@ use crate::{Accel, QemuError};
 
 /// Writing 2 GiB of touched memory to a slow disk.
 const MIGRATION_LIMIT: Duration = Duration::from_mins(5);
+/// The pause before QEMU is asked again whether it has put everything away.
+const AGAIN: Duration = Duration::from_millis(2);
 
 /// What saving or waking took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,7 @@ impl Vm {
         let uri = format!("file:{}", file.display());
         self.qmp().execute("migrate", json!({ "uri": uri })).await?;
         migrated(self).await?;
+        finalised(self).await?;
         while let Some((at, event)) = self.received() {
             self.hold(at, event);
         }
@@ -114,6 +117,24 @@ async fn capabilities(vm: &Vm) -> Result<(), QemuError> {
     let on = |name: &str| json!({ "capability": name, "state": true });
     let all = ["events", "mapped-ram", "multifd"].map(on);
     vm.qmp().execute("migrate-set-capabilities", json!({ "capabilities": all })).await.map(drop)
+}
+
+/// Waits until QEMU has put everything away after its migration. It tells of the end a moment before and lets nobody go on until
+/// then; of that moment it tells nobody, so it is asked.
+async fn finalised(vm: &Vm) -> Result<(), QemuError> {
+    let over = async {
+        while vm.qmp().query_status().await? == "finish-migrate" {
+            tokio::time::sleep(AGAIN).await;
+        }
+        Ok(())
+    };
+    timeout(MIGRATION_LIMIT, over).await.unwrap_or_else(|_| {
+        Err(QemuError::QmpRefused {
+            command: "migrate".to_owned(),
+            class: "MigrationFailed".to_owned(),
+            description: format!("not put away within {} s", MIGRATION_LIMIT.as_secs()),
+        })
+    })
 }
 
 /// Waits for the migration's end, told by its events.

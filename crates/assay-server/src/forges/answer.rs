@@ -1,6 +1,7 @@
 //! Makes runs of commands, or says why not. Every command is answered once: what was decided is stored with what its pull
 //! request is told. A run that was created before a crash is found again by its id, which was drawn with the command.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,20 +16,24 @@ use assay_pipelines::recipe::{self, Asked, Isolation, RecipeSpec, Source};
 use assay_recipe::customise::{Customisation, Manifest, Options, Redactor};
 use assay_recipe::versions::Checkout;
 use assay_store::{Answer, ForgeCommand, PullKey, StoreError, Subject};
-use futures::TryStreamExt as _;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::io::ReaderStream;
 use tracing::{info, warn};
 
 use super::mirror::{Mirror, MirrorError, Trusted};
-use super::{Known, Said, about};
+use super::{AWAY, Known, Said, about};
 use crate::state::App;
 
 /// How often it is looked for commands that are due, beside being told.
 const LOOK: Duration = Duration::from_secs(2);
 /// Commands read at once.
-const PAGE: u32 = 32;
+const PAGE: u32 = 256;
+/// Repositories whose commands are being answered at once: a repository that takes minutes to fetch, or a question that is not
+/// answered, holds up no other. Commands of one repository are answered one after the other, in their order.
+const AT_ONCE: usize = 4;
 /// Tries before a pull request is told that it does not work.
 const TRIES: u32 = 8;
 /// Pauses between tries double from the first to the last.
@@ -90,34 +95,44 @@ enum Answered {
 
 /// Answers until it is told to stop.
 pub(super) async fn run(app: &App, known: &Known, mut stopped: watch::Receiver<bool>) {
+    let (mut answering, mut busy) = (FuturesUnordered::new(), BTreeSet::new());
     while !*stopped.borrow() {
-        let now = app.engine.now();
-        match app.engine.store().forge_commands_due(&known.settings.name, now, PAGE).await {
-            Ok(due) => {
-                let full = due.len() == PAGE as usize;
-                for command in due {
-                    if *stopped.borrow() {
-                        return;
-                    }
-                    one(app, known, &command).await;
-                }
-                if full {
-                    continue;
-                }
-            }
-            Err(problem) => {
-                warn!(forge = known.settings.name, error = %problem, "commands cannot be read; trying again");
+        let due = if busy.len() < AT_ONCE {
+            app.engine.store().forge_commands_due(&known.settings.name, app.engine.now(), PAGE).await
+        } else {
+            Ok(Vec::new())
+        };
+        let due = due.unwrap_or_else(|problem| {
+            warn!(forge = known.settings.name, error = %problem, "commands cannot be read; trying again");
+            Vec::new()
+        });
+        for command in due {
+            if busy.len() < AT_ONCE && busy.insert(command.key.repo.clone()) {
+                answering.push(async move {
+                    let is_stored = one(app, known, &command).await;
+                    (command.key.repo, is_stored)
+                });
             }
         }
         tokio::select! {
+            Some((repo, is_stored)) = answering.next(), if !answering.is_empty() => {
+                busy.remove(&repo);
+                // It is due as before.
+                if !is_stored && super::pause(&mut stopped, AWAY).await {
+                    break;
+                }
+            }
             () = known.heard.notified() => {}
             () = tokio::time::sleep(LOOK) => {}
             _ = stopped.changed() => {}
         }
     }
+    // What was begun is brought to its end.
+    while answering.next().await.is_some() {}
 }
 
-async fn one(app: &App, known: &Known, command: &ForgeCommand) {
+/// Answers a command; whether what became of it could be stored.
+async fn one(app: &App, known: &Known, command: &ForgeCommand) -> bool {
     let place = known.pull_name(&command.key.repo, command.pull.unsigned_abs());
     let stored = match answer(app, known, command).await {
         Ok(answered) => {
@@ -144,11 +159,12 @@ async fn one(app: &App, known: &Known, command: &ForgeCommand) {
             app.engine.store().forge_command_later(&command.key, at, &why).await
         }
     };
-    if let Err(problem) = stored {
+    if let Err(problem) = &stored {
         // It is answered again at the next look; a run that was made for it is found again.
         warn!(forge = known.settings.name, error = %problem, "{place}: what became of a command was not stored");
     }
     known.answered.notify_one();
+    stored.is_ok()
 }
 
 /// What is stored of an answer.
@@ -257,18 +273,14 @@ fn told(outcome: &str, instead: Option<Instead>) -> Answered {
 }
 
 async fn may_ask(app: &App, known: &Known, repo: &RepoName, who: &Login) -> Result<bool, ForgeError> {
-    let mut memory = known.memory.lock().await;
-    let rules = &known.settings.authors;
-    let client = &*known.client;
-    authors::may_ask(client, &mut memory.authors, rules, repo, who, app.engine.now()).await
+    let (rules, now) = (&known.settings.authors, app.engine.now());
+    authors::may_ask(&*known.client, &known.memory.authors, rules, repo, who, now).await
 }
 
 /// A stranger is told once per pull request, and then no more.
 async fn refuse(app: &App, known: &Known, repo: &RepoName, command: &ForgeCommand, who: Login) -> Answered {
-    let mut memory = known.memory.lock().await;
-    let is_first = memory.authors.tell(repo, command.pull.unsigned_abs(), &who, app.engine.now());
-    known.keep_memory(app, &memory).await;
-    drop(memory);
+    let is_first = known.memory.authors().tell(repo, command.pull.unsigned_abs(), &who, app.engine.now());
+    known.keep_memory(app).await;
     let outcome = format!("{who} may not ask");
     let who_may = known.settings.authors.who_may(repo);
     let refused = Refused::NotAllowed { who: who.clone(), who_may };

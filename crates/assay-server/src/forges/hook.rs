@@ -48,7 +48,7 @@ async fn deliver(
     };
     let now = app.engine.now();
     if let Some(id) = headers.delivery()
-        && known.memory.lock().await.deliveries.meet(id, now)
+        && known.memory.deliveries().meet(id, now)
     {
         debug!(forge = name, delivery = id, "came before");
         return Ok(StatusCode::NO_CONTENT);

@@ -26,7 +26,6 @@ type Asked = (RepoName, Since, Result<Heard, ForgeError>);
 
 /// Listens until it is told to stop.
 pub(super) async fn run(app: &App, known: &Arc<Known>, mut stopped: watch::Receiver<bool>) {
-    keep_hooks(app, known).await;
     let mut asking: JoinSet<Asked> = JoinSet::new();
     let mut busy = BTreeSet::new();
     while !*stopped.borrow() {
@@ -166,8 +165,9 @@ pub(super) fn stages() -> Vec<String> {
     recipe::STAGES.iter().map(|stage| stage.plan().name.0.to_ascii_lowercase()).collect()
 }
 
-/// Sees to it that deliveries come, where the settings ask for it.
-async fn keep_hooks(app: &App, known: &Known) {
+/// Sees to it that deliveries come, where the settings ask for it. Nobody waits for it: of hundreds of repositories it takes
+/// minutes, and longer at a slow forge.
+pub(super) async fn keep_hooks(app: &App, known: &Known, stopped: watch::Receiver<bool>) {
     let Some(webhook) = known.settings.webhook.as_ref().filter(|webhook| webhook.register) else { return };
     let Some(base_url) = app.shared.forges.base_url.as_deref() else { return };
     let wanted = assay_forge::HookWanted {
@@ -175,6 +175,9 @@ async fn keep_hooks(app: &App, known: &Known) {
         secret: webhook.secret.clone(),
     };
     for repo in &known.settings.repositories {
+        if *stopped.borrow() {
+            return;
+        }
         match known.client.keep_hook(repo, &wanted).await {
             Ok(kept) => info!(forge = known.settings.name, %repo, "webhook: {kept:?}"),
             Err(problem) => {

@@ -12,6 +12,7 @@ mod about;
 mod answer;
 mod hook;
 mod listen;
+mod memory;
 mod mirror;
 mod shown;
 mod tell;
@@ -20,11 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_forge::authors::Authors;
 use assay_forge::command::Command;
-use assay_forge::hook::Deliveries;
 use assay_forge::poll::{PollState, RepoState};
-use assay_forge::status::Permission;
 use assay_forge::{Forge, ForgeError, ForgeSettings, Login, RepoName, Settings, SettingsError};
 use assay_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -33,6 +31,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::state::App;
+use memory::Memory;
 
 pub(crate) use hook::routes;
 pub(crate) use shown::{check, overview};
@@ -63,7 +62,7 @@ pub(crate) struct Known {
     mirrors: PathBuf,
     /// Held while what it becomes is stored, so that what is stored is never older than what was stored before.
     poll: Mutex<PollState>,
-    memory: Mutex<Memory>,
+    memory: Memory,
     /// Whose token this is.
     us: OnceCell<Login>,
     /// Somebody has asked for something.
@@ -72,15 +71,6 @@ pub(crate) struct Known {
     answered: Notify,
     /// What does not work at present.
     troubles: std::sync::Mutex<shown::Troubles>,
-}
-
-/// What is remembered of a forge beside its repositories; lost, it costs a few more questions.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Memory {
-    authors: Authors,
-    permission: Permission,
-    deliveries: Deliveries,
 }
 
 /// What a comment asks for, as it is stored.
@@ -154,7 +144,7 @@ impl Known {
             client,
             mirrors,
             poll,
-            memory: Mutex::default(),
+            memory: Memory::default(),
             us: OnceCell::new(),
             heard: Notify::new(),
             answered: Notify::new(),
@@ -178,24 +168,15 @@ impl Known {
             poll.put(repo, part);
         }
         poll.watch(&self.settings.repositories, app.engine.now());
-        if let Some(memory) = store.setting(&self.memory_key()).await?
-            && let Ok(memory) = serde_json::from_value(memory)
-        {
-            *self.memory.lock().await = memory;
+        if let Some(memory) = store.setting(&memory::key(&self.settings.name)).await? {
+            self.memory.recall(memory);
         }
         Ok(())
     }
 
-    fn memory_key(&self) -> String {
-        format!("forge.{}", self.settings.name)
-    }
-
-    /// Keeps what is remembered beside the repositories.
-    async fn keep_memory(&self, app: &App, memory: &Memory) {
-        let Ok(value) = serde_json::to_value(memory) else { return };
-        if let Err(problem) = app.engine.store().set_setting(&self.memory_key(), &value).await {
-            warn!(forge = self.settings.name, error = %problem, "what is known of authors was not stored; it is asked again");
-        }
+    /// Stores what is remembered beside the repositories.
+    async fn keep_memory(&self, app: &App) {
+        self.memory.keep(app, &self.settings.name).await;
     }
 
     /// Whose token this is.
@@ -234,6 +215,7 @@ impl Working {
                     }
                 }
                 tokio::join!(
+                    listen::keep_hooks(&app, &known, stopped.clone()),
                     listen::run(&app, &known, stopped.clone()),
                     answer::run(&app, &known, stopped.clone()),
                     tell::run(&app, &known, stopped.clone()),

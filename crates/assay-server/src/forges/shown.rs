@@ -52,20 +52,16 @@ pub(crate) async fn check(app: &App, name: &str) -> Result<Checked, ApiError> {
         tried.push(of(format!("comments of {repo}"), heard));
     }
     if let (Ok(us), Some(repo)) = (&us, known.settings.repositories.first()) {
-        let mut memory = known.memory.lock().await;
-        let rules = &known.settings.authors;
-        let asked =
-            assay_forge::authors::may_ask(&*known.client, &mut memory.authors, rules, repo, us, now).await;
+        let (rules, authors) = (&known.settings.authors, &known.memory.authors);
+        let asked = assay_forge::authors::may_ask(&*known.client, authors, rules, repo, us, now).await;
         let answered = asked.map(|_| format!("can be asked: {}", rules.who_may(repo)));
         tried.push(of("who may ask".to_owned(), answered));
     }
-    let refused = known.memory.lock().await;
     for repo in &known.settings.repositories {
-        if let Some(note) = refused.permission.note(repo) {
+        if let Some(note) = known.memory.permission().note(repo) {
             tried.push(Tried { what: format!("statuses in {repo}"), ok: false, message: note });
         }
     }
-    drop(refused);
     Ok(Checked { token_of: us.ok().map(ToString::to_string), tried })
 }
 

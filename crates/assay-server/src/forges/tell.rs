@@ -170,7 +170,7 @@ async fn about(app: &App, known: &Known, pull: &ForgePull) -> Result<Option<(Abo
     let Some(run) = app.engine.store().view(command.run).await? else { return Ok(None) };
     let mut notes = pull.notes.clone();
     if let Ok(repo) = pull.key.repo.parse() {
-        notes.extend(known.memory.lock().await.permission.note(&repo));
+        notes.extend(known.memory.permission().note(&repo));
     }
     let about = of_command(app, &command, &run, &notes).await?;
     Ok(Some((about, is_over(&run))))
@@ -256,17 +256,15 @@ async fn set_status(
     if patience.get(&command.key).is_some_and(|(until, _)| *until > now) {
         return Ok(());
     }
-    let may_try = known.memory.lock().await.permission.may_try(&repo, now);
+    let may_try = known.memory.permission().may_try(&repo, now);
     if !may_try {
         return if over { settle(None, true).await } else { Ok(()) };
     }
     let outcome = known.client.set_status(&repo, &about.commit, &wanted_status).await;
-    let mut memory = known.memory.lock().await;
-    let is_first_refusal = memory.permission.tried(&repo, &outcome, now);
+    let is_first_refusal = known.memory.permission().tried(&repo, &outcome, now);
     if is_first_refusal {
-        known.keep_memory(app, &memory).await;
+        known.keep_memory(app).await;
     }
-    drop(memory);
     match outcome {
         Ok(()) => {
             patience.remove(&command.key);

@@ -10,6 +10,7 @@ async fn a_delivery_is_heard_at_once_and_polling_hears_nothing_new() {
     let more = "webhook = { secret_file = \"hook\", register = true }";
     // Polled so seldom that only a delivery can have brought it.
     let site = Site::start(Dialect::Forgejo, &format!("{more}\ncalls_per_hour = 2")).await;
+    site.forge.until("it is registered", |forge| !forge.hooks(REPO).is_empty()).await;
     let hooks = site.forge.hooks(REPO);
     assert_eq!(hooks.len(), 1, "registered once");
     assert_eq!(hooks[0].0, "https://assay.example.org/hooks/forge/coop");

@@ -6,4 +6,6 @@ mod asked;
 mod burst;
 mod forks;
 mod hooks;
+mod many;
 mod site;
+mod slow;

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use assay_engine::clock::SystemClock;
 use assay_engine::{Engine, Tuning};
-use assay_model::{Clock as _, Micros, RunState, RunView};
+use assay_model::{Clock, Micros, RunState, RunView};
 use assay_server::{Server, Settings};
 use assay_store::RunFilter;
 use assay_testkit::forge::Dialect;
@@ -29,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) forge: ForgeDouble,
     /// The forge's `main`.
     pub(crate) main: String,
+    /// What the server reads the time from.
+    clock: Arc<dyn Clock>,
     data: TempDir,
     server: Option<Running>,
 }
@@ -43,9 +46,38 @@ struct Running {
 impl Site {
     /// With `more` in the forge's settings.
     pub(crate) async fn start(dialect: Dialect, more: &str) -> Self {
-        let clock = SimClock::at(assay_engine::clock::SystemClock::default().now());
+        Self::start_beside(dialect, &[], &format!("poll_s = 1\n{more}")).await
+    }
+
+    /// With a server that goes by the forge's clock: time passes when the test says so, and what is said is heard by nobody.
+    pub(crate) async fn start_still(dialect: Dialect) -> Self {
+        let mut site = Self::prepare(dialect, &[], "").await;
+        site.clock = Arc::new(site.forge.clock().clone());
+        site.serve().await;
+        site
+    }
+
+    /// With other repositories beside the one, and all of the forge's settings but where it is and who may ask.
+    pub(crate) async fn start_beside(dialect: Dialect, others: &[&str], settings: &str) -> Self {
+        let mut site = Self::prepare(dialect, others, settings).await;
+        site.serve().await;
+        // It listens from its first answer on.
+        let asked = |forge: &ForgeDouble| {
+            let mut all = std::iter::once(&REPO).chain(others);
+            all.all(|repo| forge.count("GET", &format!("/repos/{repo}/issues/comments")) > 0)
+        };
+        site.forge.until("it was asked", asked).await;
+        site
+    }
+
+    async fn prepare(dialect: Dialect, others: &[&str], settings: &str) -> Self {
+        let clock = SimClock::at(SystemClock::default().now());
         let forge = ForgeDouble::start_with(dialect, clock).await;
         let main = forge.git_repository(REPO, &FILES).await;
+        for other in others {
+            forge.git_repository(other, &FILES).await;
+        }
+        let all = [&[REPO][..], others].concat();
         forge.add_member("apps", ForgeDouble::BOT, false);
         forge.add_member("apps", "alice", false);
         let data = tempfile::tempdir().expect("a folder");
@@ -56,18 +88,13 @@ impl Site {
         let address = forge.url();
         let settings = format!(
             "base_url = \"https://assay.example.org\"\n[[forge]]\nname = \"coop\"\nkind = \"{kind}\"\naddress = \"{address}\"\n\
-             token_file = \"token\"\nrepositories = [\"{REPO}\"]\npoll_s = 1\nauthors = {{ members = true }}\n{more}\n"
+             token_file = \"token\"\nrepositories = {all:?}\nauthors = {{ members = true }}\n{settings}\n"
         );
         let write = |name: &str, text: &str| std::fs::write(data.path().join(name), text).expect("written");
         write("forges.toml", &settings);
         write("token", ForgeDouble::TOKEN);
         write("hook", HOOK_SECRET);
-        let mut site = Self { forge, main, data, server: None };
-        site.serve().await;
-        // It listens from its first answer on.
-        let comments = "/repos/apps/wiki/issues/comments";
-        site.forge.until("it was asked", |forge| forge.count("GET", comments) > 0).await;
-        site
+        Self { forge, main, clock: Arc::new(SystemClock::default()), data, server: None }
     }
 
     /// Starts the server over the same data.
@@ -88,7 +115,7 @@ impl Site {
             password: Some("correct horse battery".to_owned()),
             tuning: Tuning::default(),
         };
-        let server = Server::open(settings).await.expect("opens");
+        let server = Server::open_by(settings, Arc::clone(&self.clock)).await.expect("opens");
         let base = format!("http://{}", server.addresses().expect("bound").operators);
         let engine = server.app().engine.clone();
         let (stop, stopped) = tokio::sync::oneshot::channel();

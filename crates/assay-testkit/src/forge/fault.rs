@@ -1,5 +1,7 @@
 //! Trouble on demand, and the record of what was asked.
 
+use std::time::Instant;
+
 /// Which requests go wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
@@ -39,6 +41,8 @@ pub enum Fault {
     },
     /// Never answers, and carries nothing out.
     Hang,
+    /// Carries it out, and answers once [`super::ForgeDouble::let_go`] is called.
+    Slow,
     /// Carries it out, and never answers.
     HangAfter,
     /// Closes the connection, and carries nothing out.
@@ -71,4 +75,6 @@ pub struct Asked {
     pub status: Option<u16>,
     /// Whose token it was.
     pub login: Option<String>,
+    /// When it came.
+    pub at: Instant,
 }

@@ -55,8 +55,10 @@ pub(crate) struct Shared {
     world: Mutex<World>,
     clock: SimClock,
     folder: tempfile::TempDir,
-    /// How many requests were answered.
+    /// How many requests were answered, or are being kept waiting.
     served: watch::Sender<u64>,
+    /// How often those that are kept waiting were let go.
+    let_go: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -87,7 +89,8 @@ impl ForgeDouble {
         world.add_token(Self::TOKEN, Self::BOT, &all);
         let folder = tempfile::tempdir().expect("a folder");
         let served = watch::Sender::new(0);
-        let shared = Arc::new(Shared { world: Mutex::new(world), clock, folder, served });
+        let let_go = watch::Sender::new(0);
+        let shared = Arc::new(Shared { world: Mutex::new(world), clock, folder, served, let_go });
         let mut listening = JoinSet::new();
         listening.spawn(serve::listen(Arc::clone(&shared), listener));
         Self { address, shared, _listening: listening }
@@ -238,6 +241,11 @@ impl ForgeDouble {
     /// Something goes wrong, for requests that match, as often as it says.
     pub fn inject(&self, matching: Match, fault: Fault, times: usize) {
         self.shared.world().faults.push((matching, fault, times));
+    }
+
+    /// Answers those that [`Fault::Slow`] keeps waiting.
+    pub fn let_go(&self) {
+        self.shared.let_go.send_modify(|times| *times += 1);
     }
 
     /// Everything that was asked, in order.

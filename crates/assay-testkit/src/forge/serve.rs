@@ -1,6 +1,7 @@
 //! Connections: who asks, what goes wrong, and the record of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use http_body_util::{BodyExt as _, Full};
@@ -50,6 +51,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Severed> {
+    let at = Instant::now();
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Severed)?.to_bytes();
     let full = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -60,7 +62,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         let login =
             git::token(&head).and_then(|token| world.tokens.get(&token)).map(|token| token.login.clone());
         let (method, status) = (head.method.to_string(), Some(answer.status));
-        world.asked.push(Asked { method, path: full, status, login });
+        world.asked.push(Asked { method, path: full, status, login, at });
         drop(world);
         return Ok(respond(answer, &mut shared.world()));
     }
@@ -74,7 +76,8 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
         matches!(scheme.to_ascii_lowercase().as_str(), "token" | "bearer").then(|| token.to_owned())
     });
     let method = head.method.as_str().to_owned();
-    let mut asked = Asked { method: method.clone(), path: path.clone(), status: None, login: None };
+    let mut let_go = shared.let_go.subscribe();
+    let mut asked = Asked { method: method.clone(), path: path.clone(), status: None, login: None, at };
     let (fault, answer) = {
         let mut world = shared.world();
         asked.login =
@@ -85,7 +88,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
                 Answer { status: *status, headers: headers.clone(), body: body.clone().into_bytes() }
             }
             Some(Fault::Hang | Fault::Cut) => Answer::empty(500),
-            Some(Fault::HangAfter | Fault::CutAfter) | None => {
+            Some(Fault::HangAfter | Fault::CutAfter | Fault::Slow) | None => {
                 let etag = head.headers.get("if-none-match").and_then(|value| value.to_str().ok());
                 let ask = Ask { method: &method, path: &path, token: token.as_deref(), body: &body };
                 world.limited(&ask).unwrap_or_else(|| {
@@ -102,6 +105,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
     };
     match fault {
         Some(Fault::Hang | Fault::HangAfter) => std::future::pending().await,
+        Some(Fault::Slow) => {
+            shared.served.send_modify(|count| *count += 1);
+            let_go.changed().await.map_err(|_| Severed)?;
+            Ok(respond(answer, &mut shared.world()))
+        }
         Some(Fault::Cut | Fault::CutAfter) => Err(Severed),
         _ => Ok(respond(answer, &mut shared.world())),
     }
