@@ -5,4 +5,5 @@
 mod asked;
 mod burst;
 mod hooks;
+mod images;
 mod site;

@@ -43,9 +43,14 @@ struct Running {
 impl Site {
     /// With `more` in the forge's settings.
     pub(crate) async fn start(dialect: Dialect, more: &str) -> Self {
+        Self::start_with(dialect, &FILES, more).await
+    }
+
+    /// The same, with these files in the repository.
+    pub(crate) async fn start_with(dialect: Dialect, files: &[(&str, &str)], more: &str) -> Self {
         let clock = SimClock::at(assay_engine::clock::SystemClock::default().now());
         let forge = ForgeDouble::start_with(dialect, clock).await;
-        let main = forge.git_repository(REPO, &FILES).await;
+        let main = forge.git_repository(REPO, files).await;
         forge.add_member("apps", ForgeDouble::BOT, false);
         forge.add_member("apps", "alice", false);
         let data = tempfile::tempdir().expect("a folder");

@@ -68,6 +68,11 @@ impl ForgeDouble {
 
     /// A pull request from a branch into `main`, as `git` sees it; `refs/pull/N/head` is made.
     pub async fn open_git_pull(&self, name: &str, author: &str, branch: &str) -> u64 {
+        self.open_git_pull_from(name, name, author, branch).await
+    }
+
+    /// The same from a fork of this name, as the API tells it. Its commits lie in the repository itself.
+    pub async fn open_git_pull_from(&self, name: &str, fork: &str, author: &str, branch: &str) -> u64 {
         let shared = &self.shared;
         let head = git(shared, name, &["rev-parse", branch], "").await;
         let base = git(shared, name, &["rev-parse", "main"], "").await;
@@ -75,7 +80,7 @@ impl ForgeDouble {
             git(shared, name, &["diff", "--name-only", "--no-renames", &format!("{base}...{head}")], "")
                 .await;
         let files = changed.lines().map(|path| (path.to_owned(), None)).collect();
-        let number = shared.world().open_pull(name, name, author, branch, &head, &base, files);
+        let number = shared.world().open_pull(name, fork, author, branch, &head, &base, files);
         git(shared, name, &["update-ref", &format!("refs/pull/{number}/head"), &head], "").await;
         number
     }
