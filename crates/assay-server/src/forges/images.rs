@@ -1,4 +1,4 @@
-//! Images that pull requests ask for: by what a push touches (`watch`), or by the word of somebody who may.
+//! Images that pull requests ask for: by what a push touches (`pushes`), or by the word of somebody who may.
 //!
 //! A run needs the commit's medium, and Assay builds none: a build runs the pull request's own code, and whoever pushes has CI
 //! for that. So an image that is asked for waits, without a place in the line, until its medium lies where the settings say; then
@@ -188,15 +188,19 @@ async fn answer(
     })?;
     let medium = trigger.medium(&image.head);
     let file = medium.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let waited = app.engine.now().since(image.heard_at);
     let sha256 = match media.look(image.run, &medium).await.map_err(Unanswered::Here)? {
         Medium::Whole(sha256) => sha256,
-        Medium::NotThere if app.engine.now().since(image.heard_at) > trigger.within => {
-            let minutes = trigger.within.0 / 60_000_000;
-            let what = format!("no medium of this commit came within {minutes} minutes: {file}");
+        Medium::NotThere if waited >= trigger.within => {
+            let minutes = text::plural(usize::try_from(trigger.within.0 / 60_000_000).unwrap_or(0), "minute");
+            let what = format!("no medium of this commit came within {minutes}: {file}");
             let next_step = "Look at what builds it and puts it there.".to_owned();
             return Ok(Became::Told { outcome: what.clone(), instead: Instead::Error { what, next_step } });
         }
-        Medium::NotThere => return Ok(Became::Waits { file, again: NOT_THERE }),
+        Medium::NotThere => {
+            let left = Micros(trigger.within.0 - waited.0);
+            return Ok(Became::Waits { file, again: NOT_THERE.min(left) });
+        }
         Medium::JustCame => return Ok(Became::Waits { file, again: JUST_CAME }),
     };
     let pull = known.client.pull(&trigger.repository, number).await?;
@@ -300,7 +304,7 @@ pub(super) async fn by_word(
     if !is_whole(wanted) {
         return Ok(Word { is_recipe, images: Vec::new() });
     }
-    let touched = super::watch::touched(known, repo, &mirror, pull, &head).await?;
+    let touched = super::pushes::touched(known, repo, &mirror, pull, &head).await?;
     let key = pull_of(command);
     let before = app.engine.store().forge_images_of(&key, LATEST).await?;
     let (mut images, mut fresh) = (Vec::new(), Vec::new());

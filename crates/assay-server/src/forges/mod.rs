@@ -1,10 +1,10 @@
 //! Forges: pull requests ask for runs, and are told what came of them.
 //!
 //! Per forge there are five tasks, each a loop that can be stopped anywhere and goes on from what is stored: `listen` hears
-//! comments and stores those that ask for something; `answer` makes runs of them, or says why not; `watch` looks which images new
+//! comments and stores those that ask for something; `answer` makes runs of them, or says why not; `pushes` looks which images new
 //! commits touch, and `images` makes runs of those once their media are there; `tell` keeps each pull request's one comment, and
 //! its commits' statuses, as they should be. They meet in the store and nowhere else. Webhooks (`hook`) only make `listen` and
-//! `watch` hear earlier.
+//! `pushes` hear earlier.
 //!
 //! The control plane alone has the forges' tokens. It keeps a copy of each repository (`mirror`) and hands runners a bundle of
 //! two commits; settings, tests and hooks come from the trusted one.
@@ -15,10 +15,10 @@ mod hook;
 mod images;
 mod listen;
 mod mirror;
+mod pushes;
 mod sections;
 mod shown;
 mod tell;
-mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -252,7 +252,7 @@ impl Working {
                 tokio::join!(
                     listen::run(&app, &known, stopped.clone()),
                     answer::run(&app, &known, stopped.clone()),
-                    watch::run(&app, &known, stopped.clone()),
+                    pushes::run(&app, &known, stopped.clone()),
                     images::run(&app, &known, stopped.clone()),
                     tell::run(&app, &known, stopped.clone()),
                 );
