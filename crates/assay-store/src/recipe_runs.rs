@@ -7,6 +7,7 @@ use assay_model::recipe::{Rung, RungStatus};
 use assay_model::{Micros, RunId, TargetId};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::Store;
 use crate::db::{self, execute, printable, values};
