@@ -4,7 +4,7 @@ use assay_engine::dispatcher;
 use assay_model::event::{EventBody, RunCreated, Sealed, Target};
 use assay_model::host::order::RunOptions;
 use assay_model::recipe::{Rung, RungStatus};
-use assay_model::{Judgement, Owner, Pipeline, RunId, RunResult, Sha256, StagePlan, TargetId};
+use assay_model::{Judgement, Owner, Pipeline, RunId, RunResult, StagePlan, TargetId};
 use assay_store::Changes;
 use assay_testkit::{Bench, PATIENCE};
 use serde_json::{Value, json};
@@ -12,12 +12,8 @@ use serde_json::{Value, json};
 /// A sealed run over `wiki` of two stages, of which Lint passed. Its spec may be one that nobody can read any more.
 async fn sealed(bench: &Bench, spec: Value) -> RunId {
     let (store, at) = (bench.engine.store(), bench.engine.now());
-    let stage = |name: &str| StagePlan {
-        name: name.into(),
-        owner: Owner::Runner,
-        required: true,
-        timeout_s: 60,
-    };
+    let stage =
+        |name: &str| StagePlan { name: name.into(), owner: Owner::Runner, required: true, timeout_s: 60 };
     let created = RunCreated {
         number: 0,
         pipeline: Pipeline::Recipe,
@@ -52,11 +48,17 @@ async fn sealed(bench: &Bench, spec: Value) -> RunId {
     }
     let result = Some(RunResult::Pass);
     events.push(EventBody::RunCompleted { result });
-    let seal = Sealed { head: Sha256::of(b"head"), result, overridden: false, envelope: json!({}) };
-    events.push(EventBody::Sealed(Box::new(seal)));
-    let written = Changes { events, writes: Vec::new() };
-    store.transact(run, at, |_| Ok::<_, String>(written)).await.expect("may happen");
+    append(bench, run, events).await;
+    let head = store.journal(run).await.expect("read").last().expect("events").hash;
+    let seal = Sealed { head, result, overridden: false, envelope: json!({}) };
+    append(bench, run, vec![EventBody::Sealed(Box::new(seal))]).await;
     run
+}
+
+async fn append(bench: &Bench, run: RunId, events: Vec<EventBody>) {
+    let written = Changes { events, writes: Vec::new() };
+    let now = bench.engine.now();
+    bench.engine.store().transact(run, now, |_| Ok::<_, String>(written)).await.expect("may happen");
 }
 
 #[tokio::test]

@@ -372,7 +372,7 @@ async fn test(
     pull: &Pull,
     wanted: &Wanted,
 ) -> Result<Answered, Unanswered> {
-    let mirror = Mirror::new(&known.mirrors, &known.settings, repo);
+    let mirror = known.mirror(repo);
     mirror.fetch(pull.number).await?;
     let head = mirror.head(pull.number).await?;
     // Two people who ask for the same get the same.

@@ -209,7 +209,7 @@ async fn answer(
         let outcome = note(&Refused::NotOpen);
         return Ok(Became::Told { outcome, instead: Instead::Refused { refused: Refused::NotOpen, by } });
     }
-    let mirror = Mirror::new(&known.mirrors, &known.settings, &trigger.repository);
+    let mirror = known.mirror(&trigger.repository);
     mirror.fetch(number).await?;
     let trusted = mirror.trusted(known.settings.trusted.as_deref()).await?;
     let case = case(trigger, &mirror, &trusted).await?;
@@ -297,7 +297,7 @@ pub(super) async fn by_word(
     if !known.settings.images.iter().any(|image| image.repository == *repo) {
         return Ok(Word { is_recipe: true, images: Vec::new() });
     }
-    let mirror = Mirror::new(&known.mirrors, &known.settings, repo);
+    let mirror = known.mirror(repo);
     mirror.fetch(pull.number).await?;
     let head = mirror.head(pull.number).await?;
     let is_recipe = mirror.file(&head, RECIPE).await?.is_some();

@@ -5,12 +5,14 @@
 //! and it is bounded in size and time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_forge::{ForgeSettings, RepoName};
 use assay_model::text::clean_to;
 use assay_process::Cmd;
 use assay_recipe::customise::FOLDER;
+use tokio::sync::Mutex;
 
 /// Longest time that a fetch may take.
 const FETCH: Duration = Duration::from_mins(5);
@@ -28,6 +30,7 @@ pub(super) struct Mirror {
     url: String,
     environment: Vec<(String, String)>,
     scrub: ForgeSettings,
+    alone: Arc<Mutex<()>>,
 }
 
 /// What a pull request's tests are taken from.
@@ -67,14 +70,14 @@ pub(super) enum MirrorError {
 }
 
 impl Mirror {
-    /// The copy of a repository below `root`; nothing is fetched yet.
-    pub(super) fn new(root: &Path, forge: &ForgeSettings, repo: &RepoName) -> Self {
+    /// The copy of a repository below `root`; nothing is fetched yet. Who fetches holds `alone`.
+    pub(super) fn new(root: &Path, forge: &ForgeSettings, repo: &RepoName, alone: Arc<Mutex<()>>) -> Self {
         let folder = root.join(&forge.name).join(format!("{repo}.git"));
         let mut environment = forge.git_environment();
         if forge.certificates().is_some() {
             environment.push(("GIT_SSL_CAINFO".to_owned(), certificates(root, forge).display().to_string()));
         }
-        Self { folder, url: forge.clone_url(repo), environment, scrub: forge.clone() }
+        Self { folder, url: forge.clone_url(repo), environment, scrub: forge.clone(), alone }
     }
 
     /// Where it is.
@@ -86,6 +89,7 @@ impl Mirror {
     pub(super) async fn fetch(&self, pull: u64) -> Result<(), MirrorError> {
         let doing = "fetched";
         self.make().await?;
+        let _alone = self.alone.lock().await;
         // A forge that has no such pull request lets the fetch of all fail: what there is comes first.
         let heads = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
         let of_pull = format!("+refs/pull/{pull}/head:refs/pull/{pull}/head");
@@ -208,6 +212,7 @@ impl Mirror {
 
     /// An empty copy, where there is none yet.
     async fn make(&self) -> Result<(), MirrorError> {
+        let _alone = self.alone.lock().await;
         if !self.folder.join("HEAD").exists() {
             let failed = |source| MirrorError::Folder { path: self.folder.clone(), source };
             std::fs::create_dir_all(&self.folder).map_err(failed)?;

@@ -20,6 +20,7 @@ mod sections;
 mod shown;
 mod tell;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::state::App;
+
+use self::mirror::Mirror;
 
 pub(crate) use hook::routes;
 pub(crate) use shown::{check, overview};
@@ -81,6 +84,8 @@ pub(crate) struct Known {
     /// What does not work at present: with comments, and with new commits.
     troubles: std::sync::Mutex<shown::Troubles>,
     push_troubles: std::sync::Mutex<shown::Troubles>,
+    /// One fetch of a repository at a time: Git refuses a second one.
+    fetching: std::sync::Mutex<HashMap<RepoName, Arc<Mutex<()>>>>,
 }
 
 /// What is remembered of a forge beside its repositories; lost, it costs a few more questions.
@@ -171,6 +176,7 @@ impl Known {
             asked_images: Notify::new(),
             troubles: std::sync::Mutex::default(),
             push_troubles: std::sync::Mutex::default(),
+            fetching: std::sync::Mutex::default(),
         }
     }
 
@@ -221,6 +227,14 @@ impl Known {
 
     fn push_troubles(&self) -> std::sync::MutexGuard<'_, shown::Troubles> {
         self.push_troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The copy of a repository.
+    fn mirror(&self, repo: &RepoName) -> Mirror {
+        let mut fetching = self.fetching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let alone = Arc::clone(fetching.entry(repo.clone()).or_default());
+        drop(fetching);
+        Mirror::new(&self.mirrors, &self.settings, repo, alone)
     }
 
     /// A pull request's name for people, and for the queue: `git.example.org/apps/wiki#12`.

@@ -40,7 +40,9 @@ pub(super) async fn run(app: &App, known: &Arc<Known>, mut stopped: watch::Recei
             let looked = look(app, known, repo, &mut patience).await;
             let mut troubles = known.push_troubles();
             match looked {
-                Ok(()) => drop(troubles.remove(&Some((*repo).clone()))),
+                Ok(true) => drop(troubles.remove(&Some((*repo).clone()))),
+                // What went wrong with one is not tried again yet.
+                Ok(false) => {}
                 Err(problem) => {
                     let message = known.settings.scrub(&format!("new commits of {repo}: {problem}"));
                     if troubles.insert(Some((*repo).clone()), (message.clone(), app.engine.now())).is_none() {
@@ -57,11 +59,17 @@ pub(super) async fn run(app: &App, known: &Arc<Known>, mut stopped: watch::Recei
     }
 }
 
-/// Looks at a repository once. The error is that of the first commit that could not be looked at; the others are all the same.
-async fn look(app: &App, known: &Known, repo: &RepoName, patience: &mut Patience) -> Result<(), Unanswered> {
+/// Looks at a repository once; whether every commit was looked at. The error is that of the first that could not be; the others are
+/// all the same.
+async fn look(
+    app: &App,
+    known: &Known,
+    repo: &RepoName,
+    patience: &mut Patience,
+) -> Result<bool, Unanswered> {
     let (store, name) = (app.engine.store(), known.settings.name.as_str());
     let seen: BTreeMap<i64, String> = store.forge_heads(name, &repo.to_string()).await?.into_iter().collect();
-    let mirror = Mirror::new(&known.mirrors, &known.settings, repo);
+    let mirror = known.mirror(repo);
     let heads = mirror.heads().await?;
     let number = |pull: u64| i64::try_from(pull).unwrap_or(i64::MAX);
     let stored = |heads: Vec<(i64, String)>, images: Vec<NewForgeImage>| Pushed {
@@ -72,9 +80,10 @@ async fn look(app: &App, known: &Known, repo: &RepoName, patience: &mut Patience
     };
     if seen.is_empty() {
         let known_now = heads.into_iter().map(|(pull, head)| (number(pull), head)).collect();
-        return Ok(store.forge_pushed(&stored(known_now, Vec::new()), app.engine.now()).await?);
+        store.forge_pushed(&stored(known_now, Vec::new()), app.engine.now()).await?;
+        return Ok(true);
     }
-    let mut first_problem = None;
+    let (mut first_problem, mut all) = (None, true);
     for (pull, head) in heads {
         if seen.get(&number(pull)) == Some(&head) {
             continue;
@@ -82,6 +91,7 @@ async fn look(app: &App, known: &Known, repo: &RepoName, patience: &mut Patience
         let key = (repo.clone(), pull);
         let now = app.engine.now();
         if patience.get(&key).is_some_and(|(until, _)| *until > now) {
+            all = false;
             continue;
         }
         match asks(app, known, repo, &mirror, pull).await {
@@ -107,7 +117,7 @@ async fn look(app: &App, known: &Known, repo: &RepoName, patience: &mut Patience
             }
         }
     }
-    first_problem.map_or(Ok(()), Err)
+    first_problem.map_or(Ok(all), Err)
 }
 
 /// The commit that a pull request has now, and what it asks for.

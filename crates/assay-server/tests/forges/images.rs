@@ -51,65 +51,63 @@ impl Site {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_asks_for_what_it_touches_and_waits_for_the_medium() {
-    for dialect in [Dialect::Forgejo, Dialect::GitHub] {
-        let (media, image) = media("");
-        let mut site = Site::start_with(dialect, &with_profile(&FILES), &image).await;
-        site.watched().await;
-        let (other, _) = site.pull("words", "README.md", "newer").await;
-        let (pull, head) = site.pull("disks", "installer/disks.sh", "one").await;
-        let told = site.told(pull, "is not there yet").await;
-        assert!(told.contains("### `image node`: ⏸️ waits"), "{told}");
-        assert!(told.contains(&format!("node-{head}.iso is not there yet")), "{told}");
-        assert!(told.contains(&format!("Commit `{head}`, asked: `a push` by `alice`.")), "{told}");
-        assert!(site.runs().await.is_empty(), "nobody waits in the line for it");
+    let (media, image) = media("");
+    let mut site = Site::start_with(Dialect::GitHub, &with_profile(&FILES), &image).await;
+    site.watched().await;
+    let (other, _) = site.pull("words", "README.md", "newer").await;
+    let (pull, head) = site.pull("disks", "installer/disks.sh", "one").await;
+    let told = site.told(pull, "is not there yet").await;
+    assert!(told.contains("### `image node`: ⏸️ waits"), "{told}");
+    assert!(told.contains(&format!("node-{head}.iso is not there yet")), "{told}");
+    assert!(told.contains(&format!("Commit `{head}`, asked: `a push` by `alice`.")), "{told}");
+    assert!(site.runs().await.is_empty(), "nobody waits in the line for it");
 
-        let sha256 = build(&media, &head);
-        let told = site.told(pull, "queued").await;
-        assert!(
-            told.contains("### `image node`: ⏳ queued · [run 1](https://assay.example.org/runs/1)"),
-            "{told}"
-        );
-        site.forge.until("the status", |forge| !forge.statuses(REPO, &head).is_empty()).await;
-        let status = site.forge.statuses(REPO, &head).remove(0);
-        assert_eq!((status.context.as_str(), status.state.as_str()), ("assay/image-node", "pending"));
-        let created = site.runs().await[0].created.clone();
-        let by = (created.target.name.as_str(), created.requested_by.as_str());
-        assert_eq!(by, ("node-installer", "alice@coop"));
-        let spec = ImageSpec::of(&created.spec).expect("an image");
-        assert_eq!((spec.sha256, spec.profile.name.as_str()), (Some(sha256), "node-installer"));
-        assert_eq!(spec.image, media.path().join(format!("node-{head}.iso")));
-        let source = spec.source.expect("it is a commit's");
-        assert_eq!((source.commit.as_str(), source.trusted.as_str()), (head.as_str(), site.main.as_str()));
-        assert!(source.not_taken.is_empty(), "{:?}", source.not_taken);
-        assert!(created.options.asked.pull_request.is_some_and(|of| of.ends_with(&format!("{REPO}#{pull}"))));
+    let sha256 = build(&media, &head);
+    let told = site.told(pull, "queued").await;
+    assert!(
+        told.contains("### `image node`: ⏳ queued · [run 1](https://assay.example.org/runs/1)"),
+        "{told}"
+    );
+    site.forge.until("the status", |forge| !forge.statuses(REPO, &head).is_empty()).await;
+    let status = site.forge.statuses(REPO, &head).remove(0);
+    assert_eq!((status.context.as_str(), status.state.as_str()), ("assay/image-node", "pending"));
+    let created = site.runs().await[0].created.clone();
+    let by = (created.target.name.as_str(), created.requested_by.as_str());
+    assert_eq!(by, ("node-installer", "alice@coop"));
+    let spec = ImageSpec::of(&created.spec).expect("an image");
+    assert_eq!((spec.sha256, spec.profile.name.as_str()), (Some(sha256), "node-installer"));
+    assert_eq!(spec.image, media.path().join(format!("node-{head}.iso")));
+    let source = spec.source.expect("it is a commit's");
+    assert_eq!((source.commit.as_str(), source.trusted.as_str()), (head.as_str(), site.main.as_str()));
+    assert!(source.not_taken.is_empty(), "{:?}", source.not_taken);
+    assert!(created.options.asked.pull_request.is_some_and(|of| of.ends_with(&format!("{REPO}#{pull}"))));
 
-        // The server goes away; what is pushed meanwhile asks once, and takes the older run's place.
-        site.end().await;
-        let newer = site.push(pull, "disks", &head, "two").await;
-        site.serve().await;
-        site.told(pull, &format!("node-{newer}.iso is not there yet")).await;
-        assert_eq!(site.runs().await.len(), 1);
-        build(&media, &newer);
-        let told = site.told(pull, "[run 2]").await;
-        assert!(told.contains(&newer) && !told.contains(&head), "{told}");
-        site.until(1, RunState::Superseded).await;
-        let said = format!("superseded by {}", &newer[..12]);
-        let ended = |forge: &ForgeDouble| {
-            forge.statuses(REPO, &head).last().is_some_and(|status| status.description == said)
-        };
-        site.forge.until("the older commit's status", ended).await;
+    // The server goes away; what is pushed meanwhile asks once, and takes the older run's place.
+    site.end().await;
+    let newer = site.push(pull, "disks", &head, "two").await;
+    site.serve().await;
+    site.told(pull, &format!("node-{newer}.iso is not there yet")).await;
+    assert_eq!(site.runs().await.len(), 1);
+    build(&media, &newer);
+    let told = site.told(pull, "[run 2]").await;
+    assert!(told.contains(&newer) && !told.contains(&head), "{told}");
+    site.until(1, RunState::Superseded).await;
+    let said = format!("superseded by {}", &newer[..12]);
+    let ended = |forge: &ForgeDouble| {
+        forge.statuses(REPO, &head).last().is_some_and(|status| status.description == said)
+    };
+    site.forge.until("the older commit's status", ended).await;
 
-        // Its recipe is asked for by a comment, and stands in the same one.
-        site.say(pull, "alice", "!testme");
-        let told = site.told(pull, "recipe wiki").await;
-        assert!(told.contains("[run 2]") && told.contains("[run 3]"), "{told}");
-        assert_eq!(site.runs().await.len(), 3, "the image was under test already");
-        site.say(pull, "alice", "!testme cancel");
-        let cancelled = |text: &str| text.matches("cancelled by `alice`").count() == 2;
-        site.forge.until("both are cancelled", |_| site.ours(pull).iter().any(|text| cancelled(text))).await;
-        assert!(site.ours(other).is_empty(), "what touches no image asks for nothing");
-        assert_eq!(site.forge.count("GET", "/repos/apps/wiki/pulls/1"), 1, "and is looked at once");
-    }
+    // Its recipe is asked for by a comment, and stands in the same one.
+    site.say(pull, "alice", "!testme");
+    let told = site.told(pull, "recipe wiki").await;
+    assert!(told.contains("[run 2]") && told.contains("[run 3]"), "{told}");
+    assert_eq!(site.runs().await.len(), 3, "the image was under test already");
+    site.say(pull, "alice", "!testme cancel");
+    let cancelled = |text: &str| text.matches("cancelled by `alice`").count() == 2;
+    site.forge.until("both are cancelled", |_| site.ours(pull).iter().any(|text| cancelled(text))).await;
+    assert!(site.ours(other).is_empty(), "what touches no image asks for nothing");
+    assert_eq!(site.forge.count("GET", "/repos/apps/wiki/pulls/1"), 1, "and is looked at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

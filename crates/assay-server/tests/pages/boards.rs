@@ -341,9 +341,8 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     assert_eq!(stranger("/digest.atom?key=").await, StatusCode::UNAUTHORIZED, "there is no such address");
     let made = async || {
         let csrf = site.csrf().await;
-        let made =
-            site.client.post(site.url("/api/v1/digest/feed")).header("x-csrf-token", csrf).send().await;
-        let made = made.expect("answers");
+        let made = site.client.post(site.url("/api/v1/digest/feed")).header("x-csrf-token", csrf);
+        let made = site.send(made).await;
         assert_eq!(made.status(), StatusCode::CREATED);
         let made: Value = made.json().await.expect("JSON");
         made["path"].as_str().expect("a path").to_owned()
@@ -357,9 +356,8 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     let second = made().await;
     assert_eq!((stranger(&first).await, stranger(&second).await), (StatusCode::UNAUTHORIZED, StatusCode::OK));
     let csrf = site.csrf().await;
-    let revoked =
-        site.client.delete(site.url("/api/v1/digest/feed")).header("x-csrf-token", csrf).send().await;
-    assert_eq!(revoked.expect("answers").status(), StatusCode::NO_CONTENT);
+    let revoked = site.client.delete(site.url("/api/v1/digest/feed")).header("x-csrf-token", csrf);
+    assert_eq!(site.send(revoked).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(stranger(&second).await, StatusCode::UNAUTHORIZED);
 
     // This week: not over, and it says what waits.

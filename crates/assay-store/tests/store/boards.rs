@@ -133,7 +133,7 @@ pub(crate) async fn a_recipe_and_what_its_runs_came_to(store: Store, _url: Strin
     for id in [first, run_id(3)] {
         crate::sample::seal(&store, id).await;
     }
-    assert_eq!(store.recipe_runs_without_row(0, 9).await.expect("read"), [(3, run_id(3))]);
+    assert_eq!(store.recipe_runs_without_row(0, 9).await.expect("read"), [(4, run_id(3))]);
     store.put_recipe_run(run_id(3), &seen(good, None, false), None).await.expect("stored");
     assert!(store.recipe_runs_without_row(0, 9).await.expect("read").is_empty());
 }
