@@ -113,11 +113,13 @@ async fn a_push_asks_for_what_it_touches_and_waits_for_the_medium() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strangers_push_starts_nothing_by_itself() {
     let (media, image) = media("");
-    let site = Site::start_with(Dialect::Forgejo, &with_profile(&FILES[1..]), &image).await;
+    let quick = format!("until = \"Prepare\"\n{PROFILE}");
+    let files = [FILES[1], ("installer/profile.toml", quick.as_str())];
+    let site = Site::start_with(Dialect::Forgejo, &files, &image).await;
     site.watched().await;
     let head = site.forge.commit(REPO, "theirs", Some(&site.main), &[("installer/disks.sh", "x")]).await;
     let pull = site.forge.open_git_pull(REPO, "mallory", "theirs").await;
-    build(&media, &head);
+    let medium = build(&media, &head);
     let told = site.told(pull, "says !testme").await;
     assert!(told.contains("mallory may not ask for runs here") && told.contains("members of apps"), "{told}");
     // A member's pull request, but from somebody else's fork: who knows who pushes there.
@@ -136,11 +138,25 @@ async fn a_strangers_push_starts_nothing_by_itself() {
     assert!(told.contains("asked: `!testme` by `alice`") && !told.contains("mallory"), "{told}");
     assert_eq!(site.runs().await[0].created.requested_by, "alice@coop");
 
+    // A runner does it: the verdict stands in the comment, and at the commit.
+    site.work(&serde_json::json!({ "bytes": head.len(), "sha256": medium, "medium": "as a CD", "staged": [],
+        "accel": "kvm", "disks": [] }))
+        .await;
+    let told = site.told(pull, "✅ pass").await;
+    assert!(told.contains("Sealed: ") && told.contains("/images/node-installer"), "{told}");
+    let done = |forge: &ForgeDouble| {
+        forge.statuses(REPO, &head).last().is_some_and(|status| status.state == "success")
+    };
+    site.forge.until("the commit's status", done).await;
+    // Once more: an image that has ended is tested again for whoever says so.
+    site.say(pull, "alice", "!testme");
+    site.told(pull, "[run 2]").await;
+
     let (other, _) = site.pull("words", "README.md", "newer").await;
     site.say(other, "alice", "!testme");
     let told = site.told(other, "no recipe in this repository").await;
     assert!(told.contains("touches none of the files"), "{told}");
-    assert_eq!(site.runs().await.len(), 1);
+    assert_eq!(site.runs().await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

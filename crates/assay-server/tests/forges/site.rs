@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use assay_engine::agents::{Todo, todo};
+use assay_engine::live::Offer;
 use assay_engine::{Engine, Tuning};
-use assay_model::{Clock as _, Micros, RunState, RunView};
+use assay_model::{Clock as _, Micros, RunState, RunView, StageName};
 use assay_server::{Server, Settings};
 use assay_store::RunFilter;
 use assay_testkit::forge::Dialect;
@@ -165,6 +167,35 @@ impl Site {
             runs.push(engine.view(row.id).await.expect("there"));
         }
         runs
+    }
+
+    /// A runner with virtual machines takes up what is next, and brings this for each of its stages, until it is sealed.
+    pub(crate) async fn work(&self, evidence: &serde_json::Value) {
+        let engine = self.engine();
+        let mut changes = engine.store().subscribe();
+        let capacity = [("vm".to_owned(), 1), ("mem_mib".to_owned(), 65_536)].into();
+        let _waiting = engine.offering("bench1", Offer { power: ["vm".to_owned()].into(), capacity });
+        let work = async {
+            let given = loop {
+                if let Some(given) = engine.grant("bench1", &[]).await.expect("an answer") {
+                    break given;
+                }
+                let _ = changes.recv().await;
+            };
+            let run = given.run.id;
+            loop {
+                let view = engine.view(run).await.expect("there");
+                if view.status.sealed {
+                    return;
+                }
+                if let Todo::Stage { stage, attempt, generation, .. } = todo(&view) {
+                    let (stage, bytes) = (StageName::from(stage.as_str()), evidence.to_string().into_bytes());
+                    engine.result(run, stage, attempt, generation, bytes, None).await.expect("taken");
+                }
+                let _ = changes.recv().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect("it comes to its end");
     }
 
     /// Waits until a run is in a state.

@@ -350,7 +350,7 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     let first = made().await;
     assert_eq!(stranger(&first).await, StatusCode::OK);
     let query = first.split_once('?').expect("a key").1;
-    for path in ["/digest.md", "/digest", "/api/v1/digest"] {
+    for path in ["/digest.md", "/api/v1/digest", "/api/v1/dashboard"] {
         assert_eq!(stranger(&format!("{path}?{query}")).await, StatusCode::UNAUTHORIZED, "{path}");
     }
     let second = made().await;
