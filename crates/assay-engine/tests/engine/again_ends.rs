@@ -135,8 +135,13 @@ async fn a_sweep_of_recipes_ends_with_its_runs_and_stops_where_the_runner_is_bro
     look(&bench).await;
     let stopped = told(&bench, 1).await;
     assert!(stopped.starts_with("stopped: 2 of 3, 2 without a verdict\n"), "{stopped}");
-    let news = bench.news(last).await;
-    assert_eq!(news.iter().filter(|news| *news == "BatchStopped").count(), 1, "{news:?}");
+    let news = bench.outbox(last).await;
+    let news: Vec<_> = news.iter().filter(|news| news.outgoing.event == "BatchStopped").collect();
+    let [news] = news[..] else { panic!("people are told once: {news:?}") };
+    let payload = &news.outgoing.payload;
+    assert_eq!((&payload["batch"], &payload["waiting"]), (&json!(1), &json!(1)));
+    assert_eq!(payload["what"], "test all known recipes");
+    assert_eq!(payload["why"], "2 failed: blog (run 4), shop (run 5)");
 
     // Somebody makes room on that disk; what failed so far does not count any more.
     bench.engine.resume_batch(1).await.expect("stopped");

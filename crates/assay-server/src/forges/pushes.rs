@@ -4,6 +4,7 @@
 //! call that a forge counts. Only of a commit that was not looked at the forge is asked whose it is. That it was looked at is stored
 //! with what it asks for, so each asks once. What is there when a repository is looked at first asks for nothing.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +46,13 @@ pub(super) async fn run(app: &App, known: &Arc<Known>, mut stopped: watch::Recei
                 Ok(false) => {}
                 Err(problem) => {
                     let message = known.settings.scrub(&format!("new commits of {repo}: {problem}"));
-                    if troubles.insert(Some((*repo).clone()), (message.clone(), app.engine.now())).is_none() {
-                        warn!(forge = known.settings.name, %repo, "{message}; trying again");
+                    match troubles.entry(Some((*repo).clone())) {
+                        // Said once, and shown since it began.
+                        Entry::Occupied(mut known) => known.get_mut().0 = message,
+                        Entry::Vacant(new) => {
+                            warn!(forge = known.settings.name, %repo, "{message}; trying again");
+                            new.insert((message, app.engine.now()));
+                        }
                     }
                 }
             }

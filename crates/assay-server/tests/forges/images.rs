@@ -142,7 +142,7 @@ async fn a_strangers_push_starts_nothing_by_itself() {
     site.work(&serde_json::json!({ "bytes": head.len(), "sha256": medium, "medium": "as a CD", "staged": [],
         "accel": "kvm", "disks": [] }))
         .await;
-    let told = site.told(pull, "✅ pass").await;
+    let told = site.told(pull, "`image node`: ✅ pass").await;
     assert!(told.contains("Sealed: ") && told.contains("/images/node-installer"), "{told}");
     let done = |forge: &ForgeDouble| {
         forge.statuses(REPO, &head).last().is_some_and(|status| status.state == "success")

@@ -65,7 +65,9 @@ async fn an_image_that_a_push_touches_is_booted_and_told_of() {
     forge.until("it waits for its medium", |forge| ours(forge).contains("is not there yet")).await;
     std::fs::copy(MEDIUM, at("media/part")).expect("Debian's package ipxe is installed");
     std::fs::rename(at("media/part"), at("media").join(format!("ipxe-{head}.iso"))).expect("renamed");
-    let ended = |forge: &ForgeDouble| ours(forge).contains("✅ pass") || ours(forge).contains("❌");
+    let ended = |forge: &ForgeDouble| {
+        ours(forge).contains("`image ipxe`: ✅") || ours(forge).contains("`image ipxe`: ❌")
+    };
     forge.until_within(WHOLE, "a verdict in the comment", ended).await;
     let told = ours(&forge);
     assert!(told.contains("### `image ipxe`: ✅ pass, in "), "{told}");
