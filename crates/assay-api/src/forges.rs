@@ -38,6 +38,9 @@ pub struct Forge {
     pub asked_last_hour: (u64, u64),
     /// What does not work at present, in words with what to do.
     pub troubles: Vec<Trouble>,
+    /// Images that pull requests ask for by what they touch, each with its repository, in words.
+    #[serde(default)]
+    pub images: Vec<String>,
 }
 
 /// Something that does not work.

@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// The same, for a run whose id was chosen before, and on another's behalf.
-    pub(crate) async fn test_image_as(
+    pub async fn test_image_as(
         &self,
         id: RunId,
         request: ImageRequest,

@@ -99,11 +99,13 @@ impl Engine {
 
     /// Writes down what runs came to that an older version has sealed. Once, after an upgrade: the others have their rows.
     pub(crate) async fn read_older_recipe_runs(&self) -> Result<(), EngineError> {
-        let mut read: usize = 0;
+        let (mut read, mut through): (usize, i64) = (0, 0);
         loop {
-            let runs = self.store.recipe_runs_without_row(PAGE).await?;
-            let (last, before) = (runs.len() < PAGE as usize, read);
-            for run in runs {
+            // By their numbers: a page of runs that do not read must not hide the later ones.
+            let runs = self.store.recipe_runs_without_row(through, PAGE).await?;
+            let last = runs.len() < PAGE as usize;
+            for (number, run) in runs {
+                through = number;
                 match self.view(run).await {
                     Ok(view) => {
                         let (seen, results) = self.recipe_row(&view).await;
@@ -116,7 +118,7 @@ impl Engine {
                     }
                 }
             }
-            if last || read == before {
+            if last {
                 break;
             }
         }

@@ -34,9 +34,11 @@ pub struct About {
     pub commit: String,
     /// The run, once there is one.
     pub run: Option<RunLink>,
+    /// What is tested, where a pull request asks for more than its recipe: `image node`. Empty for the recipe.
+    pub of: String,
     /// Who asked.
     pub asked_by: Option<Login>,
-    /// The command, as [`crate::command::Command::line`] gives it.
+    /// The command, as [`crate::command::Command::line`] gives it, or `a push`.
     pub asked: String,
     /// Where it stands.
     pub stage: Standing,
@@ -58,6 +60,11 @@ pub struct RunLink {
 /// Where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// There is no run yet: something has to happen first.
+    Awaits {
+        /// A sentence of ours on what that is; texts from outside are bounded and plain.
+        why: String,
+    },
     /// Waits.
     Queued {
         /// 1 is next; `None` when there is no line (paused, for instance).
@@ -127,6 +134,8 @@ pub enum Refused {
     FromFork,
     /// Nothing to cancel.
     NothingToCancel,
+    /// There is no recipe in the repository, and it touches none of its images.
+    NothingTouched,
 }
 
 /// A stage or rung that has ended.
@@ -221,6 +230,7 @@ pub fn note(refused: &Refused) -> String {
         Refused::NotOpen => "the pull request is not open any more".to_owned(),
         Refused::FromFork => "what comes from a fork is not tested here".to_owned(),
         Refused::NothingToCancel => "there was nothing to cancel".to_owned(),
+        Refused::NothingTouched => "it touches no image that is tested from here".to_owned(),
     }
 }
 
@@ -240,15 +250,32 @@ pub fn find_ours<'a>(comments: &'a [Comment], us: &Login, marker: &str) -> Optio
     comments.iter().filter(is_ours).max_by_key(|comment| comment.id)
 }
 
-/// The text.
+/// The text about one thing.
 pub fn render(about: &About) -> String {
-    let mut page = Page { text: marker(&about.instance, about.number), left_out: false };
+    render_all(std::slice::from_ref(about))
+}
+
+/// The text about all that one pull request has asked for, in this order. Empty for nothing.
+pub fn render_all(all: &[About]) -> String {
+    let Some(first) = all.first() else { return String::new() };
+    let mut page = Page { text: marker(&first.instance, first.number), longest: 0, left_out: false };
+    for (place, about) in all.iter().enumerate() {
+        // Nobody's findings take the room of another one's verdict.
+        page.longest = LONGEST / all.len() * (place + 1);
+        section(&mut page, about);
+    }
+    let latest = all.iter().map(|about| about.at).max().unwrap_or(first.at);
+    page.end(latest)
+}
+
+fn section(page: &mut Page, about: &About) {
     page.always(&headline(about));
     page.always(&asked(about));
     match &about.stage {
+        Standing::Awaits { why } => page.always(&code(why, MAX_TEXT)),
         Standing::Queued { position, why, in_seconds } => page.always(&queued(*position, why, *in_seconds)),
         Standing::Running { steps, .. } => page.fits(&table(steps)),
-        Standing::Finished(finished) => finish(&mut page, finished),
+        Standing::Finished(finished) => finish(page, finished),
         Standing::Refused(refused) => page.always(&refusal(refused)),
         Standing::Error { what, next_step, is_retried } => {
             page.always(&format!(
@@ -263,11 +290,12 @@ pub fn render(about: &About) -> String {
     for note in about.notes.iter().take(5) {
         page.fits(&format!("_Note:_ {}", code(note, MAX_TEXT)));
     }
-    page.end(about)
 }
 
 struct Page {
     text: String,
+    /// So long it may be by now.
+    longest: usize,
     left_out: bool,
 }
 
@@ -282,18 +310,18 @@ impl Page {
 
     /// Only while there is room; the footer's is kept free.
     fn fits(&mut self, section: &str) {
-        if self.text.len() + section.len() + 1024 > LONGEST {
+        if self.text.len() + section.len() + 1024 > self.longest {
             self.left_out = true;
         } else {
             self.always(section);
         }
     }
 
-    fn end(mut self, about: &About) -> String {
+    fn end(mut self, at: Micros) -> String {
         if self.left_out {
             self.always("_More is left out here for its length; the run's page has all of it._");
         }
-        let at = about.at.rfc3339();
+        let at = at.rfc3339();
         let time = at.get(..16).unwrap_or(&at).replace('T', " ");
         self.always(&format!("<sub>Assay, {time} UTC. Commands: `!testme`, `--quick`, `--extra`, `--stages a,b`, `!testme cancel`.</sub>"));
         self.text.push('\n');
@@ -304,6 +332,7 @@ impl Page {
 fn headline(about: &About) -> String {
     let run = about.run.as_ref().map(|run| format!(" · {}", of_run(run))).unwrap_or_default();
     let words = match &about.stage {
+        Standing::Awaits { .. } => "⏸️ waits".to_owned(),
         Standing::Queued { .. } => "⏳ queued".to_owned(),
         Standing::Running { stage, place: (place, of), for_seconds, .. } => {
             format!("▶️ running: {}, {place} of {of}, for {}", code(stage, 40), span(*for_seconds))
@@ -323,7 +352,8 @@ fn headline(about: &About) -> String {
             "⚠️ error: Assay could not do its work; this says nothing about the change".to_owned()
         }
     };
-    format!("### {words}{run}")
+    let of = if about.of.is_empty() { String::new() } else { format!("{}: ", code(&about.of, 60)) };
+    format!("### {of}{words}{run}")
 }
 
 fn verdict(finished: &Finished) -> String {
@@ -497,6 +527,11 @@ fn refusal(refused: &Refused) -> String {
         }
         Refused::NotOpen => "The pull request is not open. Open it again, then say `!testme`.".to_owned(),
         Refused::NothingToCancel => "Nothing is waiting or running for this pull request.".to_owned(),
+        Refused::NothingTouched => {
+            "There is no recipe in this repository, and the pull request touches none of the files that its images are made of. \
+             Whoever runs this Assay says which files those are."
+                .to_owned()
+        }
     }
 }
 

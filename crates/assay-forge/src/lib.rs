@@ -42,7 +42,7 @@ pub use github::GitHub;
 pub use name::{Login, Name, RepoName, WrongName};
 pub use secret::Secret;
 pub use seen::{Novelty, Seen};
-pub use settings::{ForgeSettings, Forks, Settings, SettingsError, WebhookSettings};
+pub use settings::{ForgeSettings, Forks, ImageTrigger, Settings, SettingsError, WebhookSettings};
 pub use what::{
     ChangedFiles, Comment, Heard, HookKept, HookWanted, Membership, Posted, Pull, PullState, Resume, Since,
 };

@@ -1,6 +1,8 @@
 //! The settings file, `forges.toml`: which forges, which repositories, who may ask. Read whole or not at all; every mistake
 //! is shown with its line, and no line is shown, since one may hold a secret.
 
+mod images;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use crate::github::GitHub;
 use crate::name::{Login, Name, RepoName};
 use crate::poll::Budget;
 use crate::secret::Secret;
+
+pub use images::ImageTrigger;
 
 /// Longest name of a forge.
 const MAX_NAME: usize = 40;
@@ -61,6 +65,8 @@ pub struct ForgeSettings {
     pub runner: Option<String>,
     /// What recipes may reach outside of their containers, by their names.
     pub allow: BTreeMap<String, Value>,
+    /// Images that pull requests ask for by what they touch.
+    pub images: Vec<ImageTrigger>,
     token: Secret,
     certificates: Option<Vec<u8>>,
 }
@@ -235,6 +241,8 @@ struct ForgeTable {
     runner: Option<String>,
     #[serde(default)]
     allow: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    image: Vec<images::ImageTable>,
 }
 
 #[derive(Default, Deserialize)]
@@ -319,6 +327,7 @@ impl ForgeTable {
             }
             budget.asked_per_hour = *calls.get_ref();
         }
+        let images = images::read(self.image, |repo| repositories.contains(repo))?;
         let certificates = self.ca_file.as_ref().map(|file| bytes(file, folder)).transpose()?;
         let allow = self.allow.into_iter().map(|(recipe, what)| Ok((recipe, serde_json::to_value(what)?)));
         let allow: Result<_, serde_json::Error> = allow.collect();
@@ -334,6 +343,7 @@ impl ForgeTable {
             budget,
             runner: self.runner,
             allow: allow.map_err(|e| error(&self.name, &format!("`allow` does not read: {e}")))?,
+            images,
             token: secret(&self.token_file, folder)?,
             certificates,
         };
@@ -546,7 +556,7 @@ authors = { members = true }
         forges.toml:10:11: this is no branch's name
         forges.toml:19:8: there is a forge of this name already; name each differently
         forges.toml:14:46: a webhook needs an address to go to; write `base_url` at the file's top
-        forges.toml:11:1: unknown field `runer`, expected one of `name`, `kind`, `address`, `token_file`, `repositories`, `authors`, `trusted`, `forks`, `webhook`, `poll_s`, `calls_per_hour`, `ca_file`, `runner`, `allow`
+        forges.toml:11:1: unknown field `runer`, expected one of `name`, `kind`, `address`, `token_file`, `repositories`, `authors`, `trusted`, `forks`, `webhook`, `poll_s`, `calls_per_hour`, `ca_file`, `runner`, `allow`, `image`
         ");
     }
 }

@@ -69,12 +69,19 @@ pub fn context(pipeline: &str, wanted: &Wanted) -> String {
     format!("assay/{pipeline}{part}")
 }
 
+/// The context of an image's status, by the name that it has in the settings.
+pub fn image_context(name: &str) -> String {
+    format!("assay/image-{name}")
+}
+
 /// The status that goes with a comment; `None` where no commit is concerned.
 pub fn of(about: &About, context: &str) -> Option<CommitStatus> {
     if about.commit.is_empty() {
         return None;
     }
     let (state, words) = match &about.stage {
+        // Nothing of ours is under way; the comment says what has to happen first.
+        Standing::Awaits { .. } => return None,
         Standing::Queued { position: Some(n), .. } => {
             (StatusState::Pending, format!("queued, place {n} in line"))
         }

@@ -53,7 +53,7 @@ const fn kind(name: &'static str, level: Level, about: &'static str) -> EventKin
 
 /// All of them. A control plane that is newer than this list is still understood: what it tells
 /// beyond it goes to the sinks that want everything.
-pub const EVENTS: [EventKind; 12] = [
+pub const EVENTS: [EventKind; 13] = [
     kind("RunStarted", Level::Quiet, "a run left the queue"),
     kind("RunCompleted", Level::Normal, "a run has its verdict"),
     kind("RunHeld", Level::Urgent, "a run failed and keeps its machine until somebody decides"),
@@ -66,6 +66,7 @@ pub const EVENTS: [EventKind; 12] = [
     kind("UnexpectedData", Level::Urgent, "a disk that was to be erased holds data"),
     kind("MachineSuspect", Level::Urgent, "a machine has fallen silent"),
     kind("RunStale", Level::Urgent, "a run makes no progress"),
+    kind("BatchStopped", Level::Urgent, "a batch has stopped itself: too many of its runs have failed"),
 ];
 
 /// How loud this news is: a verdict that is no pass is louder than one that is.

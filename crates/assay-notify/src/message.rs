@@ -123,6 +123,7 @@ fn title(news: &Notification) -> String {
         "UnexpectedData" => format!("{host}: a disk holds data"),
         "MachineSuspect" => format!("{host}: has fallen silent"),
         "RunStale" => format!("{host}: makes no progress"),
+        "BatchStopped" => format!("batch {} has stopped itself", batch(news)),
         other => format!("{host}: {other}"),
     }
 }
@@ -184,6 +185,14 @@ fn sentence(news: &Notification) -> String {
         }
         "RunStale" => {
             format!("{run} of {host} makes no progress{at}: look at its page and at the machine's console.")
+        }
+        "BatchStopped" => {
+            let what = text(news, "what").map_or_else(String::new, |what| format!(" ({what})"));
+            let why = text(news, "why").unwrap_or("too many have failed");
+            let number = batch(news);
+            format!(
+                "Batch {number}{what} begins nothing more, {why}: look at what failed, then `assay batch resume {number}`."
+            )
         }
         other => format!("{other}: {host}, {run}{at}{codes}."),
     }
@@ -279,6 +288,13 @@ fn line(finding: &Finding) -> String {
     let (message, next) =
         (clean_to(&finding.message, MAX_FINDING), clean_to(&finding.next_step, MAX_FINDING));
     format!("{} {}{part}: {message} → {next}", finding.severity, finding.code)
+}
+
+fn batch(news: &Notification) -> String {
+    news.payload
+        .get("batch")
+        .and_then(Value::as_i64)
+        .map_or_else(|| "?".to_owned(), |batch| batch.to_string())
 }
 
 fn text<'a>(news: &'a Notification, key: &str) -> Option<&'a str> {

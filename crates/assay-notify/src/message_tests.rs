@@ -182,3 +182,16 @@ fn other_words_replace_ours_and_empty_ones_do_not() {
     message.reworded(Some("one\ntwo\u{7}"), Some("a\nb"));
     assert_eq!((message.title.as_str(), message.body.as_str()), ("one two\u{fffd}", "a\nb"));
 }
+
+#[test]
+fn a_batch_that_stopped_itself_is_named_with_what_failed_and_how_it_goes_on() {
+    let payload = json!({ "batch": 3, "what": "vet all hosts (standard)", "why": "2 failed: web-2 (run 11), web-3 (run 12)" });
+    let message = Message::of(&news("BatchStopped", payload));
+    assert_eq!(message.title, "batch 3 has stopped itself");
+    assert_eq!(
+        message.body,
+        "Batch 3 (vet all hosts (standard)) begins nothing more, 2 failed: web-2 (run 11), web-3 (run 12): look at what failed, \
+         then `assay batch resume 3`.\nhttps://assay.example.net/batches/3"
+    );
+    assert_eq!(message.level, Level::Urgent);
+}

@@ -78,7 +78,8 @@ impl About {
         });
         let judged = run.stages.iter().find(|s| Some(s.plan.name.as_str()) == stage.as_deref());
         let judgement = judged.and_then(|stage| stage.judgement());
-        let tells_findings = !matches!(event, "RunStarted" | "MachineSuspect" | "RunStale" | "Decided");
+        let tells_findings =
+            !matches!(event, "RunStarted" | "MachineSuspect" | "RunStale" | "Decided" | "BatchStopped");
         let mut findings = if tells_findings { run.findings() } else { Vec::new() };
         findings.retain(|finding| match (&stage, event) {
             (Some(stage), "RunHeld" | "HoldExpiring" | "SpecMismatch" | "StageFailed" | "UnexpectedData") => {
@@ -131,9 +132,12 @@ impl Notification {
         self.payload.get("host").and_then(Value::as_str)
     }
 
-    /// The run's page.
+    /// The run's page; the batch's, where it is about one.
     pub fn link(&self) -> Option<String> {
         let base = self.base_url.as_deref()?.trim_end_matches('/');
+        if let Some(batch) = self.payload.get("batch").and_then(Value::as_i64) {
+            return Some(format!("{base}/batches/{batch}"));
+        }
         Some(self.run().map_or_else(|| base.to_owned(), |run| format!("{base}/runs/{run}")))
     }
 

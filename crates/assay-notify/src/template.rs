@@ -135,6 +135,10 @@ fn sample(event: &str) -> Notification {
         "RunReleased" => json!({ "why": "the hold ran out" }),
         "Decided" => json!({ "decision": "waive", "by": "ada", "why": "spare part is on its way" }),
         "BootFailed" => json!({ "message": "it did not ask for its boot file" }),
+        "BatchStopped" => {
+            json!({ "batch": 3, "what": "vet all hosts (standard)", "asked_by": "ada", "waiting": 4,
+                "why": "2 failed: web-2 (run 11), web-3 (run 12)" })
+        }
         "MachineSuspect" => json!({ "last_seen": 1_795_253_400_000_000_i64 }),
         _ => json!({}),
     };

@@ -14,13 +14,14 @@ use assay_model::Clock;
 use assay_report::SigningKey;
 use assay_store::{Role, Store, StoreError};
 use axum::Router;
+use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
-use tracing::info;
+use tracing::{debug_span, info};
 
 use crate::alone::{NotAlone, Place};
 use crate::forges::{self, Forges, ForgesError};
@@ -290,7 +291,10 @@ fn operator_routes(app: &App) -> Router {
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(REFERRER_POLICY, "no-referrer"))
         .layer(header(CACHE_CONTROL, "no-store"))
-        .layer(TraceLayer::new_for_http())
+        // Without the query: the feed's address has its secret there.
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            debug_span!("request", method = %request.method(), path = request.uri().path())
+        }))
         .with_state(app.clone())
 }
 

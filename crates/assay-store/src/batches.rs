@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::Store;
 use crate::db::{self, execute, printable, values};
 use crate::error::{Doing as _, StoreError};
+use crate::outbox::{self, Outgoing};
 use crate::runs::{Row as RunColumns, RunRow};
 use crate::schedules::gone;
 
@@ -203,6 +204,27 @@ impl Store {
             WHERE number = $1 AND state = $2";
         let values = values![number, from.as_str(), to.as_str(), by, why, at.0];
         Ok(execute(self.db().writer(), sql, values).await.doing(PUT)? == 1)
+    }
+
+    /// Stops a batch that is running, and puts what is to be told of it into the outbox; both or neither. False when it is not running.
+    pub async fn batch_stop(
+        &self,
+        number: i64,
+        (by, why): (&str, &str),
+        news: Option<&Outgoing>,
+        at: Micros,
+    ) -> Result<bool, StoreError> {
+        let tx = self.db().begin(PUT).await?;
+        let sql = "UPDATE batches SET state = 'stopped', state_by = $2, why = $3, since = $4
+            WHERE number = $1 AND state = 'running'";
+        if execute(&tx, sql, values![number, by, printable(why), at.0]).await.doing(PUT)? == 0 {
+            return Ok(false);
+        }
+        if let Some(Outgoing { id, event, payload, run }) = news {
+            outbox::put(&tx, *run, at, id, event, payload).await?;
+        }
+        self.commit_journal(tx, PUT).await?;
+        Ok(true)
     }
 
     /// Lets a stopped batch go on; the failures of these targets do not count any more. False when it is not stopped.

@@ -150,6 +150,8 @@ pub struct ForgePull {
     pub shown_at: Micros,
     /// How often telling it has failed since.
     pub attempts: u32,
+    /// When it is to be looked at; changes with whatever there is to be told.
+    pub due_at: Option<Micros>,
 }
 
 /// Sentences that are kept of a pull request.
@@ -334,7 +336,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         // What was read to tell it is still what is there, or it has to be told again.
         let sql = "UPDATE forge_pulls SET comment = COALESCE($4, comment), shown = $5, shown_at = $6, attempts = 0,
-                due_at = CASE WHEN standing = $7 AND notes = $8 AND COALESCE(subject, 0) = $9 THEN $10 ELSE due_at END
+                due_at = CASE WHEN standing = $7 AND notes = $8 AND COALESCE(subject, 0) = $9 AND COALESCE(due_at, -1) = $11
+                    THEN $10 ELSE due_at END
             WHERE forge = $1 AND repo = $2 AND pull = $3";
         let key = &before.key;
         let values = values![
@@ -348,6 +351,7 @@ impl Store {
             notes_text(&before.notes),
             before.subject.unwrap_or(0),
             due.map(|due| due.0),
+            before.due_at.map_or(-1, |due| due.0),
         ];
         execute(self.db().writer(), sql, values).await.doing(TOLD).map(drop)
     }
@@ -361,7 +365,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let sql = "UPDATE forge_pulls SET attempts = CASE WHEN $4 THEN attempts + 1 ELSE 0 END, due_at = $5
             WHERE forge = $1 AND repo = $2 AND pull = $3
-                AND standing = $6 AND notes = $7 AND COALESCE(subject, 0) = $8";
+                AND standing = $6 AND notes = $7 AND COALESCE(subject, 0) = $8 AND COALESCE(due_at, -1) = $9";
         let key = &before.key;
         let values = values![
             key.forge.as_str(),
@@ -372,6 +376,7 @@ impl Store {
             before.standing.as_str(),
             notes_text(&before.notes),
             before.subject.unwrap_or(0),
+            before.due_at.map_or(-1, |due| due.0),
         ];
         execute(self.db().writer(), sql, values).await.doing(TOLD).map(drop)
     }
@@ -477,6 +482,7 @@ struct PullRow {
     shown: Option<Vec<u8>>,
     shown_at: i64,
     attempts: i64,
+    due_at: Option<i64>,
 }
 
 impl PullRow {
@@ -492,6 +498,7 @@ impl PullRow {
             shown: self.shown.map(|shown| digest(READ, &shown)).transpose()?,
             shown_at: Micros(self.shown_at),
             attempts: u32::try_from(self.attempts).unwrap_or(u32::MAX),
+            due_at: self.due_at.map(Micros),
         })
     }
 }

@@ -7,11 +7,11 @@ use assay_model::recipe::{Rung, RungStatus};
 use assay_model::{Micros, RunId, TargetId};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::Store;
 use crate::db::{self, execute, printable, values};
 use crate::error::{Doing as _, StoreError};
-use crate::journal::RunRef;
 use crate::runs::{Row, RunRow};
 
 const LIST: &str = "list what recipes came to";
@@ -154,12 +154,21 @@ impl Store {
     }
 
     /// Sealed runs over recipes of which there is no row: an older version has sealed them. Oldest first.
-    pub async fn recipe_runs_without_row(&self, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        let sql = "SELECT r.id AS run FROM runs r LEFT JOIN recipe_runs c ON c.run = r.id
-            WHERE r.pipeline = 'recipe' AND r.sealed AND c.run IS NULL ORDER BY r.number LIMIT $1";
-        let rows: Vec<RunRef> =
-            db::all(self.db().reader(), sql, values![i64::from(limit)]).await.doing(LIST)?;
-        Ok(rows.into_iter().map(|row| RunId(row.run)).collect())
+    pub async fn recipe_runs_without_row(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, RunId)>, StoreError> {
+        #[derive(FromQueryResult)]
+        struct Numbered {
+            number: i64,
+            run: Uuid,
+        }
+        let sql = "SELECT r.number, r.id AS run FROM runs r LEFT JOIN recipe_runs c ON c.run = r.id
+            WHERE r.pipeline = 'recipe' AND r.sealed AND c.run IS NULL AND r.number > $1 ORDER BY r.number LIMIT $2";
+        let rows: Vec<Numbered> =
+            db::all(self.db().reader(), sql, values![after, i64::from(limit)]).await.doing(LIST)?;
+        Ok(rows.into_iter().map(|row| (row.number, RunId(row.run))).collect())
     }
 
     /// Stores what a run came to that an older version has sealed.

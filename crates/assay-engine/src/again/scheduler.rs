@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use assay_model::Micros;
 use assay_model::text::{clean_to, plural};
-use assay_store::{BatchRow, BatchState, NewTick, ScheduleRow, TickKind};
+use assay_store::{BatchRow, BatchState, NewTick, Outgoing, ScheduleRow, TickKind};
 use serde_json::json;
 use tracing::{error, info, warn};
 
@@ -191,8 +191,8 @@ impl Engine {
         });
         let named = named.collect::<Vec<_>>().join(", ");
         let why = clean_to(&format!("{} failed: {named}", failed.len()), MAX_WHY);
-        let to = BatchState::Stopped { by: ASSAY.to_owned(), why: why.clone() };
-        if self.store.batch_move(number, &BatchState::Running, &to, self.now()).await? {
+        let news = news_of(batch, failed, &why);
+        if self.store.batch_stop(number, (ASSAY, &why), news.as_ref(), self.now()).await? {
             warn!(batch.number = number, "batch {number} is stopped: {why}");
             let detail = json!({ "batch": number, "why": why });
             self.store.audit(self.now(), ASSAY, "batch stopped", &detail).await?;
@@ -207,4 +207,27 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What people are told of a batch that stops itself. It is about the last run that failed: news is about runs. None where the store
+/// has forgotten all of them.
+fn news_of(batch: &Batch, failed: &[usize], why: &str) -> Option<Outgoing> {
+    let number = batch.row.number;
+    let runs = failed.iter().filter_map(|place| {
+        let (item, _) = &batch.items[*place];
+        Some((item.run.as_ref()?, item.target.as_str()))
+    });
+    let (run, target) = runs.max_by_key(|(run, _)| run.number)?;
+    let payload = json!({
+        "run": run.number,
+        "host": target,
+        "batch": number,
+        "what": batch.again.told(),
+        "asked_by": batch.row.asked_by,
+        "why": why,
+        "waiting": batch.progress().waiting,
+    });
+    // Resumed, it may stop itself once more, and then by another run.
+    let id = format!("batch:{number}:{}", run.number);
+    Some(Outgoing { id, event: "BatchStopped".to_owned(), payload, run: run.id })
 }

@@ -94,6 +94,7 @@ fn request_of(profile: &str) -> ImageRequest {
         main: false,
         from_phase: None,
         seed: 7,
+        source: None,
     };
     ImageRequest { spec, runner: None, muted: Vec::new(), by: "mara".to_owned() }
 }

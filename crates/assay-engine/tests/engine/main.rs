@@ -4,6 +4,7 @@
 //! compared with the signed statement ([`Bench::check`]).
 
 mod again;
+mod again_ends;
 mod boots;
 mod compat;
 mod decisions;
@@ -14,6 +15,7 @@ mod indoors;
 mod install;
 mod janitor;
 mod liveness;
+mod older_recipes;
 mod orders;
 mod outside;
 mod queue;

@@ -15,6 +15,7 @@ fn about(stage: Standing) -> About {
         number: 7,
         commit: COMMIT.into(),
         run: Some(RunLink { number: 42, page: Some("https://assay.example/runs/42".into()) }),
+        of: String::new(),
         asked_by: Some("alice".parse().expect("a login")),
         asked: "!testme --extra".into(),
         stage,
@@ -413,4 +414,29 @@ proptest! {
             prop_assert!(links <= 3 && tables <= 1, "{links} links, {tables} tables in\n{text}");
         }
     }
+}
+
+#[test]
+fn recipes_and_images_stand_in_one_comment_and_each_verdict_is_whole() {
+    let of = |of: &str, stage: Standing| About { of: of.into(), ..about(stage) };
+    let waits = Standing::Awaits { why: "for its medium: node-3f1c.iso is not there yet".into() };
+    let cancelled = Standing::Cancelled { by: None };
+    let all = [about(cancelled), of("image node", waits)];
+    insta::assert_snapshot!(render_all(&all), @"");
+    assert_eq!(status::of(&all[1], &status::image_context("node")), None);
+    assert_eq!(render_all(&[]), "");
+
+    let mut endless = finished();
+    endless.findings =
+        vec![
+            Found { message: "m".repeat(400), next_step: "n".repeat(400), ..endless.findings[0].clone() };
+            25
+        ];
+    endless.steps = vec![step("stage", Verdict::Fail, 1, &"s".repeat(200)); 40];
+    let many: Vec<About> =
+        (0..17).map(|n| of(&format!("image {n}"), Standing::Finished(Box::new(endless.clone())))).collect();
+    let text = render_all(&many);
+    assert!(text.len() < LONGEST, "{}", text.len());
+    assert_eq!(text.matches("❌ fail").count(), 17);
+    assert_eq!(text.matches("Sealed: ").count(), 17);
 }

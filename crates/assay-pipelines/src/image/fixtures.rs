@@ -221,6 +221,7 @@ impl Seen {
             on: None,
             main: false,
             seed: 7,
+            source: None,
         }
     }
 

@@ -17,6 +17,7 @@ fn spec(more: &str) -> ImageSpec {
         main: false,
         from_phase: None,
         seed: 1,
+        source: None,
     }
 }
 

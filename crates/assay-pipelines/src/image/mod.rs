@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use profile::{Profile, ProfileError};
-pub use spec::ImageSpec;
+pub use spec::{ImageSource, ImageSpec};
 
 /// The stage without which there is no verdict.
 pub const LAST: &str = "Reporting";

@@ -38,6 +38,26 @@ pub struct ImageSpec {
     pub from_phase: Option<String>,
     /// What chance is drawn from: hardware addresses, moments of power cuts.
     pub seed: u32,
+    /// Where its sources are, where a pull request asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ImageSource>,
+}
+
+/// The commit that an image was built from, and where the profile came from. Assay did not build it: that the medium belongs to
+/// the commit is the word of whoever put it there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageSource {
+    /// The commit, in full.
+    pub commit: String,
+    /// Where it is from, for people: `git.example.org/infra/images#12`.
+    pub of: String,
+    /// The commit that the profile was taken from, in full.
+    pub trusted: String,
+    /// What names that commit: a branch.
+    pub trusted_ref: String,
+    /// The profile's files that the commit under test has otherwise: the trusted ones were used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_taken: Vec<String>,
 }
 
 impl ImageSpec {
@@ -110,6 +130,7 @@ mod tests {
             main: false,
             from_phase: Some(phase.to_owned()),
             seed: 0,
+            source: None,
         };
         spec.checked()
     }

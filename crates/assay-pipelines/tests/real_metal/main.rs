@@ -115,6 +115,7 @@ fn spec(image: PathBuf) -> ImageSpec {
         main: false,
         from_phase: None,
         seed: 1,
+        source: None,
     }
 }
 

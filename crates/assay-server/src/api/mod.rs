@@ -4,6 +4,7 @@ mod again;
 mod audit;
 mod compat;
 mod dashboard;
+mod feed;
 mod forges;
 mod gate;
 mod hosts;
@@ -42,6 +43,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(janitor::routes())
         .merge(runs::routes())
         .merge(queue::routes())
+        .merge(feed::routes())
         .merge(forges::routes())
         .merge(shell::routes())
         .merge(live::routes())
@@ -55,6 +57,7 @@ pub(crate) use again::{
 };
 pub(crate) use compat::{Wanted as CompatWanted, compat_matrix};
 pub(crate) use dashboard::{EACH, Wanted as WantedWeek, board_run, dashboard, digest, standing};
+pub(crate) use feed::opens as opens_feed;
 pub(crate) use hosts::{host_with_latest, hosts_with_latest, register, remove_host, vet};
 pub(crate) use images::{history as image_history, images};
 pub(crate) use notify::{status as notifications, test as test_sinks};

@@ -5,6 +5,7 @@ use assay_forge::Login;
 use assay_forge::comment::{About, Finished, Found, RunLink, SinceGreen, Standing, Step};
 use assay_model::recipe::{Ladder, Rung};
 use assay_model::{DecisionKind, Micros, Pipeline, RunState, RunView, Severity, Verdict};
+use assay_pipelines::image::ImageSpec;
 use assay_pipelines::recipe::over_time::changed::SinceGreen as Compared;
 use assay_pipelines::recipe::{Isolation, RecipeSpec, Source};
 
@@ -38,15 +39,15 @@ pub(super) struct Around<'a> {
 
 /// What a pull request is told of a run.
 pub(super) fn of_run(run: &RunView, around: &Around<'_>) -> About {
-    let source = source(run);
     About {
         instance: around.instance.to_owned(),
         number: around.pull,
         commit: commit(run).unwrap_or_default(),
         run: Some(link(around.base_url, run.created.number)),
+        of: String::new(),
         asked_by: around.asked_by.cloned(),
         asked: around.asked.to_owned(),
-        stage: standing(run, source.as_ref(), around),
+        stage: standing(run, around),
         at: around.at,
         notes: from_fork(run, source.as_ref()).into_iter().chain(around.notes.iter().cloned()).collect(),
     }
@@ -64,7 +65,9 @@ fn from_fork(run: &RunView, source: Option<&Source>) -> Option<String> {
 
 /// The commit under test.
 pub(super) fn commit(run: &RunView) -> Option<String> {
-    run.created.spec.get("commit")?.as_str().map(str::to_owned)
+    let spec = &run.created.spec;
+    // An image was built from it, a recipe is it.
+    spec.get("commit").or_else(|| spec.get("source")?.get("commit"))?.as_str().map(str::to_owned)
 }
 
 /// A run's number, with its page where people can reach it.
@@ -73,14 +76,16 @@ pub(super) fn link(base_url: Option<&str>, number: i64) -> RunLink {
     RunLink { number: number.unsigned_abs(), page }
 }
 
-fn source(run: &RunView) -> Option<Source> {
-    if run.created.pipeline != Pipeline::Recipe {
-        return None;
+/// What the pull request changes of what it is tested with.
+fn not_taken(run: &RunView) -> Option<Vec<String>> {
+    match run.created.pipeline {
+        Pipeline::Recipe => Some(RecipeSpec::of(&run.created.spec).ok()?.source?.not_taken),
+        Pipeline::Image => Some(ImageSpec::of(&run.created.spec).ok()?.source?.not_taken),
+        Pipeline::Host => None,
     }
-    RecipeSpec::of(&run.created.spec).ok()?.source
 }
 
-fn standing(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Standing {
+fn standing(run: &RunView, around: &Around<'_>) -> Standing {
     match run.state() {
         RunState::Queued => Standing::Queued {
             position: around.place.and_then(|place| place.position),
@@ -93,9 +98,7 @@ fn standing(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Stan
         | RunState::FailedHolding
         | RunState::Cancelling => running(run, around.at),
         RunState::Completed if run.result.is_none() => no_verdict(run),
-        RunState::Completed | RunState::Released => {
-            Standing::Finished(Box::new(finished(run, source, around)))
-        }
+        RunState::Completed | RunState::Released => Standing::Finished(Box::new(finished(run, around))),
         RunState::Superseded => Standing::Superseded {
             by: around.newer.map_or_else(|| "a newer commit".to_owned(), |(_, commit)| commit.to_owned()),
             run: around.newer.map(|(number, _)| link(around.base_url, number)),
@@ -153,7 +156,7 @@ fn steps(run: &RunView) -> Vec<Step> {
     told.collect()
 }
 
-fn finished(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Finished {
+fn finished(run: &RunView, around: &Around<'_>) -> Finished {
     let mut found = run.findings();
     found.retain(|finding| finding.severity >= Severity::Warning);
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -172,7 +175,7 @@ fn finished(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Fini
     let links = [
         ("Report", page(&format!("/api/v1/runs/{number}/report.html?linked=true"))),
         ("Evidence", page(&format!("/api/v1/runs/{number}/bundle"))),
-        ("History", page(&format!("/recipes/{}", run.created.target.name))),
+        ("History", page(&format!("/{}s/{}", run.created.pipeline.as_str(), run.created.target.name))),
     ];
     let ended = run.completed_at.unwrap_or(around.at);
     Finished {
@@ -185,7 +188,7 @@ fn finished(run: &RunView, source: Option<&Source>, around: &Around<'_>) -> Fini
         findings: findings.collect(),
         more_findings,
         unverified: run.unverified(),
-        flagged: source.map(|source| source.not_taken.clone()).unwrap_or_default(),
+        flagged: not_taken(run).unwrap_or_default(),
         since_green: around
             .since_green
             .map_or(SinceGreen::NotTold, |since| since_green(since, around.base_url)),

@@ -24,7 +24,7 @@ use tokio_util::io::ReaderStream;
 use tracing::{info, warn};
 
 use super::mirror::{Mirror, MirrorError, Trusted};
-use super::{AWAY, Known, Said, about};
+use super::{AWAY, Known, Said, about, images};
 use crate::state::App;
 
 /// How often it is looked for commands that are due, beside being told.
@@ -66,7 +66,7 @@ pub(super) enum Instead {
 
 /// Why a command was not answered.
 #[derive(Debug, thiserror::Error)]
-enum Unanswered {
+pub(super) enum Unanswered {
     #[error(transparent)]
     Forge(#[from] ForgeError),
     #[error(transparent)]
@@ -91,6 +91,8 @@ enum Answered {
     Told { outcome: String, instead: Option<Instead> },
     /// A run that there is already.
     Joined { number: i64 },
+    /// Images, each of which tells for itself.
+    Images { outcome: String },
 }
 
 /// Answers until it is told to stop.
@@ -195,11 +197,19 @@ fn stored(command: &ForgeCommand, answered: &Answered) -> Answer {
             standing: String::new(),
             note: None,
         },
+        // What was refused before is over with it.
+        Answered::Images { outcome } => Answer {
+            outcome: outcome.clone(),
+            has_run: false,
+            subject: Some(Subject::Kept),
+            standing: String::new(),
+            note: None,
+        },
     }
 }
 
 /// Whether trying again is in vain.
-fn gives_up(problem: &Unanswered, attempts: u32) -> bool {
+pub(super) fn gives_up(problem: &Unanswered, attempts: u32) -> bool {
     let never = match problem {
         Unanswered::Forge(error) => error.advice() == Advice::Never,
         Unanswered::Mirror(MirrorError::NoTrusted(_)) | Unanswered::Wrong(_) => true,
@@ -213,7 +223,7 @@ fn gives_up(problem: &Unanswered, attempts: u32) -> bool {
     never || attempts + 1 >= TRIES
 }
 
-fn pause(problem: &Unanswered, attempts: u32) -> Micros {
+pub(super) fn pause(problem: &Unanswered, attempts: u32) -> Micros {
     let usual = Micros(FIRST_PAUSE.0.saturating_mul(1 << attempts.min(16))).min(LAST_PAUSE);
     match problem {
         Unanswered::Forge(error) => match error.advice() {
@@ -248,7 +258,12 @@ async fn answer(app: &App, known: &Known, command: &ForgeCommand) -> Result<Answ
     match said {
         Said::Misunderstood { why } => Ok(refused(Refused::NotUnderstood { why })),
         Said::Command(Command::Cancel) => {
-            let cancelled = cancel(app, known, command, &who).await?;
+            let mut cancelled = cancel(app, known, command, &who).await?;
+            let (of_images, any) = images::cancel(app, known, command, &who).await?;
+            cancelled.extend(of_images);
+            if cancelled.is_empty() && any {
+                return Ok(Answered::Images { outcome: "withdrew what was asked for".to_owned() });
+            }
             if cancelled.is_empty() {
                 return Ok(refused(Refused::NothingToCancel));
             }
@@ -263,7 +278,18 @@ async fn answer(app: &App, known: &Known, command: &ForgeCommand) -> Result<Answ
             if pull.is_fork && known.settings.forks == Forks::Refuse {
                 return Ok(refused(Refused::FromFork));
             }
-            Box::pin(test(app, known, command, &repo, &who, &pull, &wanted)).await
+            let word = images::by_word(app, known, command, (&repo, &who, &pull), &wanted).await?;
+            if word.is_recipe {
+                return Box::pin(test(app, known, command, &repo, &who, &pull, &wanted)).await;
+            }
+            if !images::is_whole(&wanted) {
+                let why = "there is no recipe in this repository, and an image is tested as a whole: `!testme` alone";
+                return Ok(refused(Refused::NotUnderstood { why: why.to_owned() }));
+            }
+            if word.images.is_empty() {
+                return Ok(refused(Refused::NothingTouched));
+            }
+            Ok(Answered::Images { outcome: format!("asked for {}", word.images.join(", ")) })
         }
     }
 }
@@ -272,7 +298,12 @@ fn told(outcome: &str, instead: Option<Instead>) -> Answered {
     Answered::Told { outcome: outcome.to_owned(), instead }
 }
 
-async fn may_ask(app: &App, known: &Known, repo: &RepoName, who: &Login) -> Result<bool, ForgeError> {
+pub(super) async fn may_ask(
+    app: &App,
+    known: &Known,
+    repo: &RepoName,
+    who: &Login,
+) -> Result<bool, ForgeError> {
     let (rules, now) = (&known.settings.authors, app.engine.now());
     authors::may_ask(&*known.client, &known.memory.authors, rules, repo, who, now).await
 }
@@ -313,20 +344,30 @@ async fn cancel(
 ) -> Result<Vec<i64>, Unanswered> {
     let mut cancelled = Vec::new();
     for (_, run) in open_runs(app, command).await? {
-        let decision = Decision {
-            kind: DecisionKind::Cancel,
-            by: requester(known, who),
-            why: "asked for in the pull request".to_owned(),
-            serials: Vec::new(),
-        };
-        match app.engine.decide(run.id, decision).await {
-            // One that is being cancelled, or has ended this moment.
-            Err(EngineError::Illegal(_)) => {}
-            other => drop(other?),
-        }
+        cancel_run(app, known, &run, who).await?;
         cancelled.push(run.created.number);
     }
     Ok(cancelled)
+}
+
+/// Cancels a run in the name of somebody who has asked for it in its pull request.
+pub(super) async fn cancel_run(
+    app: &App,
+    known: &Known,
+    run: &RunView,
+    who: &Login,
+) -> Result<(), EngineError> {
+    let decision = Decision {
+        kind: DecisionKind::Cancel,
+        by: requester(known, who),
+        why: "asked for in the pull request".to_owned(),
+        serials: Vec::new(),
+    };
+    match app.engine.decide(run.id, decision).await {
+        // One that is being cancelled, or has ended this moment.
+        Err(EngineError::Illegal(_)) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Who asked, as runs name people of forges.
@@ -343,7 +384,7 @@ async fn test(
     pull: &Pull,
     wanted: &Wanted,
 ) -> Result<Answered, Unanswered> {
-    let mirror = Mirror::new(&known.mirrors, &known.settings, repo);
+    let mirror = known.mirror(repo);
     mirror.fetch(pull.number).await?;
     let head = mirror.head(pull.number).await?;
     // Two people who ask for the same get the same.

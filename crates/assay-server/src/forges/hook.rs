@@ -57,8 +57,9 @@ async fn deliver(
         Told::Comment { repo, comment } if hook::is_timely(&comment, now) => {
             listen::hooked(&app, known, &repo, *comment).await?;
         }
+        Told::Pull { .. } => known.pushed.notify_one(),
         // A recording, or a clock that is far off: polling knows better.
-        Told::Comment { .. } | Told::Pull { .. } | Told::Ping | Told::Nothing => {}
+        Told::Comment { .. } | Told::Ping | Told::Nothing => {}
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,12 +5,14 @@
 //! and it is bounded in size and time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_forge::{ForgeSettings, RepoName};
 use assay_model::text::clean_to;
 use assay_process::Cmd;
 use assay_recipe::customise::FOLDER;
+use tokio::sync::Mutex;
 
 /// Longest time that a fetch may take.
 const FETCH: Duration = Duration::from_mins(5);
@@ -28,6 +30,7 @@ pub(super) struct Mirror {
     url: String,
     environment: Vec<(String, String)>,
     scrub: ForgeSettings,
+    alone: Arc<Mutex<()>>,
 }
 
 /// What a pull request's tests are taken from.
@@ -67,14 +70,14 @@ pub(super) enum MirrorError {
 }
 
 impl Mirror {
-    /// The copy of a repository below `root`; nothing is fetched yet.
-    pub(super) fn new(root: &Path, forge: &ForgeSettings, repo: &RepoName) -> Self {
+    /// The copy of a repository below `root`; nothing is fetched yet. Who fetches holds `alone`.
+    pub(super) fn new(root: &Path, forge: &ForgeSettings, repo: &RepoName, alone: Arc<Mutex<()>>) -> Self {
         let folder = root.join(&forge.name).join(format!("{repo}.git"));
         let mut environment = forge.git_environment();
         if forge.certificates().is_some() {
             environment.push(("GIT_SSL_CAINFO".to_owned(), certificates(root, forge).display().to_string()));
         }
-        Self { folder, url: forge.clone_url(repo), environment, scrub: forge.clone() }
+        Self { folder, url: forge.clone_url(repo), environment, scrub: forge.clone(), alone }
     }
 
     /// Where it is.
@@ -85,11 +88,8 @@ impl Mirror {
     /// Brings branches, tags and a pull request's commits.
     pub(super) async fn fetch(&self, pull: u64) -> Result<(), MirrorError> {
         let doing = "fetched";
-        if !self.folder.join("HEAD").exists() {
-            let failed = |source| MirrorError::Folder { path: self.folder.clone(), source };
-            std::fs::create_dir_all(&self.folder).map_err(failed)?;
-            self.git(doing, &["init", "--quiet", "--bare", "--template=", "."], LOCAL).await?;
-        }
+        self.make().await?;
+        let _alone = self.alone.lock().await;
         // A forge that has no such pull request lets the fetch of all fail: what there is comes first.
         let heads = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
         let of_pull = format!("+refs/pull/{pull}/head:refs/pull/{pull}/head");
@@ -129,11 +129,33 @@ impl Mirror {
         commit.map_err(|_| MirrorError::NoTrusted(name.clone())).map(|commit| Trusted { name, commit })
     }
 
+    /// The latest commits of all pull requests that the forge knows, also of those that are over; nothing is fetched.
+    pub(super) async fn heads(&self) -> Result<Vec<(u64, String)>, MirrorError> {
+        self.make().await?;
+        let ask = ["ls-remote", "--quiet", "--", &self.url, "refs/pull/*/head"];
+        let said = self.git("asked for its pull requests", &ask, FETCH).await?;
+        let head = |line: &str| {
+            let (commit, name) = line.split_once('\t')?;
+            let number = name.strip_prefix("refs/pull/")?.strip_suffix("/head")?.parse().ok()?;
+            commit.bytes().all(|b| b.is_ascii_hexdigit()).then(|| (number, commit.to_owned()))
+        };
+        Ok(said.lines().filter_map(head).filter(|(number, _)| *number > 0).collect())
+    }
+
     /// Files that decide over the verdict and that a commit has changed since it left the trusted one.
     pub(super) async fn not_taken(&self, trusted: &str, head: &str) -> Result<Vec<String>, MirrorError> {
-        let since = format!("{trusted}...{head}");
+        self.changed(trusted, head, &[FOLDER]).await
+    }
+
+    /// Files that a commit has changed since it left another one: of these files and folders, or of all. Renamed ones with both names.
+    pub(super) async fn changed(
+        &self,
+        since: &str,
+        head: &str,
+        among: &[&str],
+    ) -> Result<Vec<String>, MirrorError> {
         let changed = |range: String| async move {
-            let diff = [
+            let mut diff = vec![
                 "diff",
                 "--name-only",
                 "-z",
@@ -142,16 +164,27 @@ impl Mirror {
                 "--no-textconv",
                 &range,
                 "--",
-                FOLDER,
             ];
+            diff.extend(among);
             self.git("compared", &diff, LOCAL).await
         };
         // Without a common commit everything is a change.
-        let said = match changed(since).await {
+        let said = match changed(format!("{since}...{head}")).await {
             Ok(said) => said,
-            Err(_) => changed(format!("{trusted}..{head}")).await?,
+            Err(_) => changed(format!("{since}..{head}")).await?,
         };
         Ok(said.split('\0').filter(|path| !path.is_empty()).map(|path| clean_to(path, 300)).collect())
+    }
+
+    /// What a file held in a commit; none where there is no such file, or it is none.
+    pub(super) async fn file(&self, commit: &str, path: &str) -> Result<Option<String>, MirrorError> {
+        let listed = self.git("read", &["ls-tree", "-z", commit, "--", path], LOCAL).await?;
+        let entry = listed.split('\0').next().unwrap_or_default();
+        let blob = match entry.split([' ', '\t']).collect::<Vec<_>>()[..] {
+            ["100644" | "100755", "blob", blob, ..] => blob,
+            _ => return Ok(None),
+        };
+        self.git("read", &["cat-file", "blob", blob], LOCAL).await.map(Some)
     }
 
     /// Writes a bundle with both commits and all tags.
@@ -175,6 +208,17 @@ impl Mirror {
             doing,
             why: "it has none; name a branch as `trusted` in forges.toml".to_owned(),
         })
+    }
+
+    /// An empty copy, where there is none yet.
+    async fn make(&self) -> Result<(), MirrorError> {
+        let _alone = self.alone.lock().await;
+        if !self.folder.join("HEAD").exists() {
+            let failed = |source| MirrorError::Folder { path: self.folder.clone(), source };
+            std::fs::create_dir_all(&self.folder).map_err(failed)?;
+            self.git("made", &["init", "--quiet", "--bare", "--template=", "."], LOCAL).await?;
+        }
+        Ok(())
     }
 
     async fn commit(&self, name: &str) -> Result<String, MirrorError> {

@@ -1,9 +1,10 @@
 //! Forges: pull requests ask for runs, and are told what came of them.
 //!
-//! Per forge there are three tasks, each a loop that can be stopped anywhere and goes on from what is stored: `listen` hears
-//! comments and stores those that ask for something; `answer` makes runs of them, or says why not; `tell` keeps each pull
-//! request's one comment, and its commits' statuses, as they should be. They meet in the store and nowhere else. Webhooks
-//! (`hook`) only make `listen` hear earlier.
+//! Per forge there are five tasks, each a loop that can be stopped anywhere and goes on from what is stored: `listen` hears
+//! comments and stores those that ask for something; `answer` makes runs of them, or says why not; `pushes` looks which images new
+//! commits touch, and `images` makes runs of those once their media are there; `tell` keeps each pull request's one comment, and
+//! its commits' statuses, as they should be. They meet in the store and nowhere else. Webhooks (`hook`) only make `listen` and
+//! `pushes` hear earlier.
 //!
 //! The control plane alone has the forges' tokens. It keeps a copy of each repository (`mirror`) and hands runners a bundle of
 //! two commits; settings, tests and hooks come from the trusted one.
@@ -11,12 +12,16 @@
 mod about;
 mod answer;
 mod hook;
+mod images;
 mod listen;
 mod memory;
 mod mirror;
+mod pushes;
+mod sections;
 mod shown;
 mod tell;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +37,8 @@ use tracing::warn;
 
 use crate::state::App;
 use memory::Memory;
+
+use self::mirror::Mirror;
 
 pub(crate) use hook::routes;
 pub(crate) use shown::{check, overview};
@@ -69,8 +76,15 @@ pub(crate) struct Known {
     heard: Notify,
     /// There is something to tell.
     answered: Notify,
-    /// What does not work at present.
+    /// A pull request has new commits.
+    pushed: Notify,
+    /// Images were asked for.
+    asked_images: Notify,
+    /// What does not work at present: with comments, and with new commits.
     troubles: std::sync::Mutex<shown::Troubles>,
+    push_troubles: std::sync::Mutex<shown::Troubles>,
+    /// One fetch of a repository at a time: Git refuses a second one.
+    fetching: std::sync::Mutex<HashMap<RepoName, Arc<Mutex<()>>>>,
 }
 
 /// What a comment asks for, as it is stored.
@@ -148,7 +162,11 @@ impl Known {
             us: OnceCell::new(),
             heard: Notify::new(),
             answered: Notify::new(),
+            pushed: Notify::new(),
+            asked_images: Notify::new(),
             troubles: std::sync::Mutex::default(),
+            push_troubles: std::sync::Mutex::default(),
+            fetching: std::sync::Mutex::default(),
         }
     }
 
@@ -188,6 +206,18 @@ impl Known {
         self.troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    fn push_troubles(&self) -> std::sync::MutexGuard<'_, shown::Troubles> {
+        self.push_troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The copy of a repository.
+    fn mirror(&self, repo: &RepoName) -> Mirror {
+        let mut fetching = self.fetching.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let alone = Arc::clone(fetching.entry(repo.clone()).or_default());
+        drop(fetching);
+        Mirror::new(&self.mirrors, &self.settings, repo, alone)
+    }
+
     /// A pull request's name for people, and for the queue: `git.example.org/apps/wiki#12`.
     fn pull_name(&self, repo: &str, pull: u64) -> String {
         format!("{}/{repo}#{pull}", self.settings.host())
@@ -218,6 +248,8 @@ impl Working {
                     listen::keep_hooks(&app, &known, stopped.clone()),
                     listen::run(&app, &known, stopped.clone()),
                     answer::run(&app, &known, stopped.clone()),
+                    pushes::run(&app, &known, stopped.clone()),
+                    images::run(&app, &known, stopped.clone()),
                     tell::run(&app, &known, stopped.clone()),
                 );
             });

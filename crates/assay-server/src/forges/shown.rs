@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use assay_api::forges::{Asked, Checked, Forge, Forges, Tried, Trouble};
 use assay_forge::comment::note;
-use assay_forge::{ForgeError, ForgeKind, RepoName, Since};
+use assay_forge::{ForgeError, ForgeKind, ImageTrigger, RepoName, Since};
 use assay_model::{Micros, text};
-use assay_store::ForgeCommand;
+use assay_store::{ForgeCommand, ForgeImage};
 
 use super::{Known, Said};
 use crate::error::ApiError;
@@ -25,10 +25,16 @@ pub(crate) async fn overview(app: &App) -> Result<Forges, ApiError> {
         forges.push(known.shown(app.engine.now()).await);
     }
     let mut asked = Vec::new();
+    for image in app.engine.store().forge_images_latest(LATEST).await? {
+        let run = app.engine.store().view(image.run).await?.map(|run| run.created.number);
+        asked.push(image_of(app, image, run));
+    }
     for command in app.engine.store().forge_commands_latest(LATEST).await? {
         let run = app.engine.store().view(command.run).await?.map(|run| run.created.number);
         asked.push(asked_of(app, command, run));
     }
+    asked.sort_by_key(|asked| std::cmp::Reverse(asked.heard_at));
+    asked.truncate(LATEST as usize);
     Ok(Forges { forges, asked })
 }
 
@@ -76,14 +82,15 @@ impl Known {
     async fn shown(&self, now: Micros) -> Forge {
         let plan = self.poll.lock().await.plan(now);
         let settings = &self.settings;
-        let known = self.troubles();
-        let troubles = known.iter().map(|(repo, (message, since))| Trouble {
+        let (heard, pushed) = (self.troubles(), self.push_troubles());
+        let troubles = heard.iter().chain(pushed.iter()).map(|(repo, (message, since))| Trouble {
             repository: repo.as_ref().map(ToString::to_string),
             message: message.clone(),
             since: *since,
         });
         let troubles = troubles.collect();
-        drop(known);
+        drop((heard, pushed));
+        let image = |image: &ImageTrigger| format!("{} of {}", image.name, image.repository);
         Forge {
             name: settings.name.clone(),
             kind: settings.kind.as_str().to_owned(),
@@ -105,6 +112,7 @@ impl Known {
             calls_per_hour: (plan.calls_per_hour, plan.budget_per_hour),
             asked_last_hour: (plan.asked_last_hour, plan.counted_last_hour),
             troubles,
+            images: settings.images.iter().map(image).collect(),
         }
     }
 }
@@ -115,14 +123,7 @@ fn asked_of(app: &App, command: ForgeCommand, run: Option<i64>) -> Asked {
         Ok(Said::Misunderstood { why }) => note(&assay_forge::comment::Refused::NotUnderstood { why }),
         Err(_) => "does not read".to_owned(),
     };
-    let known = app.shared.forges.named(&command.key.forge);
-    let page = known.map(|known| {
-        let kind = match known.settings.kind {
-            ForgeKind::Forgejo => "pulls",
-            ForgeKind::GitHub => "pull",
-        };
-        format!("{}/{}/{kind}/{}", known.settings.address, command.key.repo, command.pull)
-    });
+    let page = page(app, &command.key.forge, &command.key.repo, command.pull);
     Asked {
         forge: command.key.forge,
         repository: command.key.repo,
@@ -135,4 +136,31 @@ fn asked_of(app: &App, command: ForgeCommand, run: Option<i64>) -> Asked {
         tries: command.attempts,
         run,
     }
+}
+
+fn image_of(app: &App, image: ForgeImage, run: Option<i64>) -> Asked {
+    let said = format!("{}: image {}", image.said, image.image);
+    let outcome = image.outcome.unwrap_or_else(|| "waits for the word of somebody who may ask".to_owned());
+    Asked {
+        page: page(app, &image.pull.forge, &image.pull.repo, image.pull.pull),
+        forge: image.pull.forge,
+        repository: image.pull.repo,
+        pull: image.pull.pull,
+        author: image.author.map(|author| text::clean_to(&author, 100)),
+        said: text::clean_to(&said, 300),
+        heard_at: image.heard_at,
+        outcome: Some(text::clean_to(&outcome, 300)),
+        tries: image.attempts,
+        run,
+    }
+}
+
+/// Where people find a pull request.
+fn page(app: &App, forge: &str, repo: &str, pull: i64) -> Option<String> {
+    let settings = &app.shared.forges.named(forge)?.settings;
+    let kind = match settings.kind {
+        ForgeKind::Forgejo => "pulls",
+        ForgeKind::GitHub => "pull",
+    };
+    Some(format!("{}/{repo}/{kind}/{pull}", settings.address))
 }

@@ -3,20 +3,20 @@
 //! What a comment should say is computed anew at every look and compared with what it says; only what has changed is written,
 //! and a forge that is away is told later. So a restart in any moment costs a look and never a second comment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_forge::comment::{About, Standing, marker, render};
+use assay_forge::comment::{About, Standing, marker, render, render_all};
 use assay_forge::{Advice, ForgeError, Login, RepoName, put, status};
-use assay_model::{Micros, RunResult, RunView, Sha256};
-use assay_store::{CommandKey, ForgeCommand, ForgePull, PullKey, RunFilter, StoreError};
+use assay_model::{Micros, RunId, RunResult, RunView, Sha256};
+use assay_store::{CommandKey, ForgeCommand, ForgeImage, ForgePull, PullKey, RunFilter, StoreError};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::about::{Around, commit, of_run};
 use super::answer::Instead;
-use super::{Known, Said};
+use super::{Known, Said, images, sections};
 use crate::state::App;
 
 /// How often everything that is not settled is looked at.
@@ -35,7 +35,7 @@ const LAST_PAUSE: Micros = Micros::seconds(900);
 const LATEST: u32 = 20;
 
 /// When a commit's status may be tried again, and after how many failures.
-type Patience = HashMap<CommandKey, (Micros, u32)>;
+type Patience = HashMap<RunId, (Micros, u32)>;
 
 /// Tells until it is told to stop.
 pub(super) async fn run(app: &App, known: &Known, mut stopped: watch::Receiver<bool>) {
@@ -58,9 +58,15 @@ async fn look(app: &App, known: &Known, patience: &mut Patience) -> Result<(), S
         tell(app, known, &pull).await?;
     }
     let running = store.forge_commands_running(name).await?;
-    patience.retain(|key, _| running.iter().any(|command| command.key == *key));
+    let of_images = store.forge_images_running(name).await?;
+    let open = running.iter().map(|command| command.run).chain(of_images.iter().map(|image| image.run));
+    let open: HashSet<RunId> = open.collect();
+    patience.retain(|run, _| open.contains(run));
     for command in running {
         set_status(app, known, &command, patience).await?;
+    }
+    for image in of_images {
+        set_image_status(app, known, &image, patience).await?;
     }
     Ok(())
 }
@@ -102,12 +108,12 @@ async fn put_comment(
     pull: &ForgePull,
     repo: &RepoName,
     number: u64,
-    about: &About,
+    about: &[About],
 ) -> Result<Option<i64>, ForgeError> {
     let us = known.us().await?;
     let marker = marker(&app.shared.forges.instance, number);
     let ours = pull.comment.map(i64::unsigned_abs);
-    let body = render(about);
+    let body = render_all(about);
     let put = put::comment(&*known.client, us, repo, number, ours, &marker, &body).await?;
     if !matches!(put, put::Put::Edited(_)) {
         info!(forge = known.settings.name, "{}: {put:?}", known.pull_name(&pull.key.repo, number));
@@ -116,7 +122,12 @@ async fn put_comment(
 }
 
 /// What a comment says, without what the time alone changes.
-fn digest(about: &About) -> Sha256 {
+fn digest(all: &[About]) -> Sha256 {
+    let still: Vec<String> = all.iter().map(still).collect();
+    Sha256::of(still.join("\0").as_bytes())
+}
+
+fn still(about: &About) -> String {
     let mut still = About { at: Micros(0), ..about.clone() };
     match &mut still.stage {
         Standing::Running { for_seconds, .. } => *for_seconds = 0,
@@ -127,7 +138,7 @@ fn digest(about: &About) -> Sha256 {
         }
         _ => {}
     }
-    Sha256::of(render(&still).as_bytes())
+    render(&still)
 }
 
 fn pause(problem: &ForgeError, attempts: u32) -> Micros {
@@ -140,8 +151,23 @@ fn pause(problem: &ForgeError, attempts: u32) -> Micros {
     }
 }
 
-/// What a pull request's comment should say, and whether that is the end of it. None where there is nothing to say.
-async fn about(app: &App, known: &Known, pull: &ForgePull) -> Result<Option<(About, bool)>, StoreError> {
+/// What a pull request's comment should say of its recipe and of its images, and whether that is the end of it. None where there
+/// is nothing to say.
+async fn about(app: &App, known: &Known, pull: &ForgePull) -> Result<Option<(Vec<About>, bool)>, StoreError> {
+    let first = of_subject(app, known, pull).await?;
+    let (mut all, over): (Vec<About>, Vec<bool>) =
+        first.into_iter().chain(sections::of_pull(app, pull).await?).unzip();
+    let Some(first) = all.first_mut() else { return Ok(None) };
+    if first.run.is_some()
+        && let Ok(repo) = pull.key.repo.parse()
+    {
+        first.notes.extend(known.memory.permission().note(&repo));
+    }
+    Ok(Some((all, over.into_iter().all(|over| over))))
+}
+
+/// What the latest command came to.
+async fn of_subject(app: &App, known: &Known, pull: &ForgePull) -> Result<Option<(About, bool)>, StoreError> {
     let number = pull.key.pull.unsigned_abs();
     let Some(comment) = pull.subject else {
         let Ok(instead) = serde_json::from_str::<Instead>(&pull.standing) else { return Ok(None) };
@@ -156,6 +182,7 @@ async fn about(app: &App, known: &Known, pull: &ForgePull) -> Result<Option<(Abo
             number,
             commit: String::new(),
             run: None,
+            of: String::new(),
             asked_by: by,
             asked: String::new(),
             stage,
@@ -168,16 +195,15 @@ async fn about(app: &App, known: &Known, pull: &ForgePull) -> Result<Option<(Abo
     let key = CommandKey { forge, repo, comment };
     let Some(command) = app.engine.store().forge_command(&key).await? else { return Ok(None) };
     let Some(run) = app.engine.store().view(command.run).await? else { return Ok(None) };
-    let mut notes = pull.notes.clone();
-    if let Ok(repo) = pull.key.repo.parse() {
-        notes.extend(known.memory.permission().note(&repo));
+    let mut about = of_command(app, &command, &run, &pull.notes).await?;
+    if known.settings.images.iter().any(|image| image.repository.to_string() == pull.key.repo) {
+        about.of = format!("{} {}", run.created.pipeline.as_str(), run.created.target.name);
     }
-    let about = of_command(app, &command, &run, &notes).await?;
     Ok(Some((about, is_over(&run))))
 }
 
 /// Whether nothing more comes of a run: it is over, and sealed where it has a verdict.
-fn is_over(run: &RunView) -> bool {
+pub(super) fn is_over(run: &RunView) -> bool {
     run.state().is_terminal() && (run.seal.is_some() || run.result.is_none())
 }
 
@@ -187,11 +213,32 @@ async fn of_command(
     run: &RunView,
     notes: &[String],
 ) -> Result<About, StoreError> {
-    let asked_by: Option<Login> = command.author.as_deref().and_then(|author| author.parse().ok());
+    let author: Option<Login> = command.author.as_deref().and_then(|author| author.parse().ok());
     let asked = match serde_json::from_str(&command.said) {
         Ok(Said::Command(command)) => command.line(),
         _ => String::new(),
     };
+    let asker = Asker { pull: command.pull.unsigned_abs(), author: author.as_ref(), asked: &asked };
+    of_view(app, &asker, run, notes).await
+}
+
+/// Who asked for a run, where, and how.
+pub(super) struct Asker<'a> {
+    /// The pull request.
+    pub(super) pull: u64,
+    /// Who.
+    pub(super) author: Option<&'a Login>,
+    /// The command, or what stands for it.
+    pub(super) asked: &'a str,
+}
+
+/// What a pull request is told of a run.
+pub(super) async fn of_view(
+    app: &App,
+    asker: &Asker<'_>,
+    run: &RunView,
+    notes: &[String],
+) -> Result<About, StoreError> {
     let newer = match run.superseded_by {
         Some(number) => newer(app, number).await?,
         None => None,
@@ -204,9 +251,9 @@ async fn of_command(
     let around = Around {
         instance: &app.shared.forges.instance,
         base_url: app.shared.forges.base_url.as_deref(),
-        pull: command.pull.unsigned_abs(),
-        asked_by: asked_by.as_ref(),
-        asked: &asked,
+        pull: asker.pull,
+        asked_by: asker.author,
+        asked: asker.asked,
         place: place.as_ref(),
         since_green: since_green.as_ref(),
         newer: newer.as_ref().map(|(number, commit)| (*number, commit.as_str())),
@@ -231,7 +278,7 @@ async fn set_status(
     command: &ForgeCommand,
     patience: &mut Patience,
 ) -> Result<(), StoreError> {
-    let (store, now) = (app.engine.store(), app.engine.now());
+    let store = app.engine.store();
     let settle = |status: Option<String>, over: bool| async move {
         store.forge_status_told(&command.key, status.as_deref(), over).await
     };
@@ -245,43 +292,118 @@ async fn set_status(
     let context = status::context(run.created.pipeline.as_str(), &wanted);
     let about = of_command(app, command, &run, &[]).await?;
     let Some(wanted_status) = status::of(&about, &context) else { return settle(None, true).await };
-    let text = format!("{} {}", wanted_status.state.as_str(), wanted_status.description);
-    if command.status.as_deref() == Some(&text) {
-        return if over { settle(None, true).await } else { Ok(()) };
-    }
     // What a newer run says of the same commit is not written over by the end of this one.
     if run.result.is_none() && over && has_newer(app, command, &about.commit, &context).await? {
         return settle(None, true).await;
     }
-    if patience.get(&command.key).is_some_and(|(until, _)| *until > now) {
-        return Ok(());
+    let telling =
+        Telling { run: run.id, repo: &repo, commit: &about.commit, told: command.status.as_deref(), over };
+    match put_status(app, known, &telling, &wanted_status, patience).await {
+        Put::Not => Ok(()),
+        Put::Told(text) => settle(Some(text), over).await,
+        Put::Never => settle(None, true).await,
     }
-    let may_try = known.memory.permission().may_try(&repo, now);
+}
+
+/// The same for an image's run.
+async fn set_image_status(
+    app: &App,
+    known: &Known,
+    image: &ForgeImage,
+    patience: &mut Patience,
+) -> Result<(), StoreError> {
+    let store = app.engine.store();
+    let settle = |status: Option<String>, over: bool| async move {
+        store.forge_image_status(image.run, status.as_deref(), over).await
+    };
+    let (Some((about, over)), Ok(repo)) =
+        (sections::of_image(app, image).await?, image.pull.repo.parse::<RepoName>())
+    else {
+        return settle(None, true).await;
+    };
+    let context = status::image_context(&image.image);
+    let Some(wanted_status) = status::of(&about, &context) else { return settle(None, true).await };
+    if over && !matches!(about.stage, Standing::Finished(_)) {
+        let all = store.forge_images_of(&image.pull, images::LATEST).await?;
+        let same = |other: &&ForgeImage| other.image == image.image && other.head == image.head;
+        if all.iter().find(same).is_some_and(|newest| newest.run != image.run) {
+            return settle(None, true).await;
+        }
+    }
+    let telling =
+        Telling { run: image.run, repo: &repo, commit: &image.head, told: image.status.as_deref(), over };
+    match put_status(app, known, &telling, &wanted_status, patience).await {
+        Put::Not => Ok(()),
+        Put::Told(text) => settle(Some(text), over).await,
+        Put::Never => settle(None, true).await,
+    }
+}
+
+/// Which commit's status it is.
+struct Telling<'a> {
+    run: RunId,
+    repo: &'a RepoName,
+    commit: &'a str,
+    /// What it was told last.
+    told: Option<&'a str>,
+    /// Whether nothing more comes of the run.
+    over: bool,
+}
+
+/// What became of a status.
+enum Put {
+    /// It stands as it is, or is tried again.
+    Not,
+    /// It says this now.
+    Told(String),
+    /// It says what it should, or never will, and that is the end of it.
+    Never,
+}
+
+/// Sets a commit's status where it says something else and the token may.
+async fn put_status(
+    app: &App,
+    known: &Known,
+    telling: &Telling<'_>,
+    wanted: &status::CommitStatus,
+    patience: &mut Patience,
+) -> Put {
+    let now = app.engine.now();
+    let nothing = || if telling.over { Put::Never } else { Put::Not };
+    let text = format!("{} {}", wanted.state.as_str(), wanted.description);
+    if telling.told == Some(&text) {
+        return nothing();
+    }
+    if patience.get(&telling.run).is_some_and(|(until, _)| *until > now) {
+        return Put::Not;
+    }
+    let repo = telling.repo;
+    let may_try = known.memory.permission().may_try(repo, now);
     if !may_try {
-        return if over { settle(None, true).await } else { Ok(()) };
+        return nothing();
     }
-    let outcome = known.client.set_status(&repo, &about.commit, &wanted_status).await;
-    let is_first_refusal = known.memory.permission().tried(&repo, &outcome, now);
+    let outcome = known.client.set_status(repo, telling.commit, wanted).await;
+    let is_first_refusal = known.memory.permission().tried(repo, &outcome, now);
     if is_first_refusal {
         known.keep_memory(app).await;
     }
     match outcome {
         Ok(()) => {
-            patience.remove(&command.key);
-            settle(Some(text), over).await
+            patience.remove(&telling.run);
+            Put::Told(text)
         }
         Err(problem) => {
             if is_first_refusal {
                 info!(forge = known.settings.name, %repo, "commit statuses may not be set: {problem}");
-                return if over { settle(None, true).await } else { Ok(()) };
+                return nothing();
             }
-            let attempts = patience.get(&command.key).map_or(0, |(_, attempts)| *attempts);
+            let attempts = patience.get(&telling.run).map_or(0, |(_, attempts)| *attempts);
             warn!(forge = known.settings.name, %repo, "a commit's status was not set: {problem}");
             if problem.advice() == Advice::Never && !problem.is_of_the_forge() {
-                return settle(None, true).await;
+                return Put::Never;
             }
-            patience.insert(command.key.clone(), (now.plus(pause(&problem, attempts)), attempts + 1));
-            Ok(())
+            patience.insert(telling.run, (now.plus(pause(&problem, attempts)), attempts + 1));
+            Put::Not
         }
     }
 }
@@ -320,16 +442,17 @@ mod tests {
             number: 1,
             commit: "a".repeat(40),
             run: None,
+            of: String::new(),
             asked_by: None,
             asked: String::new(),
             stage: Standing::Queued { position: Some(2), why: why.to_owned(), in_seconds: Some(in_seconds) },
             at: Micros::seconds(at),
             notes: Vec::new(),
         };
-        let first = digest(&about(130, "behind run 4 (2 m 10 s)", 5));
-        assert_eq!(first, digest(&about(121, "behind run 4 (2 m 1 s)", 99)));
-        assert_ne!(first, digest(&about(59, "behind run 4 (2 m 1 s)", 99)));
-        assert_ne!(first, digest(&about(130, "the queue is paused", 5)));
+        let first = digest(&[about(130, "behind run 4 (2 m 10 s)", 5)]);
+        assert_eq!(first, digest(&[about(121, "behind run 4 (2 m 1 s)", 99)]));
+        assert_ne!(first, digest(&[about(59, "behind run 4 (2 m 1 s)", 99)]));
+        assert_ne!(first, digest(&[about(130, "the queue is paused", 5)]));
     }
 
     #[test]

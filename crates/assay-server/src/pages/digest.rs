@@ -8,6 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderMap};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
 use super::shell::{PageError, Shell, Signed, page as finished};
 use crate::api::{self, WantedWeek};
@@ -69,12 +70,23 @@ pub(super) async fn markdown(
     Ok(([(CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response())
 }
 
-/// The current week is not in it: what is told there still changes.
+/// What the feed's address may carry.
+#[derive(Default, Deserialize)]
+pub(super) struct FeedKey {
+    key: Option<String>,
+}
+
+/// The current week is not in it: what is told there still changes. Who has the address with its secret needs no session.
 pub(super) async fn feed(
     State(app): State<App>,
-    _: Operator,
+    Query(FeedKey { key }): Query<FeedKey>,
+    operator: Result<Operator, ApiError>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    match key {
+        Some(key) if api::opens_feed(&app, &key).await? => {}
+        _ => drop(operator?),
+    }
     let mut digests = Vec::new();
     let mut week = Week::of(app.engine.now());
     for _ in 0..WEEKS {

@@ -63,7 +63,7 @@ fn card(forge: Forge, now: Micros) -> ForgeCard {
     let (hot, quiet) = forge.every_s;
     let (calls, budget) = forge.calls_per_hour;
     let (asked, counted) = forge.asked_last_hour;
-    let facts = vec![
+    let mut facts = vec![
         ("Who may ask", forge.who_may),
         ("Tests from", forge.trusted.unwrap_or_else(|| "each repository's first branch".to_owned())),
         ("Asked every", format!("{hot} s where something was said lately, {quiet} s elsewhere")),
@@ -73,6 +73,9 @@ fn card(forge: Forge, now: Micros) -> ForgeCard {
         ),
         ("Webhooks", forge.webhooks),
     ];
+    if !forge.images.is_empty() {
+        facts.push(("Images asked for by a push", forge.images.join(", ")));
+    }
     let troubles = forge.troubles.into_iter().map(|trouble| (trouble.message, When::new(trouble.since, now)));
     ForgeCard {
         name: forge.name,

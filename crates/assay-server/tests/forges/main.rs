@@ -6,6 +6,7 @@ mod asked;
 mod burst;
 mod forks;
 mod hooks;
+mod images;
 mod many;
 mod site;
 mod slow;

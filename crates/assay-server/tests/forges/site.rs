@@ -3,9 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use assay_engine::agents::{Todo, todo};
 use assay_engine::clock::SystemClock;
+use assay_engine::live::Offer;
 use assay_engine::{Engine, Tuning};
-use assay_model::{Clock, Micros, RunState, RunView};
+use assay_model::{Clock, Micros, RunState, RunView, StageName};
 use assay_server::{Server, Settings};
 use assay_store::RunFilter;
 use assay_testkit::forge::Dialect;
@@ -46,12 +48,17 @@ struct Running {
 impl Site {
     /// With `more` in the forge's settings.
     pub(crate) async fn start(dialect: Dialect, more: &str) -> Self {
-        Self::start_beside(dialect, &[], &format!("poll_s = 1\n{more}")).await
+        Self::start_with(dialect, &FILES, more).await
+    }
+
+    /// The same, with these files in the repository.
+    pub(crate) async fn start_with(dialect: Dialect, files: &[(&str, &str)], more: &str) -> Self {
+        Self::listening(dialect, files, &[], &format!("poll_s = 1\n{more}")).await
     }
 
     /// With a server that goes by the forge's clock: time passes when the test says so, and what is said is heard by nobody.
     pub(crate) async fn start_still(dialect: Dialect) -> Self {
-        let mut site = Self::prepare(dialect, &[], "").await;
+        let mut site = Self::prepare(dialect, &FILES, &[], "").await;
         site.clock = Arc::new(site.forge.clock().clone());
         site.serve().await;
         site
@@ -59,7 +66,11 @@ impl Site {
 
     /// With other repositories beside the one, and all of the forge's settings but where it is and who may ask.
     pub(crate) async fn start_beside(dialect: Dialect, others: &[&str], settings: &str) -> Self {
-        let mut site = Self::prepare(dialect, others, settings).await;
+        Self::listening(dialect, &FILES, others, settings).await
+    }
+
+    async fn listening(dialect: Dialect, files: &[(&str, &str)], others: &[&str], settings: &str) -> Self {
+        let mut site = Self::prepare(dialect, files, others, settings).await;
         site.serve().await;
         // It listens from its first answer on.
         let asked = |forge: &ForgeDouble| {
@@ -70,10 +81,10 @@ impl Site {
         site
     }
 
-    async fn prepare(dialect: Dialect, others: &[&str], settings: &str) -> Self {
+    async fn prepare(dialect: Dialect, files: &[(&str, &str)], others: &[&str], settings: &str) -> Self {
         let clock = SimClock::at(SystemClock::default().now());
         let forge = ForgeDouble::start_with(dialect, clock).await;
-        let main = forge.git_repository(REPO, &FILES).await;
+        let main = forge.git_repository(REPO, files).await;
         for other in others {
             forge.git_repository(other, &FILES).await;
         }
@@ -187,6 +198,35 @@ impl Site {
             runs.push(engine.view(row.id).await.expect("there"));
         }
         runs
+    }
+
+    /// A runner with virtual machines takes up what is next, and brings this for each of its stages, until it is sealed.
+    pub(crate) async fn work(&self, evidence: &serde_json::Value) {
+        let engine = self.engine();
+        let mut changes = engine.store().subscribe();
+        let capacity = [("vm".to_owned(), 1), ("mem_mib".to_owned(), 65_536)].into();
+        let _waiting = engine.offering("bench1", Offer { power: ["vm".to_owned()].into(), capacity });
+        let work = async {
+            let given = loop {
+                if let Some(given) = engine.grant("bench1", &[]).await.expect("an answer") {
+                    break given;
+                }
+                let _ = changes.recv().await;
+            };
+            let run = given.run.id;
+            loop {
+                let view = engine.view(run).await.expect("there");
+                if view.status.sealed {
+                    return;
+                }
+                if let Todo::Stage { stage, attempt, generation, .. } = todo(&view) {
+                    let (stage, bytes) = (StageName::from(stage.as_str()), evidence.to_string().into_bytes());
+                    engine.result(run, stage, attempt, generation, bytes, None).await.expect("taken");
+                }
+                let _ = changes.recv().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, work).await.expect("it comes to its end");
     }
 
     /// Waits until a run is in a state.

@@ -332,6 +332,34 @@ async fn a_week_is_told_as_a_page_as_markdown_as_json_and_as_a_feed() {
     );
     assert!(feed.entries()[0].links()[0].href().starts_with(&site.base), "{:?}", feed.entries()[0].links());
 
+    // A feed reader sends neither session nor token: it gets an address with a secret, which opens nothing else.
+    let stranger = async |path: &str| {
+        let answer = reqwest::Client::new().get(site.url(path)).header(ACCEPT, "*/*").send().await;
+        answer.expect("answers").status()
+    };
+    assert_eq!(stranger("/digest.atom").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(stranger("/digest.atom?key=").await, StatusCode::UNAUTHORIZED, "there is no such address");
+    let made = async || {
+        let csrf = site.csrf().await;
+        let made = site.client.post(site.url("/api/v1/digest/feed")).header("x-csrf-token", csrf);
+        let made = site.send(made).await;
+        assert_eq!(made.status(), StatusCode::CREATED);
+        let made: Value = made.json().await.expect("JSON");
+        made["path"].as_str().expect("a path").to_owned()
+    };
+    let first = made().await;
+    assert_eq!(stranger(&first).await, StatusCode::OK);
+    let query = first.split_once('?').expect("a key").1;
+    for path in ["/digest.md", "/api/v1/digest", "/api/v1/dashboard"] {
+        assert_eq!(stranger(&format!("{path}?{query}")).await, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let second = made().await;
+    assert_eq!((stranger(&first).await, stranger(&second).await), (StatusCode::UNAUTHORIZED, StatusCode::OK));
+    let csrf = site.csrf().await;
+    let revoked = site.client.delete(site.url("/api/v1/digest/feed")).header("x-csrf-token", csrf);
+    assert_eq!(site.send(revoked).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(stranger(&second).await, StatusCode::UNAUTHORIZED);
+
     // This week: not over, and it says what waits.
     let page = site.html("/digest").await;
     for part in ["The week is not over", "is held after it failed at", "The queue is paused since", "node7"] {

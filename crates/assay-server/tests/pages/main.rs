@@ -103,12 +103,18 @@ impl Site {
 
     /// Sends a form with the token that the page carries.
     async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Response {
-        let page = self.html("/hosts/new").await;
-        let token = between(&page, "name=\"csrf\" value=\"", "\"").to_owned();
-        assert_eq!(token.len(), 64);
+        let token = self.csrf().await;
         let mut all = vec![("csrf", token.as_str())];
         all.extend_from_slice(fields);
         self.send(self.client.post(self.url(path)).header(CONTENT_TYPE, FORM).body(form(&all))).await
+    }
+
+    /// The session's token against forged requests.
+    async fn csrf(&self) -> String {
+        let page = self.html("/hosts/new").await;
+        let token = between(&page, "name=\"csrf\" value=\"", "\"").to_owned();
+        assert_eq!(token.len(), 64);
+        token
     }
 
     async fn stop(mut self) {

@@ -23,6 +23,7 @@ mod m0011_queue;
 mod m0012_forges;
 mod m0013_recipe_runs;
 mod m0014_schedules;
+mod m0015_forge_images;
 
 const MIGRATE: &str = "migrate the database";
 /// Any number that nothing else on the same PostgreSQL server uses: `assay` in ASCII.
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_forges::STEP),
             Box::new(m0013_recipe_runs::STEP),
             Box::new(m0014_schedules::STEP),
+            Box::new(m0015_forge_images::STEP),
         ]
     }
 }

@@ -10,6 +10,7 @@ mod bulk;
 mod compat;
 mod concurrency;
 mod crash;
+mod forge_images;
 mod forges;
 mod images;
 mod journal;
@@ -78,6 +79,7 @@ on_both! {
     bulk::a_bad_row_fails_alone,
     bulk::retention_drops_whole_days,
     images::names_stay_and_what_is_behind_them_changes,
+    forge_images::a_commit_asks_once_and_a_newer_one_closes_it,
     forges::what_was_asked_is_answered_once,
     forges::a_pull_request_is_told_what_has_changed,
     compat::trials_follow_the_journal,

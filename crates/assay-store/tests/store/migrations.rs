@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::sample::{at, created, mac, run_id};
 
 /// Rows as each step would have found them, oldest step first.
-fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 14] {
+fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 15] {
     let run = run_id(1);
     let mut created = created(1);
     created.number = 7;
@@ -101,6 +101,14 @@ fn sample_rows() -> [Vec<(&'static str, Vec<Value>)>; 14] {
             ),
             ("INSERT INTO host_labels VALUES ($1, 'rack7')", vec![host.into()]),
         ],
+        vec![
+            ("INSERT INTO forge_heads VALUES ('coop', 'infra/images', 12, 'c0ffee')", vec![]),
+            (
+                "INSERT INTO forge_images VALUES ($1, 'coop', 'infra/images', 12, 'node', 'c0ffee', 'alice', 'a push', 1, 'open',
+                    2, 3, '{}', 'waits', NULL)",
+                vec![run.0.into()],
+            ),
+        ],
     ]
 }
 
@@ -136,6 +144,9 @@ pub(crate) async fn a_filled_database_is_carried_over(_store: Store, url: String
     let asked = store.forge_commands_due("coop", Micros(2), 9).await.expect("read").remove(0);
     assert_eq!((asked.key.comment, asked.pull, asked.run), (5, 12, run));
     assert_eq!(store.forge_pulls_due("coop", Micros(2), 9).await.expect("read").len(), 1);
+    assert_eq!(store.forge_heads("coop", "infra/images").await.expect("read"), [(12, "c0ffee".to_owned())]);
+    let image = store.forge_images_due("coop", Micros(3), 9).await.expect("read").remove(0);
+    assert_eq!((image.image.as_str(), image.attempts, image.run), ("node", 2, run));
     assert_eq!(store.setting("k").await.expect("read"), Some(json!(1)));
     let checkpoint = store.checkpoint(run, &"Storage".into()).await.expect("read").expect("there");
     assert_eq!((checkpoint.generation, checkpoint.state), (3, json!({"pass": 2})));

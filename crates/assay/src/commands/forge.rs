@@ -72,6 +72,9 @@ fn told(all: &Forges) -> String {
         lines.push(format!("  listens to   {}", forge.repositories.join(", ")));
         lines.push(format!("  who may ask  {}", forge.who_may));
         lines.push(format!("  asks         every {hot} s to {quiet} s, {calls} an hour of {budget}"));
+        for image in &forge.images {
+            lines.push(format!("  a push asks  for image {image}"));
+        }
         for trouble in &forge.troubles {
             lines.push(format!("  TROUBLE      {}", trouble.message));
         }
@@ -118,6 +121,7 @@ mod tests {
                 message: "git.example.org cannot be reached".to_owned(),
                 since: Micros(0),
             }],
+            images: vec!["node of infra/images".to_owned()],
         };
         let asked = Asked {
             forge: "coop".to_owned(),
@@ -136,6 +140,7 @@ mod tests {
           listens to   apps/wiki, apps/shop
           who may ask  members of apps
           asks         every 30 s to 30 s, 240 an hour of 7200
+          a push asks  for image node of infra/images
           TROUBLE      git.example.org cannot be reached
 
         2026-11-22T16:00:00.000Z  apps/wiki#12  alice: !testme --quick  → run 41

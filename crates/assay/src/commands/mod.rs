@@ -160,11 +160,16 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn client(&self) -> Result<Client> {
-        let server = match &self.server {
+    /// Where the server is.
+    pub(crate) fn server(&self) -> Result<String> {
+        Ok(match &self.server {
             Some(server) => server.clone(),
             None => format!("http://{}", place::Addresses::read(&self.data)?.operators),
-        };
+        })
+    }
+
+    pub(crate) fn client(&self) -> Result<Client> {
+        let server = self.server()?;
         let token = match &self.token {
             Some(token) => token.clone(),
             None => place::token(&self.data, "cli")?,

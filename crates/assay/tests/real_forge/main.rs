@@ -1,6 +1,7 @@
 //! From a comment in a pull request to a verdict in one: the real control plane, a real runner with a real Docker daemon, real
 //! Git; the forge is played. Needs root and what `cargo xtask setup` installs.
 
+mod image;
 mod world;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ const RECIPE: &str = "static-site";
 /// All images from nothing.
 const BUILD: Duration = Duration::from_mins(15);
 /// How long a runner may take to let go of everything.
-const GRACE: Duration = Duration::from_mins(2);
+pub(crate) const GRACE: Duration = Duration::from_mins(2);
 
 pub(crate) struct World {
     pub(crate) forge: ForgeDouble,
@@ -79,19 +79,7 @@ impl World {
             .arg(at("r"))
             .arg("--images")
             .arg(at("images"));
-        let mut child = runner.spawn().await.expect("it starts");
-        let mut lines = child.take_lines().expect("nobody has them");
-        let mut said = Vec::new();
-        while let Some(line) = lines.recv().await {
-            said.push(line.text);
-            if said.last().is_some_and(|line| line.contains("ready")) {
-                // What it goes on to say is read and forgotten, or it would have to wait.
-                tokio::spawn(async move { while lines.recv().await.is_some() {} });
-                self.runner = Some(child);
-                return;
-            }
-        }
-        panic!("the runner is not ready: {said:#?}");
+        self.runner = Some(ready(runner).await);
     }
 
     /// As a power cut would.
@@ -166,4 +154,20 @@ impl World {
             .expect("it comes to the same");
         serde_json::from_slice(&said.stdout).expect("JSON")
     }
+}
+
+/// Starts a runner and waits until it is ready.
+pub(crate) async fn ready(runner: Cmd) -> Child {
+    let mut child = runner.spawn().await.expect("it starts");
+    let mut lines = child.take_lines().expect("nobody has them");
+    let mut said = Vec::new();
+    while let Some(line) = lines.recv().await {
+        said.push(line.text);
+        if said.last().is_some_and(|line| line.contains("ready")) {
+            // What it goes on to say is read and forgotten, or it would have to wait.
+            tokio::spawn(async move { while lines.recv().await.is_some() {} });
+            return child;
+        }
+    }
+    panic!("the runner is not ready: {said:#?}");
 }

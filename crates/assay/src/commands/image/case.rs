@@ -84,6 +84,7 @@ fn empty(case: &Case) -> ImageSpec {
         main: false,
         from_phase: None,
         seed: 0,
+        source: None,
     }
 }
 
@@ -106,6 +107,7 @@ pub(super) async fn submit(client: &Client, common: &Common, case: &Case) -> Res
         main: common.main,
         from_phase: common.from_phase.clone(),
         seed,
+        source: None,
     };
     let asked = TestImage {
         spec: serde_json::to_value(&spec)?,

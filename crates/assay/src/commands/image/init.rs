@@ -61,6 +61,7 @@ impl Init {
             main: false,
             from_phase: None,
             seed: uuid::Uuid::new_v4().as_fields().0,
+            source: None,
         };
         let asked = TestImage {
             spec: serde_json::to_value(&spec)?,

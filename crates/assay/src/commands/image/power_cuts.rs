@@ -100,7 +100,18 @@ impl Cuts {
         let seed = self.seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_fields().0);
         let cell = std::collections::BTreeMap::new();
         let on = None;
-        Ok(ImageSpec { image, sha256: None, profile, folder, cell, on, main: false, from_phase: None, seed })
+        Ok(ImageSpec {
+            image,
+            sha256: None,
+            profile,
+            folder,
+            cell,
+            on,
+            main: false,
+            from_phase: None,
+            seed,
+            source: None,
+        })
     }
 }
 

@@ -390,6 +390,7 @@ impl Test {
             main: self.main,
             from_phase: self.from_phase.clone(),
             seed: drawn(self.seed, self.from_phase.as_deref()),
+            source: None,
         };
         spec.checked().map_err(|problem| anyhow::anyhow!("--from-phase: {problem}"))?;
         Ok(spec)

@@ -225,6 +225,7 @@ async fn one(
         on: None,
         main: false,
         seed: uuid::Uuid::new_v4().as_fields().0,
+        source: None,
     };
     let asked = TestImage {
         spec: serde_json::to_value(&spec)?,
