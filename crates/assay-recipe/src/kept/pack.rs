@@ -50,12 +50,11 @@ pub async fn pack(parts: &Parts<'_>) -> Result<Packed, NotKept> {
     let mut packing = Packing::default();
     // Tests of the recipe's own are told by themselves, as they lay there.
     let apart = parts.tests.filter(|(at, _)| *at == TestsAt::Recipe).map(|_| Path::new(TESTS));
-    let history = match parts.changed {
-        Some(changed) => Some(packing.checkout(parts, changed, apart).await?),
-        None => {
-            packing.folder(parts, apart).await?;
-            None
-        }
+    let history = if let Some(changed) = parts.changed {
+        Some(packing.checkout(parts, changed, apart).await?)
+    } else {
+        packing.folder(parts, apart).await?;
+        None
     };
     if let Some((_, folder)) = parts.tests {
         let listed = list(folder, rules(folder, parts.scratch).await?).await?;
