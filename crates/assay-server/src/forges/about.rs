@@ -7,7 +7,7 @@ use assay_model::recipe::{Ladder, Rung};
 use assay_model::{DecisionKind, Micros, Pipeline, RunState, RunView, Severity, Verdict};
 use assay_pipelines::image::ImageSpec;
 use assay_pipelines::recipe::over_time::changed::SinceGreen as Compared;
-use assay_pipelines::recipe::{Isolation, RecipeSpec, Source};
+use assay_pipelines::recipe::{Isolation, RecipeSpec};
 
 /// Findings that stand in a comment; the run's page has all.
 const FINDINGS: usize = 25;
@@ -49,14 +49,15 @@ pub(super) fn of_run(run: &RunView, around: &Around<'_>) -> About {
         asked: around.asked.to_owned(),
         stage: standing(run, around),
         at: around.at,
-        notes: from_fork(run, source.as_ref()).into_iter().chain(around.notes.iter().cloned()).collect(),
+        notes: from_fork(run).into_iter().chain(around.notes.iter().cloned()).collect(),
     }
 }
 
 /// Where a change comes from that nobody with a right to push has looked at, and what stands between it and the runner.
-fn from_fork(run: &RunView, source: Option<&Source>) -> Option<String> {
-    let fork = source?.fork.as_ref()?;
-    let how = match RecipeSpec::of(&run.created.spec).ok()?.isolation {
+fn from_fork(run: &RunView) -> Option<String> {
+    let spec = (run.created.pipeline == Pipeline::Recipe).then(|| RecipeSpec::of(&run.created.spec).ok())??;
+    let fork = spec.source?.fork?;
+    let how = match spec.isolation {
         Isolation::Machine => "in a virtual machine that is thrown away",
         Isolation::Namespaces => "as any other: forks are trusted here",
     };
