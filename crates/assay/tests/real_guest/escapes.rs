@@ -20,8 +20,8 @@ write = true
 "#;
 
 /// The container's program. It becomes root of the machine by the way in which a kernel handles crashes, and looks around there.
-/// `{folder}` is this test's on the runner's machine, `{port}` where somebody listens there as the control plane would, and `{secret}`
-/// stands in another run's folder; `{pattern}` finds that and not itself.
+/// `{folder}` is this test's on the runner's machine, `{port}` where somebody listens there as the control plane would. `{pattern}` finds
+/// the secret of another run's folder, and not itself.
 const ESCAPE: &str = r#"#!/bin/sh
 cat >/host/usr/bin/stranger <<'END'
 #!/bin/sh
@@ -33,7 +33,7 @@ echo "user $(id -u) of the machine $(cat /proc/sys/kernel/hostname), first proce
 echo "network: $(ls /sys/class/net | tr '\n' ' ')"
 echo "routes: $(ip route show table all type unicast 2>&1 | grep -v 'dev lo' | wc -l)"
 ls -d "{folder}" && echo "FOUND the runner's folder"
-grep -l "{secret}" /proc/[0-9]*/environ 2>/dev/null && echo "FOUND the runner's process"
+grep -l "{pattern}" /proc/[0-9]*/environ 2>/dev/null && echo "FOUND the runner's process"
 mount -t 9p 2>&1 | grep 9p && echo "FOUND a shared folder"
 for host in 127.0.0.1 10.0.2.2 192.168.122.1 172.17.0.1; do
     curl --silent --max-time 3 --output /dev/null "http://$host:{port}/" && echo "FOUND somebody at $host"
@@ -61,7 +61,7 @@ docker() {
     curl --silent --max-time 60 --unix-socket "$socket" -H "Content-Type: application/json" "$@" "http://docker/v1.41/$at"
 }
 image=$(docker images/json | jq -r '.[0].Id')
-inner='echo "as $(id -u), first process $(tr "\0" " " </proc/1/cmdline | cut -c1-20), networks $(ls /sys/class/net | grep -c assay)"'
+inner='echo "as $(id -u), first process $(head -c 20 /proc/1/cmdline | tr "\0" " "), networks $(ls /sys/class/net | grep -c assay)"'
 inner="$inner; ls -d /host{folder} 2>/dev/null && echo FOUND the folder of the runner"
 inner="$inner; for host in 10.77.0.1 10.0.2.2 127.0.0.1; do chroot /host curl --silent --max-time 3 --output /dev/null http://\$host:{port}/ && echo FOUND somebody at \$host; done"
 inner="$inner; echo tried everything"
@@ -119,8 +119,7 @@ async fn who_gets_out_of_a_container_is_in_a_machine_that_has_nothing() {
     let script = ESCAPE
         .replace("{folder}", &world.path("").display().to_string())
         .replace("{port}", &port.to_string())
-        .replace("{pattern}", &format!("[{}]{}", &SECRET[..1], &SECRET[1..]))
-        .replace("{secret}", SECRET);
+        .replace("{pattern}", &format!("[{}]{}", &SECRET[..1], &SECRET[1..]));
     std::fs::write(recipe.join("escape"), script).expect("written");
     put(&recipe, "functional/told", TOLD);
     let compose = std::fs::read_to_string(recipe.join("compose.yml")).expect("a file");

@@ -212,9 +212,9 @@ impl Session {
         };
         match heard.map(|frame| frame.and_then(Frame::message)) {
             Ok(Ok(Told::Up)) => Ok(began.elapsed().as_secs()),
-            Ok(Ok(_)) => Err(self.broken("it said something else than that it is up".to_owned())),
+            Ok(Ok(_)) => Err(self.broken("it said something else than that it is up")),
             Ok(Err(error)) => Err(self.lost(&error).await),
-            Err(_) => Err(self.broken(format!("it was not up after {limit:?} ({how})"))),
+            Err(_) => Err(self.broken(&format!("it was not up after {limit:?} ({how})"))),
         }
     }
 
@@ -226,7 +226,7 @@ impl Session {
                 Err(error) => Err(self.lost(&error).await),
             },
             Ok(Err(error)) => Err(self.lost(&error).await),
-            Err(_) => Err(self.broken(format!("it has said nothing for {:?}", self.silence))),
+            Err(_) => Err(self.broken(&format!("it has said nothing for {:?}", self.silence))),
         }
     }
 
@@ -238,7 +238,7 @@ impl Session {
                 "it brings {} files of {together} bytes together, and {ARTIFACTS} of {MOST_ARTIFACTS} are the most",
                 announced.len()
             );
-            return Err(self.broken(why));
+            return Err(self.broken(&why));
         }
         let mut files = Vec::new();
         for (name, length) in announced {
@@ -249,13 +249,13 @@ impl Session {
                     // Its heart goes on beating.
                     Ok(Ok(Frame::Message(_))) => {}
                     Ok(Ok(Frame::Piece(_))) | Err(_) => {
-                        return Err(self.broken("it did not go on with a file".to_owned()));
+                        return Err(self.broken("it did not go on with a file"));
                     }
                     Ok(Err(error)) => return Err(self.lost(&error).await),
                 }
             }
             if file.len() as u64 > length {
-                return Err(self.broken("a file is longer than it was said to be".to_owned()));
+                return Err(self.broken("a file is longer than it was said to be"));
             }
             files.push((plain_name(&name), file));
         }
@@ -266,7 +266,7 @@ impl Session {
     async fn hand_over(&mut self, wanted: &WantedImage, tell: &(dyn Fn(&str) + Sync)) -> Result<(), Broken> {
         self.asked_for += 1;
         if self.asked_for > IMAGES {
-            return Err(self.broken(format!("it asks for more than {IMAGES} images")));
+            return Err(self.broken(&format!("it asks for more than {IMAGES} images")));
         }
         let reference = text::clean_to(&wanted.reference, WORDS_LENGTH);
         let (answer, archive) = match self.shelf.take(wanted).await {
@@ -286,7 +286,7 @@ impl Session {
                 Ok(None) => return Ok(()),
                 // The machine waits for the rest of it, and there is none.
                 Err(error) => {
-                    return Err(self.broken(format!("the archive of {reference} cannot be read: {error}")));
+                    return Err(self.broken(&format!("the archive of {reference} cannot be read: {error}")));
                 }
             }
         }
@@ -295,12 +295,12 @@ impl Session {
     async fn send(&mut self, frame: Result<Vec<u8>, WireError>) -> Result<(), Broken> {
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Err(self.broken(error.to_string())),
+            Err(error) => return Err(self.broken(&error.to_string())),
         };
         match timeout(TAKES, self.to.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lost(&error.into()).await),
-            Err(_) => Err(self.broken(format!("it has taken nothing of what it was sent for {TAKES:?}"))),
+            Err(_) => Err(self.broken(&format!("it has taken nothing of what it was sent for {TAKES:?}"))),
         }
     }
 
@@ -314,14 +314,14 @@ impl Session {
                     None => None,
                 };
                 let said = said.unwrap_or_else(|| error.to_string());
-                self.broken(format!("it ended by itself: {}", text::clean(&said)))
+                self.broken(&format!("it ended by itself: {}", text::clean(&said)))
             }
-            other => self.broken(other.to_string()),
+            other => self.broken(&other.to_string()),
         }
     }
 
     /// Something is wrong with the machine itself: with what it said last.
-    fn broken(&self, why: String) -> Broken {
+    fn broken(&self, why: &str) -> Broken {
         let why = format!("the virtual machine failed: {why}; {}", self.last_words());
         Broken { why, is_gone: true, exhausted: false }
     }
