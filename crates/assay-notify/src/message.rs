@@ -191,7 +191,8 @@ fn sentence(news: &Notification) -> String {
             let why = text(news, "why").unwrap_or("too many have failed");
             let number = batch(news);
             format!(
-                "Batch {number}{what} begins nothing more, {why}: look at what failed, then `assay batch resume {number}`."
+                "Batch {number}{what} begins nothing more, {why}. The last was {host} in {run}: look at what failed, then \
+                 `assay batch resume {number}`."
             )
         }
         other => format!("{other}: {host}, {run}{at}{codes}."),

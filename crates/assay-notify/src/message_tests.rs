@@ -190,8 +190,8 @@ fn a_batch_that_stopped_itself_is_named_with_what_failed_and_how_it_goes_on() {
     assert_eq!(message.title, "batch 3 has stopped itself");
     assert_eq!(
         message.body,
-        "Batch 3 (vet all hosts (standard)) begins nothing more, 2 failed: web-2 (run 11), web-3 (run 12): look at what failed, \
-         then `assay batch resume 3`.\nhttps://assay.example.net/batches/3"
+        "Batch 3 (vet all hosts (standard)) begins nothing more, 2 failed: web-2 (run 11), web-3 (run 12). The last was web-3 in \
+         run 12: look at what failed, then `assay batch resume 3`.\nhttps://assay.example.net/batches/3"
     );
     assert_eq!(message.level, Level::Urgent);
 }

@@ -421,8 +421,21 @@ fn recipes_and_images_stand_in_one_comment_and_each_verdict_is_whole() {
     let of = |of: &str, stage: Standing| About { of: of.into(), ..about(stage) };
     let waits = Standing::Awaits { why: "for its medium: node-3f1c.iso is not there yet".into() };
     let cancelled = Standing::Cancelled { by: None };
-    let all = [about(cancelled), of("image node", waits)];
-    insta::assert_snapshot!(render_all(&all), @"");
+    let all = [about(cancelled), About { run: None, ..of("image node", waits) }];
+    insta::assert_snapshot!(render_all(&all), @"
+    <!-- assay:main:7 -->
+    ### ⏹️ cancelled by an operator · [run 42](https://assay.example/runs/42)
+
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+
+    ### `image node`: ⏸️ waits
+
+    Commit `3f1c2d4e5a6b7c8d9e0f3f1c2d4e5a6b7c8d9e0f`, asked: `!testme --extra` by `alice`.
+
+    `for its medium: node-3f1c.iso is not there yet`
+
+    <sub>Assay, 2026-11-21 09:30 UTC. Commands: `!testme`, `--quick`, `--extra`, `--stages a,b`, `!testme cancel`.</sub>
+    ");
     assert_eq!(status::of(&all[1], &status::image_context("node")), None);
     assert_eq!(render_all(&[]), "");
 

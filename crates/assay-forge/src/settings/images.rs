@@ -228,6 +228,18 @@ runner = "bench1"
                 .unwrap_or_default()
                 .to_owned(),
         ];
-        insta::assert_snapshot!(lines.join("\n"));
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        forges.toml:10:8: an image's name has letters, digits, `-`, `_` and `.`, at most 40
+        forges.toml:11:14: nobody listens there; name it under `repositories` as well
+        forges.toml:12:11: a profile is a file of the repository: write its path from there, such as images/my/profile.toml
+        forges.toml:13:9: name 1 to 64 patterns, such as "images/my/**"
+        forges.toml:13:10: error parsing glob 'node/[**': unclosed character class; missing ']'
+        forges.toml:13:10: patterns begin at the repository's root, without a `/`
+        forges.toml:14:10: where the medium of a commit is: a whole path with {commit} in it, such as /srv/media/my-{commit}.iso
+        forges.toml:14:10: where the medium of a commit is: a whole path with {commit} in it, such as /srv/media/my-{commit}.iso
+        forges.toml:15:12: between 1 and 86400 seconds
+        forges.toml:15:10: a folder on the runner is a whole path
+        forges.toml:17:8: there is an image of this name already; name each differently
+        "#);
     }
 }

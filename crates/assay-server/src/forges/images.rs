@@ -189,19 +189,26 @@ async fn answer(
     let medium = trigger.medium(&image.head);
     let file = medium.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let waited = app.engine.now().since(image.heard_at);
-    let sha256 = match media.look(image.run, &medium).await.map_err(Unanswered::Here)? {
-        Medium::Whole(sha256) => sha256,
-        Medium::NotThere if waited >= trigger.within => {
-            let minutes = text::plural(usize::try_from(trigger.within.0 / 60_000_000).unwrap_or(0), "minute");
-            let what = format!("no medium of this commit came within {minutes}: {file}");
-            let next_step = "Look at what builds it and puts it there.".to_owned();
-            return Ok(Became::Told { outcome: what.clone(), instead: Instead::Error { what, next_step } });
-        }
-        Medium::NotThere => {
+    let sha256 = match media.look(image.run, &medium).await {
+        Ok(Medium::Whole(sha256)) => sha256,
+        Ok(Medium::JustCame) => return Ok(Became::Waits { file, again: JUST_CAME }),
+        Ok(Medium::NotThere) if waited < trigger.within => {
             let left = Micros(trigger.within.0 - waited.0);
             return Ok(Became::Waits { file, again: NOT_THERE.min(left) });
         }
-        Medium::JustCame => return Ok(Became::Waits { file, again: JUST_CAME }),
+        Err(why) if waited < trigger.within => return Err(Unanswered::Here(why)),
+        looked => {
+            let minutes = text::plural(usize::try_from(trigger.within.0 / 60_000_000).unwrap_or(0), "minute");
+            let what = format!("no medium of this commit came within {minutes}: {file}");
+            let next_step = if let Err(why) = looked {
+                warn!(forge = known.settings.name, "{}: {why}", image.image);
+                "It cannot be read here; whoever runs this Assay finds more in its log."
+            } else {
+                "Look at what builds it and puts it there."
+            };
+            let instead = Instead::Error { what: what.clone(), next_step: next_step.to_owned() };
+            return Ok(Became::Told { outcome: what, instead });
+        }
     };
     let pull = known.client.pull(&trigger.repository, number).await?;
     if pull.state != PullState::Open {
