@@ -80,8 +80,6 @@ pub fn of(about: &About, context: &str) -> Option<CommitStatus> {
         return None;
     }
     let (state, words) = match &about.stage {
-        // Nothing of ours is under way; the comment says what has to happen first.
-        Standing::Awaits { .. } => return None,
         Standing::Queued { position: Some(n), .. } => {
             (StatusState::Pending, format!("queued, place {n} in line"))
         }
@@ -107,7 +105,8 @@ pub fn of(about: &About, context: &str) -> Option<CommitStatus> {
         }
         Standing::Cancelled { .. } => (StatusState::Error, "cancelled".to_owned()),
         Standing::Error { .. } => (StatusState::Error, "Assay could not do its work".to_owned()),
-        Standing::Refused(_) => return None,
+        // Nothing of ours is under way; the comment says why not.
+        Standing::Awaits { .. } | Standing::Refused(_) => return None,
     };
     let url = about.run.as_ref().and_then(|run| run.page.clone());
     Some(CommitStatus { context: context.to_owned(), state, description: clean_to(&words, LONGEST - 1), url })

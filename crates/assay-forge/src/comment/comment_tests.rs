@@ -450,6 +450,6 @@ fn recipes_and_images_stand_in_one_comment_and_each_verdict_is_whole() {
         (0..17).map(|n| of(&format!("image {n}"), Standing::Finished(Box::new(endless.clone())))).collect();
     let text = render_all(&many);
     assert!(text.len() < LONGEST, "{}", text.len());
-    assert_eq!(text.matches("❌ fail").count(), 17);
+    assert_eq!(text.matches("❌ fail, level 1 of 5").count(), 17);
     assert_eq!(text.matches("Sealed: ").count(), 17);
 }

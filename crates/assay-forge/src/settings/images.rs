@@ -164,6 +164,8 @@ fn is_inside(path: &str) -> bool {
 mod tests {
     use std::path::Path;
 
+    use assay_model::Micros;
+
     use super::super::Settings;
 
     const WHOLE: &str = r#"[[forge]]
@@ -200,7 +202,7 @@ runner = "bench1"
         assert!(!touched("nodes/x") && !touched("docs/node/x"));
         assert!(!node.is_touched_by(&[]));
         assert_eq!(node.medium("c0ffee"), Path::new("/srv/media/node-c0ffee.iso"));
-        assert_eq!(node.within.as_seconds(), 7200.0);
+        assert_eq!(node.within, Micros::seconds(7200));
     }
 
     #[test]

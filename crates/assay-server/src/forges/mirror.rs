@@ -180,10 +180,8 @@ impl Mirror {
     pub(super) async fn file(&self, commit: &str, path: &str) -> Result<Option<String>, MirrorError> {
         let listed = self.git("read", &["ls-tree", "-z", commit, "--", path], LOCAL).await?;
         let entry = listed.split('\0').next().unwrap_or_default();
-        let blob = match entry.split([' ', '\t']).collect::<Vec<_>>()[..] {
-            ["100644" | "100755", "blob", blob, ..] => blob,
-            _ => return Ok(None),
-        };
+        let words: Vec<&str> = entry.split([' ', '\t']).collect();
+        let ["100644" | "100755", "blob", blob, ..] = words[..] else { return Ok(None) };
         self.git("read", &["cat-file", "blob", blob], LOCAL).await.map(Some)
     }
 

@@ -218,8 +218,8 @@ async fn of_command(
         Ok(Said::Command(command)) => command.line(),
         _ => String::new(),
     };
-    let asker = Asker { pull: command.pull.unsigned_abs(), author: author.as_ref(), asked: &asked };
-    of_view(app, &asker, run, notes).await
+    let who = Asker { pull: command.pull.unsigned_abs(), author: author.as_ref(), asked: &asked };
+    of_view(app, &who, run, notes).await
 }
 
 /// Who asked for a run, where, and how.
