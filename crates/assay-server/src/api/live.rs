@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use assay_api::agent::LogLine;
 use assay_engine::queue::Cause;
-use assay_model::{Event as JournalEvent, RunId, RunState};
+use assay_model::{Event as JournalEvent, Micros, RunId, RunState};
 use assay_store::Changed;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -176,7 +176,7 @@ impl Follower {
             "why": wait.reason,
             "cause": wait.cause.as_str(),
             "position": wait.position,
-            "starts_in_s": wait.starts_in.map(|in_about| in_about.as_seconds()),
+            "starts_in_s": wait.starts_in.map(Micros::as_seconds),
         });
         Ok(is_news.then(|| self.event("waits", &data)))
     }
