@@ -83,8 +83,10 @@ impl Test {
         if browser_tests && ["chromedriver", "chromium"].iter().any(|name| find_program(name).is_err()) {
             missing.browser = Some("machines for strangers' recipes have no browser".to_owned());
         }
-        for words in missing.told() {
-            tell(&words);
+        // In one line: of what comes at once the runner outside passes on the first.
+        let told = missing.told();
+        if !told.is_empty() {
+            tell(&told.join("; "));
         }
         self.missing = missing;
     }
