@@ -11,6 +11,7 @@ mod listening;
 mod telling;
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use assay_model::{Clock as _, Micros};
@@ -71,11 +72,12 @@ async fn serve(program: &Path, data: &Path, listeners: &[Listener<'_>]) -> Resul
     let ports = free_ports();
     let mut settings = format!("base_url = \"http://127.0.0.1:{}\"\n", ports.operators);
     for Listener { name, kind, forge, repositories, more } in listeners {
-        settings.push_str(&format!(
+        write!(
+            settings,
             "[[forge]]\nname = \"{name}\"\nkind = \"{kind}\"\naddress = \"{}\"\ntoken_file = \"token\"\n\
              repositories = {repositories:?}\nauthors = {{ members = true }}\n{more}\n",
             forge.url()
-        ));
+        )?;
     }
     std::fs::write(data.join("forges.toml"), settings)?;
     std::fs::write(data.join("token"), ForgeDouble::TOKEN)?;
