@@ -41,6 +41,9 @@ pub struct ImageTest {
     /// The phase from which it was to go on, where it was not to begin at the beginning: a pass says less then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_phase: Option<String>,
+    /// The pull request that asked for it: a change of the image that nobody may have taken yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<String>,
     /// The code of the finding that says most about why it failed.
     pub code: Option<String>,
     /// What the runner says it is doing.

@@ -192,11 +192,11 @@ fn app_images() -> Result<()> {
 /// Test binaries that wait for swarms and hold no emulated machine: beside each other they take a third of the time.
 const WAITING: &str = "binary(/^real_(recipe|forge$|backup$|registry$|upstreams$|swarm$)/)";
 
-/// First what needs the machine for itself, then what mostly waits.
+/// First what emulates machines, two of them at a time, then what mostly waits.
 fn e2e() -> Result<()> {
-    let alone = nextest(&format!("binary(/^real_/) and not {WAITING}"), &[]);
-    let beside = nextest(WAITING, &["--test-threads", "3"]);
-    alone.and(beside)
+    let machines = nextest(&format!("binary(/^real_/) and not {WAITING}"), &["--test-threads", "2"]);
+    let waiting = nextest(WAITING, &["--test-threads", "3"]);
+    machines.and(waiting)
 }
 
 fn nextest(filter: &str, more: &[&str]) -> Result<()> {

@@ -55,7 +55,8 @@ pub(super) fn of_run(run: &RunView, around: &Around<'_>) -> About {
 
 /// Where a change comes from that nobody with a right to push has looked at, and what stands between it and the runner.
 fn from_fork(run: &RunView) -> Option<String> {
-    let spec = (run.created.pipeline == Pipeline::Recipe).then(|| RecipeSpec::of(&run.created.spec).ok())??;
+    let spec =
+        (run.created.pipeline == Pipeline::Recipe).then(|| RecipeSpec::of(&run.created.spec).ok())??;
     let fork = spec.source?.fork?;
     let how = match spec.isolation {
         Isolation::Machine => "in a virtual machine that is thrown away",

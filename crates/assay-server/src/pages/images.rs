@@ -157,7 +157,10 @@ pub(super) fn counts(ranks: &[u8]) -> String {
 }
 
 fn line(name: &str, tests: &[ImageTest], now: Micros) -> Option<ImageLine> {
-    let latest = tests.first()?;
+    // A change that is not taken yet says nothing of the image as it is, unless there is nothing else.
+    let own: Vec<&ImageTest> = tests.iter().filter(|test| test.pull_request.is_none()).collect();
+    let tests: Vec<&ImageTest> = if own.is_empty() { tests.iter().collect() } else { own };
+    let latest = *tests.first()?;
     let badge = badge(latest);
     let read = tests.iter().find_map(|test| test.image.as_ref());
     let detail = match (&latest.run.waiting, &latest.run.failed_stage, &latest.code) {
@@ -174,7 +177,7 @@ fn line(name: &str, tests: &[ImageTest], now: Micros) -> Option<ImageLine> {
         detail,
         digest: read.map(|file| short(&file.sha256.to_string())),
         volume: read.and_then(|file| file.volume.clone()).unwrap_or_default(),
-        trend: Trend::of(tests.iter().map(self::badge).collect()),
+        trend: Trend::of(tests.iter().copied().map(self::badge).collect()),
         badge,
     })
 }
@@ -229,10 +232,11 @@ pub(super) async fn one(
     let none = || crate::error::ApiError::not_found(format!("older run of {name}"));
     let line = line(&history.name, &history.tests, now).ok_or_else(none)?;
     let stages = stages(&history.tests);
-    let file =
-        history.tests.iter().find_map(|test| test.image.as_ref()).map(|file| {
-            (file.sha256.to_string(), bytes(file.bytes), file.volume.clone().unwrap_or_default())
-        });
+    let own = history.tests.iter().filter(|test| test.pull_request.is_none());
+    let file = own
+        .chain(&history.tests)
+        .find_map(|test| test.image.as_ref())
+        .map(|file| (file.sha256.to_string(), bytes(file.bytes), file.volume.clone().unwrap_or_default()));
     finished(&ImagePage {
         shell: Shell::new(&operator, "images"),
         chart: chart(&history.tests, &stages),
@@ -266,18 +270,21 @@ fn rows(tests: &[ImageTest], stages: &[String], now: Micros) -> Vec<TestLine> {
     for (place, test) in tests.iter().enumerate() {
         let before = tests[place + 1..].iter().find_map(digest);
         let run = &test.run;
+        let failed = match (&run.failed_stage, &test.code, &run.waiting) {
+            (Some(stage), Some(code), _) => format!("{stage}: {code}"),
+            (Some(stage), None, _) => stage.clone(),
+            (None, _, Some(why)) => why.clone(),
+            (None, _, None) => no_verdict(test),
+        };
+        let of = test.pull_request.as_ref().map(|name| format!("of pull request {name}"));
+        let told = [Some(failed), of].into_iter().flatten().filter(|words| !words.is_empty());
         rows.push(TestLine {
             number: run.number,
             badge: badge(test),
             when: When::new(run.created_at, now),
             digest: digest(test).map(|sha256| short(&sha256.to_string())),
             new_image: before.is_some_and(|before| digest(test).is_some_and(|now| now != before)),
-            failed: match (&run.failed_stage, &test.code, &run.waiting) {
-                (Some(stage), Some(code), _) => format!("{stage}: {code}"),
-                (Some(stage), None, _) => stage.clone(),
-                (None, _, Some(why)) => why.clone(),
-                (None, _, None) => no_verdict(test),
-            },
+            failed: told.collect::<Vec<_>>().join("; "),
             took: test.seconds.map_or_else(String::new, format::duration),
             stages: stages.iter().map(|name| cell(test, name)).collect(),
         });

@@ -24,6 +24,7 @@ fn test(number: i64, state: RunState, result: Option<RunResult>, seconds: &[(&st
         checks_off: false,
         stages_left_out: false,
         from_phase: None,
+        pull_request: None,
         code: (result == Some(RunResult::Fail)).then(|| "PhaseTimeout".to_owned()),
         step: None,
         seconds: None,
@@ -39,6 +40,19 @@ fn of(digest: &[u8], mut test: ImageTest) -> ImageTest {
     let sha256 = assay_model::Sha256::of(digest);
     test.image = Some(assay_api::images::ImageFile { sha256, bytes: 5, volume: None });
     test
+}
+
+#[test]
+fn a_change_that_is_not_taken_yet_is_not_how_the_image_stands() {
+    let name = Some("git.example.org/infra/images#7".to_owned());
+    let failed = test(5, RunState::Completed, Some(RunResult::Fail), &[]);
+    let tests = [ImageTest { pull_request: name, ..failed }, passed(4, &[])];
+    let stands = line("x", &tests, Micros::seconds(9)).expect("it was tested");
+    assert_eq!((stands.run, stands.badge.tone), (4, "pass"));
+    let alone = line("x", &tests[..1], Micros::seconds(9)).expect("it was tested");
+    assert_eq!((alone.run, alone.badge.tone), (5, "fail"), "there is nothing else");
+    let told = rows(&tests, &[], Micros::seconds(9));
+    assert_eq!(told[0].failed, "Install: PhaseTimeout; of pull request git.example.org/infra/images#7");
 }
 
 #[test]
