@@ -78,11 +78,13 @@ pub enum RecipeRef<'a> {
 impl Store {
     /// Of every recipe its latest runs, at most `each` of it; newest first.
     pub async fn recipe_runs(&self, each: u32) -> Result<Vec<RecipeRun>, StoreError> {
+        // Which they are is found out before their columns are read: sorting whole rows costs as much again.
         let sql = format!(
-            "SELECT * FROM (
-                SELECT {COLUMNS}, ROW_NUMBER() OVER (PARTITION BY r.target_id ORDER BY r.number DESC) AS place
-                FROM runs r LEFT JOIN recipe_runs c ON c.run = r.id WHERE r.pipeline = 'recipe'
-            ) AS latest WHERE place <= $1 ORDER BY number DESC"
+            "SELECT {COLUMNS} FROM (
+                SELECT id, ROW_NUMBER() OVER (PARTITION BY target_id ORDER BY number DESC) AS place
+                FROM runs WHERE pipeline = 'recipe'
+            ) AS latest JOIN runs r ON r.id = latest.id LEFT JOIN recipe_runs c ON c.run = r.id
+            WHERE latest.place <= $1 ORDER BY r.number DESC"
         );
         let rows: Vec<SeenRow> =
             db::all(self.db().reader(), &sql, values![i64::from(each)]).await.doing(LIST)?;
@@ -92,10 +94,11 @@ impl Store {
     /// Of every recipe the latest run that others are held against.
     pub async fn recipe_greens(&self) -> Result<Vec<RecipeRun>, StoreError> {
         let sql = format!(
-            "SELECT * FROM (
-                SELECT {COLUMNS}, ROW_NUMBER() OVER (PARTITION BY r.target_id ORDER BY r.number DESC) AS place
-                FROM recipe_runs c JOIN runs r ON r.id = c.run WHERE c.baseline
-            ) AS latest WHERE place = 1 ORDER BY number DESC"
+            "SELECT {COLUMNS} FROM (
+                SELECT MAX(r.number) AS number FROM recipe_runs c JOIN runs r ON r.id = c.run
+                WHERE c.baseline GROUP BY r.target_id
+            ) AS latest JOIN runs r ON r.number = latest.number JOIN recipe_runs c ON c.run = r.id
+            ORDER BY r.number DESC"
         );
         let rows: Vec<SeenRow> = db::all(self.db().reader(), &sql, values![]).await.doing(LIST)?;
         rows.into_iter().map(SeenRow::decode).collect()

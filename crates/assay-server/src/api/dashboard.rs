@@ -29,7 +29,8 @@ pub(super) fn routes() -> Router<App> {
 /// How every recipe stands: two questions to the store, however many there are.
 pub(crate) async fn dashboard(app: &App) -> Result<Dashboard, ApiError> {
     let store = app.engine.store();
-    Ok(fold(store.recipe_runs(EACH).await?, store.recipe_greens().await?))
+    let (runs, greens) = futures::try_join!(store.recipe_runs(EACH), store.recipe_greens())?;
+    Ok(fold(runs, greens))
 }
 
 /// The digest of the week that is asked for, or of this one.

@@ -26,6 +26,8 @@ const CLOCK: std::time::Duration = std::time::Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    // Harmless when someone in this process has chosen a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut args = std::env::args_os().skip(1);
     let usage = "say which assay, in which folder, how many rounds, and how many seconds to listen";
     let program = PathBuf::from(args.next().ok_or(usage)?);
