@@ -39,7 +39,7 @@ async fn runs_take_their_turn() {
     assert_eq!(why(first).await, None);
     assert_eq!(
         why(second).await.as_deref(),
-        Some("1st in line; needs 1 netboot, 0 free; behind run 1 (web-3, Booting, 0 s); about 6 h")
+        Some("1st in line; needs 1 netboot, 0 free; behind run 1 (web-3, booting, 0 s); about 6 h")
     );
     assert_eq!(
         why(third).await.as_deref(),
@@ -70,7 +70,7 @@ async fn operators_stop_the_queue_and_a_restart_does_not_start_it_again() {
     bench.turn().await;
     assert_eq!(bench.view(first).await.state(), RunState::Booting, "what runs goes on");
     let view = bench.view(second).await;
-    let told = "the queue is paused by mara (new switch); 1st in line; behind run 1 (web-3, Booting, 0 s)";
+    let told = "the queue is paused by mara (new switch); 1st in line; behind run 1 (web-3, booting, 0 s)";
     assert_eq!(bench.engine.waits_for(&view).as_deref(), Some(told));
     let place = bench.engine.place(&view).expect("it waits");
     assert_eq!((place.cause, place.position, place.starts_in), (Cause::Paused, Some(1), None));

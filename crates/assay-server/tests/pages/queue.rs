@@ -28,7 +28,7 @@ async fn the_queue_is_shown_paused_and_started_again() {
     let page = site.html("/queue").await;
     for wanted in [
         "1 running · 2 waiting",
-        "1st in line; needs 1 netboot, 0 free; behind run 1 (web-1, Booting, ",
+        "1st in line; needs 1 netboot, 0 free; behind run 1 (web-1, booting, ",
         "2nd in line; needs 1 netboot, 0 free; behind run 2 (web-2, waits, too)",
         "1 of 1",
         "<meter class=\"room\" min=\"0\" max=\"1\" value=\"1\">",
