@@ -18,7 +18,7 @@ const BEYOND_S: f64 = 2.0;
 struct Promise {
     key: &'static str,
     name: &'static str,
-    /// Questions per hour: our own limit for Forgejo, which has none; what github.com counts.
+    /// Questions in an hour: our own limit for Forgejo, which has none; what github.com counts.
     per_hour: (&'static str, &'static str, f64),
     /// Of any kind, in any minute.
     per_minute: f64,
@@ -38,7 +38,7 @@ const PROMISES: [Promise; 2] = [
     Promise {
         key: "github",
         name: "GitHub",
-        per_hour: ("counted questions per hour", "counted_per_hour", 5000.0),
+        per_hour: ("counted questions in the first hour", "counted_in_an_hour", 5000.0),
         per_minute: 900.0,
         gap_s: 78.0 * 1.1,
     },
@@ -87,9 +87,9 @@ fn listened(said: &Value, promise: &Promise) -> Result<[Figure; 3]> {
     let place = format!("{} repositories, {}", said["repositories"], promise.name);
     let (what, key, per_hour) = promise.per_hour;
     let note = format!(
-        "{:.0} asked and {:.0} counted per hour, from {SECONDS} s; in {} of the repositories people talk",
+        "{:.0} asked per hour, from {SECONDS} s, in which {:.0} were counted; in {} of the repositories people talk",
         number_of("asked_per_hour")?,
-        number_of("counted_per_hour")?,
+        number_of("counted")?,
         said["hot"]
     );
     // What was refused, or never looked at, says nothing good of the pace.
@@ -130,8 +130,8 @@ mod tests {
     fn said(refused: u32, never: u32) -> Value {
         let of = |asked: f64, counted: f64| {
             json!({
-                "asked_per_hour": asked, "counted_per_hour": counted, "busiest_minute": 125, "refused": refused,
-                "never": never, "longest_s": 80.0, "median_longest_s": 75.0,
+                "asked_per_hour": asked, "counted": counted / 3.0, "counted_in_an_hour": counted, "busiest_minute": 125,
+                "refused": refused, "never": never, "longest_s": 80.0, "median_longest_s": 75.0,
             })
         };
         json!({
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn github_counts_what_has_changed_and_forgejo_everything() {
         let [hour, minute, gap] = listened(&said(0, 0), &PROMISES[1]).expect("figures");
-        assert_eq!(hour.name, "counted questions per hour, 500 repositories, GitHub");
+        assert_eq!(hour.name, "counted questions in the first hour, 500 repositories, GitHub");
         assert!((hour.value - 3100.0).abs() < 1e-9 && hour.ok && minute.ok && gap.ok);
         let [hour, ..] = listened(&said(0, 0), &PROMISES[0]).expect("figures");
         assert!((hour.value - 7190.0).abs() < 1e-9 && hour.ok);

@@ -57,7 +57,13 @@ pub(crate) async fn measure(program: &Path, data: &Path, seconds: u32) -> Result
 fn tell(asked: &[Asked], repositories: &[String], begun: Instant, ended: Instant) -> Value {
     let within: Vec<&Asked> = asked.iter().filter(|asked| asked.at >= begun && asked.at < ended).collect();
     let hours = ended.duration_since(begun).as_secs_f64() / 3600.0;
-    let counted = within.iter().filter(|asked| asked.status != Some(304)).count();
+    // What is unchanged is not counted. The first questions to a repository are, so that the beginning says nothing of the hour:
+    // the later half of what was seen is taken for the rest of it.
+    let counted_from = |from: Instant| {
+        within.iter().filter(|asked| asked.at >= from && asked.status != Some(304)).count() as f64
+    };
+    let (counted, later) = (counted_from(begun), counted_from(begun + ended.duration_since(begun) / 2));
+    let counted_in_an_hour = counted + later * 2.0 * (1.0 - hours).max(0.0) / hours;
     let refused = within.iter().filter(|asked| !matches!(asked.status, Some(200 | 304))).count();
     let mut minute = std::collections::VecDeque::new();
     let mut busiest = 0;
@@ -82,10 +88,9 @@ fn tell(asked: &[Asked], repositories: &[String], begun: Instant, ended: Instant
         longest.unwrap_or_default().as_secs_f64()
     });
     let (gap, longest) = spread(gaps.collect());
-    let per_hour = |n: usize| n as f64 / hours;
     let asked: usize = looks.values().map(Vec::len).sum();
     json!({
-        "asked_per_hour": per_hour(asked), "counted_per_hour": per_hour(counted), "busiest_minute": busiest,
+        "asked_per_hour": asked as f64 / hours, "counted": counted, "counted_in_an_hour": counted_in_an_hour, "busiest_minute": busiest,
         "refused": refused, "never": repositories.len() - looks.len(),
         "longest_s": longest, "median_longest_s": gap,
     })
