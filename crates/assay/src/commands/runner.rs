@@ -127,7 +127,7 @@ impl Runner {
             iperf_port: self.iperf_port,
             capacity: assay_runner::capacity(&self.capacity).context("--capacity")?,
         };
-        assay_runner::run(settings, told_to_stop()).await?;
+        Box::pin(assay_runner::run(settings, told_to_stop())).await?;
         Ok(Exit::Ok)
     }
 
