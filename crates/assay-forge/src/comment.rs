@@ -389,7 +389,9 @@ fn asked(about: &About) -> String {
         );
     }
     if let Some(by) = &about.asked_by {
-        let _ = write!(words, " by {}", code(by.as_str(), 100));
+        // A command that was not taken up has neither commit nor words.
+        let _ =
+            write!(words, "{} by {}", if words.is_empty() { "Asked" } else { "" }, code(by.as_str(), 100));
     }
     if words.is_empty() { words } else { words + "." }
 }

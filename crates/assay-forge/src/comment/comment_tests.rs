@@ -417,6 +417,13 @@ proptest! {
 }
 
 #[test]
+fn who_asked_is_said_without_a_commit_as_well() {
+    let refused = Standing::Refused(Refused::NothingToCancel);
+    let text = render(&About { commit: String::new(), asked: String::new(), run: None, ..about(refused) });
+    assert!(text.contains("\nAsked by `alice`.\n"), "{text}");
+}
+
+#[test]
 fn recipes_and_images_stand_in_one_comment_and_each_verdict_is_whole() {
     let of = |of: &str, stage: Standing| About { of: of.into(), ..about(stage) };
     let waits = Standing::Awaits { why: "for its medium: node-3f1c.iso is not there yet".into() };
